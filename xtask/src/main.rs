@@ -1,2 +1,50 @@
-//! The project's own commands.
-fn main() {}
+//! The project's own commands: `cargo xtask <command> [options]`. Each command is one file beside this one and
+//! one line in [`COMMANDS`].
+
+mod codegen;
+
+use std::process::ExitCode;
+
+/// A subcommand: its name, what `cargo xtask` says about it, and what it does with the arguments that follow.
+struct Command {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&[String]) -> anyhow::Result<()>,
+}
+
+const COMMANDS: &[Command] = &[Command {
+    name: "codegen",
+    about: "write crates/wire/src/generated from the .proto files (--check: only compare)",
+    run: codegen::run,
+}];
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let Some((name, rest)) = args.split_first() else {
+        usage();
+        return ExitCode::FAILURE;
+    };
+    if matches!(name.as_str(), "help" | "-h" | "--help") {
+        usage();
+        return ExitCode::SUCCESS;
+    }
+    let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
+        eprintln!("no command `{name}`");
+        usage();
+        return ExitCode::FAILURE;
+    };
+    match (command.run)(rest) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cargo xtask {name}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage() {
+    eprintln!("usage: cargo xtask <command> [options]\n");
+    for command in COMMANDS {
+        eprintln!("  {:<10} {}", command.name, command.about);
+    }
+}
