@@ -1,8 +1,8 @@
-//! `cargo xtask codegen`: protobuf messages and gRPC stubs for `crates/wire`, made ahead of time and committed, so that
-//! building Synod needs neither a protobuf compiler nor a build script.
+//! `cargo xtask codegen`: protobuf messages and gRPC stubs for `crates/wire`, made ahead of time
+//! and committed, so that building Synod needs neither a protobuf compiler nor a build script.
 //!
-//! `--check` writes nothing in the tree: it generates into a scratch directory under `target/`, compares, and fails with
-//! the names of the files that differ.
+//! `--check` writes nothing in the tree: it generates into a scratch directory under `target/`,
+//! compares, and fails with the names of the files that differ.
 
 use std::collections::BTreeMap;
 use std::fs;

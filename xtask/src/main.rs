@@ -1,11 +1,12 @@
-//! The project's own commands: `cargo xtask <command> [options]`. Each command is one file beside this one and
-//! one line in [`COMMANDS`].
+//! The project's own commands: `cargo xtask <command> [options]`. Each command is one file beside
+//! this one and one line in [`COMMANDS`].
 
 mod codegen;
 
 use std::process::ExitCode;
 
-/// A subcommand: its name, what `cargo xtask` says about it, and what it does with the arguments that follow.
+/// A subcommand: its name, what `cargo xtask` says about it, and what it does with the arguments
+/// that follow.
 struct Command {
     name: &'static str,
     about: &'static str,

@@ -1,13 +1,18 @@
-//! etcd v3 on the wire: protobuf messages and gRPC stubs of etcd's services and of Synod's own, and (in `convert`)
+//! etcd v3 on the wire: protobuf messages and gRPC stubs of etcd's services and of Synod's own, and
 //! their translation to and from the words of `synod-store`.
 //!
-//! This crate serves Synod's other crates and promises no stability. No protobuf or gRPC type leaves the crates that use it.
+//! This crate serves Synod's other crates and promises no stability. No protobuf or gRPC type
+//! leaves the crates that use it.
 //!
 //! # Layout
 //!
-//! - One module for each protobuf package: [`mvccpb`], [`authpb`], [`etcdserverpb`], [`v3lockpb`], [`v3electionpb`],
-//!   [`synod_v1`]. They are generated from `proto/` by `cargo xtask codegen` and committed.
+//! - One module for each protobuf package: [`mvccpb`], [`authpb`], [`etcdserverpb`], [`v3lockpb`],
+//!   [`v3electionpb`], [`synod_v1`]. They are generated from `proto/` by `cargo xtask codegen` and
+//!   committed. (The generator writes etcd's `peerURLs` as `peer_ur_ls`.)
+//! - [`convert`]: requests, answers and errors, in both directions.
 #![doc(hidden)]
+
+pub mod convert;
 
 /// Makes a module of a generated file. Lints are for what people write.
 macro_rules! generated {
