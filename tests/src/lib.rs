@@ -1,1 +1,23 @@
-//! Placeholder.
+//! The harness of the tests that cross floors: real etcd clusters, servers of our own, broken
+//! networks and a macro that runs one test on every store.
+//!
+//! # Layout
+//!
+//! - [`etcd`]: finds a real etcd and runs clusters of it; [`etcd_or_skip!`].
+//! - [`certs`]: certificates for TLS tests.
+//! - [`bridge`]: a TCP bridge that drops, holds, delays, resets and swallows.
+//! - [`process`]: child processes that end with the test, whatever happens to it.
+//! - [`ports`]: free loopback ports that stay free.
+//! - [`wait`]: waiting for conditions, with a bound.
+//! - [`skip`]: tests that cannot run here say so, and are counted.
+// A harness states what it expects by unwrapping it, as tests do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::indexing_slicing)]
+
+pub mod bridge;
+pub mod certs;
+pub mod etcd;
+pub mod ports;
+pub mod process;
+pub mod skip;
+pub mod wait;

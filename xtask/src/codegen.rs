@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::steps::root;
+
 /// Where the `.proto` files are, below the workspace's root.
 const PROTOS: &str = "crates/wire/proto";
 
@@ -141,14 +143,6 @@ fn read(directory: &Path) -> Result<Files> {
         }
     }
     Ok(files)
-}
-
-/// The workspace's root: the directory above this package.
-fn root() -> Result<PathBuf> {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .map(Path::to_path_buf)
-        .context("xtask lies in no workspace")
 }
 
 #[cfg(test)]

@@ -2,6 +2,14 @@
 //! this one and one line in [`COMMANDS`].
 
 mod codegen;
+mod etcd;
+mod fix;
+mod house;
+mod licences;
+mod metadata;
+mod steps;
+mod test;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -13,11 +21,28 @@ struct Command {
     run: fn(&[String]) -> anyhow::Result<()>,
 }
 
-const COMMANDS: &[Command] = &[Command {
-    name: "codegen",
-    about: "write crates/wire/src/generated from the .proto files (--check: only compare)",
-    run: codegen::run,
-}];
+const COMMANDS: &[Command] = &[
+    Command {
+        name: "test",
+        about: "run every test on every store, with a real etcd (--filter PATTERN, --package NAME)",
+        run: test::run,
+    },
+    Command {
+        name: "verify",
+        about: "check everything but the tests; never writes in the tree",
+        run: verify::run,
+    },
+    Command {
+        name: "fix",
+        about: "write what can be written: generated code, clippy's suggestions, format",
+        run: fix::run,
+    },
+    Command {
+        name: "codegen",
+        about: "write crates/wire/src/generated from the .proto files (--check: only compare)",
+        run: codegen::run,
+    },
+];
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -1,0 +1,84 @@
+//! House rules that no compiler checks: each Rust file begins with what it is for, and none is so
+//! long that it should have been a folder.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+use crate::steps::root;
+
+/// More lines than this ask for a folder.
+const LONGEST: usize = 600;
+
+/// Checks every Rust file that people wrote.
+pub(crate) fn check() -> Result<()> {
+    let root = root()?;
+    let mut files = Vec::new();
+    for directory in ["crates", "tests", "xtask"] {
+        collect(&root.join(directory), &mut files)?;
+    }
+    let mut findings = Vec::new();
+    for path in &files {
+        let name = path.strip_prefix(&root).unwrap_or(path).display();
+        let text = fs::read_to_string(path)?;
+        findings.extend(
+            judge(&text)
+                .into_iter()
+                .map(|finding| format!("  {name}: {finding}")),
+        );
+    }
+    if !findings.is_empty() {
+        bail!("\n{}", findings.join("\n"));
+    }
+    println!("    {} files", files.len());
+    Ok(())
+}
+
+fn judge(text: &str) -> Vec<String> {
+    let mut findings = Vec::new();
+    let head = text.lines().find(|line| !line.trim().is_empty());
+    if !head.is_some_and(|line| line.starts_with("//!")) {
+        findings.push("does not begin with a //! line that says what it is for".to_string());
+    }
+    let lines = text.lines().count();
+    if lines > LONGEST {
+        findings.push(format!(
+            "{lines} lines, more than {LONGEST}: make it a folder"
+        ));
+    }
+    findings
+}
+
+/// The Rust files below a directory, without the generated ones.
+fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default();
+        if path.is_dir() {
+            if name != "generated" && name != "target" {
+                collect(&path, files)?;
+            }
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_a_head_or_an_end_is_found() {
+        assert!(judge("//! What it is for.\nfn main() {}\n").is_empty());
+        assert_eq!(judge("fn main() {}\n").len(), 1);
+        assert_eq!(judge("").len(), 1);
+        assert_eq!(
+            judge(&format!("//! Long.\n{}", "\n".repeat(LONGEST))).len(),
+            1
+        );
+    }
+}
