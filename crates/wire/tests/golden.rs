@@ -152,7 +152,7 @@ fn deletes_and_compactions() {
     );
     let compaction = kv::compaction_request(Revision(5), true);
     golden(&compaction, "08051001");
-    assert_eq!(kv::compaction(compaction), (Revision(5), true));
+    assert_eq!(kv::compaction(compaction).unwrap(), (Revision(5), true));
 }
 
 #[test]

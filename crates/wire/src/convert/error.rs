@@ -366,7 +366,11 @@ fn with_cause(kind: ErrorKind, error: &(dyn StdError + 'static)) -> String {
     while let Some(source) = deepest.source() {
         deepest = source;
     }
-    format!("{}: {deepest}", kind.text())
+    let (text, cause) = (kind.text(), deepest.to_string());
+    if cause.to_lowercase().starts_with(text) {
+        return text.to_string();
+    }
+    format!("{text}: {cause}")
 }
 
 #[cfg(test)]

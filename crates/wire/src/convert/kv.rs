@@ -336,9 +336,15 @@ pub fn compaction_request(revision: Revision, physical: bool) -> pb::CompactionR
 }
 
 /// The revision to compact at, and whether to wait until the space is free.
-#[must_use]
-pub fn compaction(request: pb::CompactionRequest) -> (Revision, bool) {
-    (Revision::from_i64(request.revision), request.physical)
+///
+/// # Errors
+///
+/// [`ErrorKind::Compacted`] for a negative revision.
+pub fn compaction(request: pb::CompactionRequest) -> Result<(Revision, bool)> {
+    match u64::try_from(request.revision) {
+        Ok(revision) => Ok((Revision(revision), request.physical)),
+        Err(_) => Err(ErrorKind::Compacted.into()),
+    }
 }
 
 impl From<CompactResponse> for pb::CompactionResponse {
@@ -413,6 +419,18 @@ mod tests {
         assert_eq!(request.max_mod_revision, Some(Revision::ZERO));
         let again = pb::RangeRequest::from(&request);
         assert_eq!((again.min_mod_revision, again.max_mod_revision), (0, -1));
+    }
+
+    #[test]
+    fn a_negative_revision_was_compacted_long_ago() {
+        let at = |revision| {
+            compaction(pb::CompactionRequest {
+                revision,
+                physical: false,
+            })
+        };
+        assert_eq!(kind(at(-1)), ErrorKind::Compacted);
+        assert_eq!(at(0).unwrap(), (Revision::ZERO, false));
     }
 
     #[test]

@@ -141,7 +141,8 @@ impl TryFrom<pb::WatchCreateRequest> for WatchCreate {
 /// What a server says on a watch stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WatchAnswer {
-    /// Who says so. For events and progress the revision is theirs.
+    /// Who says so. For events and progress the revision is theirs; with [`WatchNews::Compacted`]
+    /// etcd leaves it 0.
     pub header: Header,
     /// Which watch it is about; [`NO_WATCH`] for none or all.
     pub watch_id: i64,
