@@ -176,6 +176,10 @@ impl From<TxnOpResponse> for pb::ResponseOp {
 
 /// The answer to `txn`, which has one answer of the right kind for each operation of the branch
 /// that ran.
+///
+/// # Errors
+///
+/// When it has not; the transaction may have been applied then, unless it only reads.
 pub fn txn_response(txn: &Txn, mut response: pb::TxnResponse) -> Result<TxnResponse> {
     let decoded = header(response.header.take()).and_then(|header| answer(txn, header, response));
     if txn.is_read_only() {

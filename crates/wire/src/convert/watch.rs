@@ -65,8 +65,8 @@ impl From<&WatchCommand> for pb::WatchRequest {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Compacted`] for a watch from a negative revision, [`ErrorKind::InvalidArgument`]
-/// for what is unknown.
+/// [`ErrorKind::Compacted`] for a watch from a negative revision, which etcd makes and ends as
+/// compacted at once; [`ErrorKind::InvalidArgument`] for what is unknown.
 impl TryFrom<pb::WatchRequest> for WatchCommand {
     type Error = Error;
 
