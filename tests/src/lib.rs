@@ -9,7 +9,7 @@
 //! - [`process`]: child processes that end with the test, whatever happens to it.
 //! - [`ports`]: free loopback ports that stay free.
 //! - [`wait`]: waiting for conditions, with a bound.
-//! - [`skip`]: tests that cannot run here say so, and are counted.
+//! - [`mod@skip`]: tests that cannot run here say so, and are counted.
 // A harness states what it expects by unwrapping it, as tests do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::indexing_slicing)]

@@ -52,10 +52,12 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         });
     }
     steps.step("documentation", || {
+        // Libraries only: the command's page would land where the library `synod` has its own.
         let mut doc = cargo(&[
             "doc",
             "--locked",
             "--workspace",
+            "--lib",
             "--no-deps",
             "--all-features",
         ])?;
