@@ -73,7 +73,7 @@ fn seconds_since_epoch(time: SystemTime) -> i64 {
 
 /// The revision of the last compaction, zero before the first. The store tells it to watches that
 /// come too late, so one is made that does: of a key that nobody has, from the beginning.
-async fn compact_revision(store: &dyn Store) -> Revision {
+pub(crate) async fn compact_revision(store: &dyn Store) -> Revision {
     const PATIENCE: Duration = Duration::from_secs(1);
     const NOBODYS: &[u8] = b"\0synod\0nobody\0";
     let first = async {

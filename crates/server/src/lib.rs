@@ -11,15 +11,22 @@
 //! - One file for each service: `kv.rs`, `watch/`, `lease.rs`, `maintenance.rs`, `cluster.rs`,
 //!   `auth.rs`, `lock.rs`, `election.rs`, `health.rs` (plain HTTP too), `info.rs` (Synod's own).
 
+mod auth;
+mod checks;
+mod cluster;
 mod connection;
 mod error;
 mod health;
 mod info;
+mod kv;
+mod lease;
 mod limits;
+mod maintenance;
 mod options;
 mod server;
 mod services;
 mod state;
+mod watch;
 
 pub use error::ServerError;
 pub use options::{ServerOptions, Tls};

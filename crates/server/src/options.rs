@@ -15,6 +15,7 @@ pub struct ServerOptions {
     pub(crate) max_txn_ops: usize,
     pub(crate) max_connections: usize,
     pub(crate) max_concurrent_streams: u32,
+    pub(crate) max_watchers: u64,
     pub(crate) keepalive_interval: Duration,
     pub(crate) keepalive_timeout: Duration,
     pub(crate) receive_timeout: Duration,
@@ -35,6 +36,7 @@ impl Default for ServerOptions {
             max_txn_ops: 128,
             max_connections: 10_000,
             max_concurrent_streams: 10_000,
+            max_watchers: 1_000_000,
             keepalive_interval: Duration::from_secs(60),
             keepalive_timeout: Duration::from_secs(20),
             receive_timeout: Duration::from_secs(30),
@@ -111,6 +113,12 @@ impl ServerOptions {
     /// Each waiting Lock or Campaign call and each Watch stream is one of them.
     pub fn with_max_concurrent_streams(mut self, streams: u32) -> ServerOptions {
         self.max_concurrent_streams = streams;
+        self
+    }
+
+    /// The most watches at once, of all clients together; 1,000,000 by default. One more is refused.
+    pub fn with_max_watchers(mut self, watchers: u64) -> ServerOptions {
+        self.max_watchers = watchers;
         self
     }
 

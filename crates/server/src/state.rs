@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use synod_store::{Error, Header, Store};
+use synod_wire::convert::error::to_status;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -72,7 +73,7 @@ impl Api {
 /// The status that a store's failure is answered with.
 #[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` calls")]
 pub(crate) fn status(error: Error) -> Status {
-    Status::unknown(error.to_string())
+    to_status(&error)
 }
 
 /// How an endless call ends when the server does.
