@@ -1,0 +1,141 @@
+//! What etcd refuses before it looks at its data, in etcd's order: whoever sends a request with two
+//! faults is told of the same one.
+
+use synod_store::{Error, ErrorKind};
+use synod_wire::etcdserverpb::request_op::Request;
+use synod_wire::etcdserverpb::{PutRequest, RequestOp, TxnRequest};
+
+pub(crate) fn put(request: &PutRequest) -> Result<(), Error> {
+    if request.key.is_empty() {
+        return Err(ErrorKind::EmptyKey.into());
+    }
+    if request.ignore_value && !request.value.is_empty() {
+        return Err(ErrorKind::ValueProvided.into());
+    }
+    if request.ignore_lease && request.lease != 0 {
+        return Err(ErrorKind::LeaseProvided.into());
+    }
+    Ok(())
+}
+
+/// Checks a transaction that may have `most` conditions, or operations in a branch. Each nested one
+/// may have what its parent's largest list leaves.
+pub(crate) fn txn(request: &TxnRequest, most: usize) -> Result<(), Error> {
+    let largest = request
+        .compare
+        .len()
+        .max(request.success.len())
+        .max(request.failure.len());
+    let Some(left) = most.checked_sub(largest) else {
+        return Err(ErrorKind::TooManyOperations.into());
+    };
+    if request.compare.iter().any(|compare| compare.key.is_empty()) {
+        return Err(ErrorKind::EmptyKey.into());
+    }
+    request
+        .success
+        .iter()
+        .chain(&request.failure)
+        .try_for_each(|op| operation(op, left))
+}
+
+fn operation(op: &RequestOp, left: usize) -> Result<(), Error> {
+    let empty_key = match &op.request {
+        Some(Request::RequestRange(range)) => range.key.is_empty(),
+        Some(Request::RequestDeleteRange(delete)) => delete.key.is_empty(),
+        Some(Request::RequestPut(request)) => return put(request),
+        Some(Request::RequestTxn(nested)) => return txn(nested, left),
+        None => return Err(ErrorKind::KeyNotFound.into()),
+    };
+    if empty_key {
+        return Err(ErrorKind::EmptyKey.into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use synod_wire::etcdserverpb::{Compare, RangeRequest};
+
+    use super::*;
+
+    fn range(key: &'static str) -> RequestOp {
+        RequestOp {
+            request: Some(Request::RequestRange(RangeRequest {
+                key: key.into(),
+                ..RangeRequest::default()
+            })),
+        }
+    }
+
+    fn nested(request: TxnRequest) -> RequestOp {
+        RequestOp {
+            request: Some(Request::RequestTxn(request)),
+        }
+    }
+
+    fn ops(count: usize) -> TxnRequest {
+        TxnRequest {
+            success: vec![range("k"); count],
+            ..TxnRequest::default()
+        }
+    }
+
+    fn kind(result: Result<(), Error>) -> Option<ErrorKind> {
+        result.err().map(|error| error.kind())
+    }
+
+    #[test]
+    fn the_budget_shrinks_along_a_path() {
+        assert_eq!(kind(txn(&ops(128), 128)), None);
+        assert_eq!(
+            kind(txn(&ops(129), 128)),
+            Some(ErrorKind::TooManyOperations)
+        );
+        let mut parent = ops(27);
+        parent.success.push(nested(ops(100)));
+        assert_eq!(kind(txn(&parent, 128)), None);
+        // Siblings do not share.
+        parent.failure.push(nested(ops(100)));
+        assert_eq!(kind(txn(&parent, 128)), None);
+        parent.success.push(range("k"));
+        assert_eq!(kind(txn(&parent, 128)), Some(ErrorKind::TooManyOperations));
+    }
+
+    #[test]
+    fn the_count_comes_before_the_keys_and_conditions_before_operations() {
+        let mut both = ops(129);
+        both.success.push(range(""));
+        assert_eq!(kind(txn(&both, 128)), Some(ErrorKind::TooManyOperations));
+        let nothing = RequestOp { request: None };
+        let both = TxnRequest {
+            compare: vec![Compare::default()],
+            success: vec![nothing.clone()],
+            failure: Vec::new(),
+        };
+        assert_eq!(kind(txn(&both, 128)), Some(ErrorKind::EmptyKey));
+        let only = TxnRequest {
+            failure: vec![nothing],
+            ..TxnRequest::default()
+        };
+        assert_eq!(kind(txn(&only, 128)), Some(ErrorKind::KeyNotFound));
+    }
+
+    #[test]
+    fn what_a_put_keeps_it_must_not_give() {
+        let mut request = PutRequest {
+            value: "v".into(),
+            lease: 1,
+            ignore_value: true,
+            ignore_lease: true,
+            ..PutRequest::default()
+        };
+        assert_eq!(kind(put(&request)), Some(ErrorKind::EmptyKey));
+        request.key = "k".into();
+        assert_eq!(kind(put(&request)), Some(ErrorKind::ValueProvided));
+        request.ignore_value = false;
+        assert_eq!(kind(put(&request)), Some(ErrorKind::LeaseProvided));
+        request.ignore_lease = false;
+        assert_eq!(kind(put(&request)), None);
+    }
+}

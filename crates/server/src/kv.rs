@@ -1,0 +1,101 @@
+//! etcd's KV service: range, put, delete, transactions, compaction.
+
+use bytes::Bytes;
+use prost::Message;
+use synod_store::Store;
+use synod_wire::convert::kv::compaction;
+use synod_wire::etcdserverpb as pb;
+use synod_wire::etcdserverpb::kv_server::Kv;
+use synod_wire::etcdserverpb::request_op;
+use tonic::{Request, Response, Status, async_trait};
+
+use crate::checks;
+use crate::limits::check_size;
+use crate::state::{Api, status};
+
+#[async_trait]
+impl Kv for Api {
+    async fn range(
+        &self,
+        request: Request<pb::RangeRequest>,
+    ) -> Result<Response<pb::RangeResponse>, Status> {
+        let request = request.into_inner().try_into().map_err(status)?;
+        let response = self.store().range(request).await.map_err(status)?;
+        Ok(Response::new(response.into()))
+    }
+
+    async fn put(
+        &self,
+        request: Request<pb::PutRequest>,
+    ) -> Result<Response<pb::PutResponse>, Status> {
+        let mut request = request.into_inner();
+        checks::put(&request).map_err(status)?;
+        self.check_size(&request)?;
+        own_put(&mut request);
+        let request = request.try_into().map_err(status)?;
+        let response = self.store().put(request).await.map_err(status)?;
+        Ok(Response::new(response.into()))
+    }
+
+    async fn delete_range(
+        &self,
+        request: Request<pb::DeleteRangeRequest>,
+    ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
+        let request = request.into_inner();
+        self.check_size(&request)?;
+        let response = self.store().delete(request.into()).await.map_err(status)?;
+        Ok(Response::new(response.into()))
+    }
+
+    async fn txn(
+        &self,
+        request: Request<pb::TxnRequest>,
+    ) -> Result<Response<pb::TxnResponse>, Status> {
+        let mut request = request.into_inner();
+        checks::txn(&request, self.options().max_txn_ops).map_err(status)?;
+        own_txn(&mut request);
+        let size = request.encoded_len();
+        let txn: synod_store::Txn = request.try_into().map_err(status)?;
+        if !txn.is_read_only() {
+            check_size(size, self.options().max_request_bytes).map_err(status)?;
+        }
+        let response = self.store().txn(txn).await.map_err(status)?;
+        Ok(Response::new(response.into()))
+    }
+
+    async fn compact(
+        &self,
+        request: Request<pb::CompactionRequest>,
+    ) -> Result<Response<pb::CompactionResponse>, Status> {
+        let (revision, physical) = compaction(request.into_inner());
+        let response = self.store().compact(revision, physical).await;
+        Ok(Response::new(response.map_err(status)?.into()))
+    }
+}
+
+impl Api {
+    fn check_size(&self, request: &impl Message) -> Result<(), Status> {
+        check_size(request.encoded_len(), self.options().max_request_bytes).map_err(status)
+    }
+}
+
+/// A copy of its own. What was received is a part of the buffer it was received in, which is far
+/// larger than most values, and a store that keeps one would keep the other.
+pub(crate) fn own(bytes: &mut Bytes) {
+    *bytes = Bytes::copy_from_slice(bytes);
+}
+
+fn own_put(request: &mut pb::PutRequest) {
+    own(&mut request.key);
+    own(&mut request.value);
+}
+
+fn own_txn(request: &mut pb::TxnRequest) {
+    for op in request.success.iter_mut().chain(&mut request.failure) {
+        match &mut op.request {
+            Some(request_op::Request::RequestPut(put)) => own_put(put),
+            Some(request_op::Request::RequestTxn(txn)) => own_txn(txn),
+            _ => {}
+        }
+    }
+}

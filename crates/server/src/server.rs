@@ -1,0 +1,193 @@
+//! [`Server`]: the services behind one or more listeners, from the first connection to the last.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use synod_store::Store;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Certificate, Identity, ServerTlsConfig};
+use tower::util::{MapRequestLayer, MapResponseLayer};
+
+use crate::connection::{Connections, accept};
+use crate::limits::{bound_arrival, name_oversize};
+use crate::options::Tls;
+use crate::state::{Api, State};
+use crate::{ServerError, ServerOptions};
+
+/// How much of requests that are still arriving is held, in whole requests of the largest size.
+const ARRIVING_REQUESTS: usize = 128;
+
+/// The largest headers of one request, as in Go's and Rust's HTTP libraries alike.
+const MAX_HEADER_BYTES: u32 = 16 * 1024;
+
+/// How long cut connections may take to notice.
+const CUT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A server that speaks the etcd v3 API over a store. Clones are the same server.
+#[derive(Debug, Clone)]
+pub struct Server {
+    state: Arc<State>,
+}
+
+impl Server {
+    /// A server over `store`.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, options: ServerOptions) -> Server {
+        Server {
+            state: Arc::new(State::new(store, options)),
+        }
+    }
+
+    /// Serves the clients that connect to `listener` until `shutdown` completes: then it accepts
+    /// none any more, ends watches and other endless calls with UNAVAILABLE, lets the other
+    /// requests finish within [`ServerOptions::with_shutdown_timeout`], cuts what is left, and
+    /// returns. The store stays open.
+    ///
+    /// A server can serve several listeners at once, one call for each.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the listener and cuts every connection that came in through it.
+    /// Requests that were under way may have been applied.
+    ///
+    /// # Errors
+    ///
+    /// When the certificate is not usable, or the listener's address cannot be read.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), ServerError> {
+        let options = &self.state.options;
+        let address = listener.local_addr().map_err(ServerError::Listen)?;
+        let ending = Ending {
+            stop: CancellationToken::new(),
+            connections: Connections::new(Arc::clone(&self.state.connections)),
+        };
+        let api = Api {
+            state: Arc::clone(&self.state),
+            stop: ending.stop.clone(),
+        };
+        let _listening = Listening::new(&self.state, address);
+
+        let mut transport = tonic::transport::Server::builder()
+            .accept_http1(true)
+            .max_concurrent_streams(options.max_concurrent_streams)
+            .http2_max_header_list_size(MAX_HEADER_BYTES)
+            .http2_keepalive_interval(Some(options.keepalive_interval))
+            .http2_keepalive_timeout(Some(options.keepalive_timeout));
+        if let Some(tls) = &options.tls {
+            transport = transport
+                .tls_config(tls_config(tls, options.receive_timeout))
+                .map_err(|error| ServerError::Tls(error.into()))?;
+        }
+        let serving = transport
+            .layer(MapRequestLayer::new(self.arrival()))
+            .layer(MapResponseLayer::new(name_oversize))
+            .add_routes(api.routes())
+            .serve_with_incoming_shutdown(
+                accept(
+                    listener,
+                    Arc::clone(&ending.connections),
+                    options.max_connections,
+                    options.receive_timeout,
+                ),
+                ending.stop.clone().cancelled_owned(),
+            );
+        tokio::pin!(serving);
+
+        let transport_error = |error: tonic::transport::Error| ServerError::Transport(error.into());
+        tokio::select! {
+            ended = &mut serving => return ended.map_err(transport_error),
+            () = shutdown => ending.stop.cancel(),
+        }
+        if let Ok(ended) = tokio::time::timeout(options.shutdown_timeout, &mut serving).await {
+            return ended.map_err(transport_error);
+        }
+        tracing::warn!("cutting the connections whose requests did not finish");
+        ending.connections.cut();
+        match tokio::time::timeout(CUT_TIMEOUT, serving).await {
+            Ok(ended) => ended.map_err(transport_error),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// What happens to each request before it is served.
+    fn arrival(
+        &self,
+    ) -> impl Fn(http::Request<tonic::body::Body>) -> http::Request<tonic::body::Body> + Clone + use<>
+    {
+        let state = Arc::clone(&self.state);
+        let most = state
+            .options
+            .max_message_bytes()
+            .saturating_mul(ARRIVING_REQUESTS);
+        move |request| {
+            state.requests.fetch_add(1, Ordering::Relaxed);
+            bound_arrival(
+                request,
+                &state.arriving,
+                most,
+                state.options.receive_timeout,
+            )
+        }
+    }
+}
+
+/// Ends everything of a listener when it is dropped.
+struct Ending {
+    stop: CancellationToken,
+    connections: Arc<Connections>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.connections.cut();
+    }
+}
+
+/// A listener's URL, known to the server's state while it lives.
+struct Listening<'a> {
+    state: &'a State,
+    url: String,
+}
+
+impl<'a> Listening<'a> {
+    fn new(state: &'a State, address: SocketAddr) -> Listening<'a> {
+        let url = format!("{}://{address}", state.options.scheme());
+        state.listening().push(url.clone());
+        Listening { state, url }
+    }
+}
+
+impl Drop for Listening<'_> {
+    fn drop(&mut self) {
+        let mut urls = self.state.listening();
+        if let Some(place) = urls.iter().position(|url| *url == self.url) {
+            urls.remove(place);
+        }
+    }
+}
+
+fn tls_config(tls: &Tls, handshake: Duration) -> ServerTlsConfig {
+    // With more than one provider of cryptography in a program the TLS library would not know which
+    // to take, and panic.
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Another thread may have been first: then there is one, which is all that matters.
+        drop(rustls::crypto::ring::default_provider().install_default());
+    }
+    let config = ServerTlsConfig::new()
+        .identity(Identity::from_pem(&tls.certificate, &tls.key))
+        .timeout(handshake);
+    match &tls.client_ca {
+        Some(ca) => config
+            .client_ca_root(Certificate::from_pem(ca))
+            .client_auth_optional(!tls.require_client_certificate),
+        None => config,
+    }
+}

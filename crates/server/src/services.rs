@@ -1,0 +1,29 @@
+//! The services, put together.
+
+use synod_wire::etcdserverpb::auth_server::AuthServer;
+use synod_wire::etcdserverpb::cluster_server::ClusterServer;
+use synod_wire::etcdserverpb::kv_server::KvServer;
+use synod_wire::etcdserverpb::lease_server::LeaseServer;
+use synod_wire::etcdserverpb::maintenance_server::MaintenanceServer;
+use synod_wire::etcdserverpb::watch_server::WatchServer;
+use synod_wire::synod_v1::synod_server::SynodServer;
+use tonic::service::Routes;
+use tonic_health::pb::health_server::HealthServer;
+
+use crate::state::Api;
+
+impl Api {
+    /// Every service, and plain HTTP beside them. What none of them knows is UNIMPLEMENTED.
+    pub(crate) fn routes(&self) -> Routes {
+        let most = self.options().max_message_bytes();
+        let grpc = Routes::new(KvServer::new(self.clone()).max_decoding_message_size(most))
+            .add_service(WatchServer::new(self.clone()).max_decoding_message_size(most))
+            .add_service(LeaseServer::new(self.clone()).max_decoding_message_size(most))
+            .add_service(ClusterServer::new(self.clone()).max_decoding_message_size(most))
+            .add_service(MaintenanceServer::new(self.clone()).max_decoding_message_size(most))
+            .add_service(AuthServer::new(self.clone()).max_decoding_message_size(most))
+            .add_service(HealthServer::new(self.clone()))
+            .add_service(SynodServer::new(self.clone()));
+        self.http_routes(grpc.into_axum_router()).into()
+    }
+}

@@ -1,0 +1,99 @@
+//! What a server's services share: the store, the options, and what `Info` counts.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use synod_store::{Error, Header, Store};
+use synod_wire::convert::error::to_status;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::ServerOptions;
+use crate::limits::Arriving;
+
+/// A server's state, shared by all its listeners.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) options: ServerOptions,
+    pub(crate) started: SystemTime,
+    pub(crate) connections: Arc<AtomicUsize>,
+    pub(crate) watchers: Arc<AtomicU64>,
+    pub(crate) requests: AtomicU64,
+    pub(crate) arriving: Arc<Arriving>,
+    listening: Mutex<Vec<String>>,
+}
+
+impl State {
+    pub(crate) fn new(store: Arc<dyn Store>, options: ServerOptions) -> State {
+        State {
+            store,
+            options,
+            started: SystemTime::now(),
+            connections: Arc::default(),
+            watchers: Arc::default(),
+            requests: AtomicU64::new(0),
+            arriving: Arc::default(),
+            listening: Mutex::default(),
+        }
+    }
+
+    /// The URLs at which the server listens.
+    pub(crate) fn listening(&self) -> MutexGuard<'_, Vec<String>> {
+        self.listening
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All services of the server, as one listener's clients reach them.
+#[derive(Debug, Clone)]
+pub(crate) struct Api {
+    pub(crate) state: Arc<State>,
+    /// Ends endless calls when the listener shuts down.
+    pub(crate) stop: CancellationToken,
+}
+
+impl Api {
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.state.store
+    }
+
+    pub(crate) fn options(&self) -> &ServerOptions {
+        &self.state.options
+    }
+
+    /// The header of an answer for which the store gave none.
+    pub(crate) async fn header(&self) -> synod_store::Result<Header> {
+        self.store().status().await.map(|status| status.header)
+    }
+}
+
+/// The status that a store's failure is answered with.
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` calls")]
+pub(crate) fn status(error: Error) -> Status {
+    to_status(&error)
+}
+
+/// How an endless call ends when the server does.
+pub(crate) fn stopped() -> Status {
+    Status::unavailable("etcdserver: server stopped")
+}
+
+/// Counts one thing for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Counted(Arc<AtomicU64>);
+
+impl Counted {
+    pub(crate) fn new(counter: &Arc<AtomicU64>) -> Counted {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Counted(Arc::clone(counter))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

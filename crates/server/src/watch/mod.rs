@@ -1,0 +1,52 @@
+//! etcd's Watch service: many watches on one stream.
+//!
+//! # Protocol
+//!
+//! The client sends *create*, *cancel* and *progress*; each answer names a watch by its id.
+//!
+//! 1. *create* is answered with `created` and the store's revision, before any event. A watch that
+//!    cannot be made is answered with `created` and `canceled` together, id -1 and a reason.
+//! 2. Events come in order, all of one revision in one answer, unless the client allowed fragments
+//!    and they are too large together.
+//! 3. *cancel* is answered with `canceled` and no reason; no event of the watch comes after it, and
+//!    its id may be used again. An unknown id is answered with nothing.
+//! 4. A watch whose history was compacted away is answered with `canceled` and the oldest revision
+//!    that can be watched from, and no reason.
+//! 5. *progress* is answered with id -1 and a revision, once every watch of the stream has delivered
+//!    everything up to it.
+//!
+//! # Memory
+//!
+//! A stream is not a task that fills a queue but a state machine that the transport polls when the
+//! client has room for an answer. A client that does not read leaves its events in the store's
+//! watches, which are bounded; nobody else waits for it.
+
+mod fragment;
+mod ids;
+mod progress;
+mod stream;
+
+use futures_util::StreamExt;
+use futures_util::stream::{BoxStream, unfold};
+use synod_wire::etcdserverpb as pb;
+use synod_wire::etcdserverpb::watch_server::Watch;
+use tonic::{Request, Response, Status, Streaming, async_trait};
+
+use crate::state::Api;
+use stream::WatchStream;
+
+#[async_trait]
+impl Watch for Api {
+    type WatchStream = BoxStream<'static, Result<pb::WatchResponse, Status>>;
+
+    async fn watch(
+        &self,
+        request: Request<Streaming<pb::WatchRequest>>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let state = Box::new(WatchStream::new(self.clone(), request.into_inner()));
+        let answers = unfold(state, |mut state| async move {
+            state.next().await.map(|answer| (answer, state))
+        });
+        Ok(Response::new(answers.boxed()))
+    }
+}
