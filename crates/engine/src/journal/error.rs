@@ -1,0 +1,111 @@
+//! Why a data directory could not be opened, or a group of records not be made durable.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What went wrong with a data directory. Everything but `NoSpace` and a failed open asks for a reopen.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum JournalError {
+    /// Another process (or another store in this one) has the directory open.
+    #[error("{} is in use{}: a data directory is open in one process at a time; \
+        to share it, run `synod serve --data {}` and connect to that",
+        .dir.display(), by(*.pid), .dir.display())]
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+        /// Who holds it, when the lock file says so.
+        pid: Option<u32>,
+    },
+    /// Written by a newer Synod.
+    #[error("{} has format {found}, this build reads up to {}: upgrade Synod", .dir.display(), super::FORMAT)]
+    NewerFormat {
+        /// The directory.
+        dir: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// Not a directory, or one that holds something else.
+    #[error("{} is no Synod data directory: {reason}", .dir.display())]
+    NotASynodDirectory {
+        /// The path.
+        dir: PathBuf,
+        /// What told.
+        reason: String,
+    },
+    /// Damage that no crash explains. Nothing was changed; a backup is the way back.
+    #[error("{} is damaged at offset {offset}: {reason}", .file.display())]
+    Corrupt {
+        /// The damaged file.
+        file: PathBuf,
+        /// Where in it.
+        offset: u64,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// The disk is full. Nothing of the group was kept; it may be tried again once there is space.
+    #[error("no space left on the disk of {}", .dir.display())]
+    NoSpace {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// A group that no file of this format can hold; nothing was written.
+    #[error("a record of {bytes} bytes is too large")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// A call to the file system failed.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An earlier write or sync failed, so what is on disk is not known: only a reopen tells.
+    #[error("{} failed to write earlier and must be opened again", .dir.display())]
+    Poisoned {
+        /// The directory.
+        dir: PathBuf,
+    },
+}
+
+fn by(pid: Option<u32>) -> String {
+    pid.map(|pid| format!(" by process {pid}"))
+        .unwrap_or_default()
+}
+
+impl JournalError {
+    /// Names the path of a failed call.
+    pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
+        |source| Self::Io {
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    pub(super) fn corrupt(file: &Path, offset: u64, reason: impl Into<String>) -> Self {
+        Self::Corrupt {
+            file: file.to_owned(),
+            offset,
+            reason: reason.into(),
+        }
+    }
+
+    /// Whether the call failed for want of space.
+    pub(crate) fn is_no_space(&self) -> bool {
+        match self {
+            Self::NoSpace { .. } => true,
+            Self::Io { source, .. } => is_full(source),
+            _ => false,
+        }
+    }
+}
+
+/// A full disk and a used-up quota are one thing to who waits for space.
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}

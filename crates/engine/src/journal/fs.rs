@@ -1,0 +1,208 @@
+//! All that the journal asks of a file system, so that tests can put another one in its place.
+
+use std::fs;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+/// A file system. Clones are handles to the same one.
+pub(crate) trait Fs: Clone + Send + Sync + 'static {
+    /// An open file.
+    type File: File;
+    /// Holds a lock until dropped.
+    type Lock: Send + Sync + 'static;
+
+    /// The names of all entries of a directory.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+    /// Creates a directory and its parents, for the owner alone; fine if it is there.
+    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Creates an empty file for the owner alone, in place of any that is there.
+    fn create(&self, path: &Path) -> io::Result<Self::File>;
+    /// Opens a file for reading and writing.
+    fn open(&self, path: &Path) -> io::Result<Self::File>;
+    /// Opens a file for reading only.
+    fn open_read(&self, path: &Path) -> io::Result<Self::File>;
+    /// Renames a file in place of any that is there.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Makes creations, renames and removals in a directory durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Locks a file for one owner, creates it if missing, and leaves this process's id in it.
+    fn lock(&self, path: &Path) -> Result<Self::Lock, LockError>;
+    /// Locks a file for many readers; changes nothing.
+    fn lock_shared(&self, path: &Path) -> Result<Self::Lock, LockError>;
+}
+
+/// An open file.
+pub(crate) trait File: Send + 'static {
+    /// Its length.
+    fn len(&mut self) -> io::Result<u64>;
+    /// Fills as much of `bytes` as the file has from `offset` on.
+    fn read_at(&mut self, offset: u64, bytes: &mut [u8]) -> io::Result<usize>;
+    /// Writes all bytes at `offset`, growing the file if needed.
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Makes all that was written durable, the length included.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// Why a lock was not to be had.
+#[derive(Debug)]
+pub(crate) enum LockError {
+    /// By the process with this id, when known.
+    Held(Option<u32>),
+    Io(io::Error),
+}
+
+/// The real file system.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Disk;
+
+/// A locked file of the real file system. The system lets go of it when the process ends, however it ends.
+#[derive(Debug)]
+pub(crate) struct DiskLock {
+    file: fs::File,
+    exclusive: bool,
+}
+
+impl Drop for DiskLock {
+    fn drop(&mut self) {
+        if self.exclusive {
+            // An id that stays behind would be shown to somebody as the holder; nothing more depends on it.
+            let _ = self.file.set_len(0);
+        }
+    }
+}
+
+fn options(private: &mut fs::OpenOptions) -> &mut fs::OpenOptions {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(private, 0o600);
+    private
+}
+
+fn try_lock(file: fs::File, path: &Path, exclusive: bool) -> Result<DiskLock, LockError> {
+    let tried = if exclusive {
+        file.try_lock()
+    } else {
+        file.try_lock_shared()
+    };
+    match tried {
+        Ok(()) => Ok(DiskLock { file, exclusive }),
+        Err(fs::TryLockError::WouldBlock) => Err(LockError::Held(
+            fs::read_to_string(path)
+                .ok()
+                .and_then(|text| text.trim().parse().ok()),
+        )),
+        Err(fs::TryLockError::Error(e)) => Err(LockError::Io(e)),
+    }
+}
+
+impl Fs for Disk {
+    type File = fs::File;
+    type Lock = DiskLock;
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        fs::read_dir(dir)?
+            .map(|e| Ok(e?.file_name().to_string_lossy().into_owned()))
+            .collect()
+    }
+
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut builder = fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.recursive(true).create(dir)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<fs::File> {
+        options(
+            fs::OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(true),
+        )
+        .open(path)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<fs::File> {
+        fs::OpenOptions::new().read(true).write(true).open(path)
+    }
+
+    fn open_read(&self, path: &Path) -> io::Result<fs::File> {
+        fs::File::open(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        // Windows has no such call; its file systems log these changes themselves.
+        if cfg!(unix) {
+            fs::File::open(dir)?.sync_all()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn lock(&self, path: &Path) -> Result<DiskLock, LockError> {
+        // Not truncated on opening: the id in it may be that of another holder.
+        let file = options(fs::OpenOptions::new().read(true).write(true).create(true))
+            .truncate(false)
+            .open(path)
+            .map_err(LockError::Io)?;
+        let lock = try_lock(file, path, true)?;
+        let pid = format!("{}\n", std::process::id());
+        lock.file.set_len(0).map_err(LockError::Io)?;
+        (&lock.file)
+            .write_all(pid.as_bytes())
+            .map_err(LockError::Io)?;
+        Ok(lock)
+    }
+
+    fn lock_shared(&self, path: &Path) -> Result<DiskLock, LockError> {
+        try_lock(fs::File::open(path).map_err(LockError::Io)?, path, false)
+    }
+}
+
+impl File for fs::File {
+    fn len(&mut self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn read_at(&mut self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        self.seek(SeekFrom::Start(offset))?;
+        let mut done = 0;
+        while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            match self.read(rest) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.seek(SeekFrom::Start(offset))?;
+        self.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+/// A whole file.
+pub(super) fn read_all(file: &mut impl File) -> io::Result<Vec<u8>> {
+    let len = usize::try_from(file.len()?).map_err(io::Error::other)?;
+    let mut bytes = vec![0; len];
+    let read = file.read_at(0, &mut bytes)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}

@@ -1,0 +1,269 @@
+//! The journal in a data directory: appends to the last segment, one write and one sync a group.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::dir::{Contents, Home};
+use super::error::JournalError;
+use super::fs::{Disk, File, Fs};
+use super::recover::{self, End, Replay};
+use super::segment::{self, Header};
+use super::snapshot::{self, Position};
+use super::{Journal, Options, Snapshot, frame};
+
+/// The largest group; the engine bounds its groups far below.
+const MAX_GROUP: usize = 1 << 30;
+/// A buffer that grew beyond this for one group is given back.
+const KEEP_BUFFER: usize = 1 << 20;
+
+/// A journal in a data directory, which it keeps locked.
+pub(crate) struct FileJournal<F: Fs = Disk> {
+    home: Arc<Home<F>>,
+    file: F::File,
+    header: Header,
+    segment_bytes: u64,
+    /// Where the next frame goes.
+    at: u64,
+    /// CRC of the last frame.
+    chain: u32,
+    /// Number of the next record.
+    next: u64,
+    /// Bytes of frames that the newest snapshot begun does not cover.
+    log_bytes: u64,
+    buffer: Vec<u8>,
+    poisoned: bool,
+}
+
+impl FileJournal<Disk> {
+    /// Opens a data directory, makes it if it is missing or empty, and gives all that it holds to `replay`.
+    pub(crate) fn open(
+        dir: &Path,
+        options: Options,
+        replay: Replay<'_>,
+    ) -> Result<Self, JournalError> {
+        Self::open_in(Disk, dir, options, replay)
+    }
+}
+
+impl<F: Fs> FileJournal<F> {
+    /// As `open`, in another file system.
+    pub(crate) fn open_in(
+        fs: F,
+        dir: &Path,
+        options: Options,
+        replay: Replay<'_>,
+    ) -> Result<Self, JournalError> {
+        let (home, contents, new) = Home::open(fs, dir, options)?;
+        let journal = if new {
+            Self::create(home, &contents)?
+        } else {
+            let end = recover::read(&home.fs, dir, &contents, replay)?;
+            Self::settle(home, end)?
+        };
+        journal.clean(&contents);
+        Ok(journal)
+    }
+
+    /// Makes a new log; the directory becomes a data directory when its first segment is durable.
+    fn create(home: Arc<Home<F>>, contents: &Contents) -> Result<Self, JournalError> {
+        let fs = &home.fs;
+        if !contents.segments.is_empty() {
+            // An earlier attempt got this far. No record was ever appended before `FORMAT` was durable.
+            let end = recover::read(fs, &home.dir, contents, &mut |_| Ok(()))?;
+            if end.records > 0 || end.torn {
+                let reason = "the file is missing beside a log that holds records";
+                return Err(JournalError::corrupt(&home.dir.join("FORMAT"), 0, reason));
+            }
+        }
+        let header = Header {
+            number: 1,
+            salt: salt(),
+            first: 1,
+            prev: 0,
+        };
+        let prepared = segment::prepare(fs, &home.dir, &header, home.options.segment_bytes)?;
+        prepared.publish(fs, &home.dir, &header)?;
+        home.format()?;
+        Ok(Self {
+            file: prepared.file,
+            segment_bytes: prepared.bytes,
+            home,
+            header,
+            at: segment::HEADER as u64,
+            chain: 0,
+            next: 1,
+            log_bytes: 0,
+            buffer: Vec::new(),
+            poisoned: false,
+        })
+    }
+
+    /// Makes durable what was read, and the end of the log ready for the next frame.
+    fn settle(home: Arc<Home<F>>, end: End) -> Result<Self, JournalError> {
+        let path = home.dir.join(segment::name(end.header.number));
+        let mut file = home.fs.open(&path).map_err(JournalError::io(&path))?;
+        let mut settle = || {
+            // Written again, not only synced: after a failed sync the system may take pages for clean that
+            // never reached the disk, and what replay has seen must not be lost any more.
+            if let Some(frame) = &end.last_frame {
+                file.write_at(end.at - frame.len() as u64, frame)?;
+            }
+            if end.torn {
+                let room = end.segment_bytes.saturating_sub(end.at);
+                let zeros = [0; frame::HEADER];
+                let len = usize::try_from(room).map_or(zeros.len(), |room| room.min(zeros.len()));
+                file.write_at(end.at, zeros.get(..len).unwrap_or_default())?;
+            }
+            if home.options.sync && (end.torn || end.last_frame.is_some()) {
+                file.sync()?;
+            }
+            Ok(())
+        };
+        settle().map_err(JournalError::io(&path))?;
+        if home.options.sync {
+            // Before anything is removed that an older view of the directory would need.
+            home.fs
+                .sync_dir(&home.dir)
+                .map_err(JournalError::io(&home.dir))?;
+        }
+        Ok(Self {
+            file,
+            home,
+            header: end.header,
+            segment_bytes: end.segment_bytes,
+            at: end.at,
+            chain: end.chain,
+            next: end.next,
+            log_bytes: end.log_bytes,
+            buffer: Vec::new(),
+            poisoned: false,
+        })
+    }
+
+    /// Removes what is not needed any more. Best effort: it is in nobody's way but for its space.
+    fn clean(&self, contents: &Contents) {
+        let Home { fs, dir, .. } = self.home.as_ref();
+        let newest = contents.snapshots.last().copied().unwrap_or(0);
+        let segments = contents.segments.iter().filter(|n| **n < newest);
+        let snapshots = contents.snapshots.iter().filter(|n| **n < newest);
+        let names = segments
+            .map(|n| segment::name(*n))
+            .chain(snapshots.map(|n| snapshot::name(*n)));
+        for name in names.chain(contents.unfinished.iter().cloned()) {
+            let _ = fs.remove(&dir.join(name));
+        }
+    }
+
+    /// Goes on in a new segment that has room for `frame` bytes. On `NoSpace` nothing has changed.
+    fn roll(&mut self, frame: usize) -> Result<(), JournalError> {
+        let Home {
+            fs, dir, options, ..
+        } = self.home.as_ref();
+        let header = Header {
+            number: self.header.number + 1,
+            salt: salt(),
+            first: self.next,
+            prev: self.chain,
+        };
+        let size = options.segment_bytes.max((segment::HEADER + frame) as u64);
+        let prepared = segment::prepare(fs, dir, &header, size);
+        self.poisoned = !matches!(prepared, Ok(_) | Err(JournalError::NoSpace { .. }));
+        let prepared = prepared?;
+
+        // Once it may have its name, an append to the segment before would be a hole.
+        self.poisoned = true;
+        prepared.publish(fs, dir, &header)?;
+        self.poisoned = false;
+
+        self.header = header;
+        self.file = prepared.file;
+        self.segment_bytes = prepared.bytes;
+        self.at = segment::HEADER as u64;
+        Ok(())
+    }
+
+    fn alive(&self) -> Result<(), JournalError> {
+        let dir = || self.home.dir.clone();
+        if self.poisoned {
+            Err(JournalError::Poisoned { dir: dir() })
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Never one whose low half is zero: the empty part of a segment would look like frames.
+fn salt() -> u64 {
+    rand::random::<u64>() | 1
+}
+
+impl<F: Fs> Journal for FileJournal<F> {
+    fn append(&mut self, group: &[Bytes]) -> Result<(), JournalError> {
+        self.alive()?;
+        if group.is_empty() {
+            return Ok(());
+        }
+        let len = frame::len(group);
+        if len > MAX_GROUP {
+            return Err(JournalError::TooLarge { bytes: len });
+        }
+        if self.at + len as u64 > self.segment_bytes {
+            self.roll(len)?;
+        }
+        let (salt, prev) = (self.header.salt, self.chain);
+        let chain = frame::encode(&mut self.buffer, salt, prev, self.next, group);
+
+        self.poisoned = true;
+        let written = self.file.write_at(self.at, &self.buffer).and_then(|()| {
+            if self.home.options.sync {
+                self.file.sync()
+            } else {
+                Ok(())
+            }
+        });
+        let path = || self.home.dir.join(segment::name(self.header.number));
+        written.map_err(|source| JournalError::Io {
+            path: path(),
+            source,
+        })?;
+        self.poisoned = false;
+
+        self.chain = chain;
+        self.at += len as u64;
+        self.next += group.len() as u64;
+        self.log_bytes += len as u64;
+        if self.buffer.capacity() > KEEP_BUFFER {
+            self.buffer = Vec::new();
+        }
+        Ok(())
+    }
+
+    fn begin_snapshot(&mut self) -> Result<Box<dyn Snapshot>, JournalError> {
+        self.alive()?;
+        if self.at > segment::HEADER as u64 {
+            self.roll(0)?;
+        }
+        let position = Position {
+            segment: self.header.number,
+            next: self.next,
+            chain: self.chain,
+        };
+        let writer = snapshot::Writer::new(&self.home, position)?;
+        self.log_bytes = 0;
+        Ok(Box::new(writer))
+    }
+
+    fn next_record(&self) -> u64 {
+        self.next
+    }
+
+    fn log_bytes(&self) -> u64 {
+        self.log_bytes
+    }
+
+    fn size_on_disk(&self) -> u64 {
+        self.home.measure().unwrap_or(0)
+    }
+}

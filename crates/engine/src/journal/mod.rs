@@ -1,0 +1,102 @@
+//! What makes the store durable: a journal of opaque records. It knows nothing of keys, revisions or leases.
+//!
+//! The engine's writer hands over the records of one group of transactions; when [`Journal::append`] returns,
+//! they are on disk, by one write and one sync. [`Journal::begin_snapshot`] moves the log on to a new segment and
+//! gives a [`Snapshot`] that another thread fills from the state as of that moment, while appends go on; its
+//! commit retires the older segments. Opening a directory replays the newest snapshot and every record behind it.
+//!
+//! # Files
+//!
+//! - `log.rs`: the journal in a data directory; `memory.rs`: the one that keeps nothing.
+//! - `dir.rs`: what lies in the directory, its lock and its format.
+//! - `segment.rs`, `frame.rs`, `snapshot.rs`: one stored thing each, with its layout at the head.
+//! - `recover.rs`: reading it back, and what is refused; `verify.rs`: the same for who only looks.
+//! - `fs.rs`: all that is asked of a file system; `sim.rs`: the one of the tests, which crashes and fails.
+//!
+//! # What is assumed of the medium
+//!
+//! - A sync that succeeds makes durable what was written to that file before, its length included; one on a
+//!   directory does so for names. Without it anything may be lost, in any order, in units of 512 bytes.
+//! - A unit of 512 bytes is written whole or not at all, so that bytes that stood before an append stay.
+//! - A rename shows either the old file or the new one.
+//! - After a failed sync nothing is known until the file is read again and written again.
+
+mod dir;
+mod error;
+mod frame;
+mod fs;
+mod log;
+mod memory;
+mod recover;
+mod segment;
+#[cfg(test)]
+mod sim;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+mod verify;
+
+use bytes::Bytes;
+
+pub(crate) use error::JournalError;
+pub(crate) use fs::Disk;
+pub(crate) use log::FileJournal;
+pub(crate) use memory::Memory;
+pub(crate) use recover::Item;
+pub(crate) use verify::{Damage, Report, verify};
+
+/// The format of all files; each of them names it.
+const FORMAT: u32 = 1;
+
+/// How a data directory is used.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Options {
+    /// Whether what is acknowledged survives the loss of power. Without it only the end of the process is
+    /// survived, and after a loss of power the directory may refuse to open.
+    pub(crate) sync: bool,
+    /// The usual size of a segment; a larger group gets one of its own size.
+    pub(crate) segment_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            sync: true,
+            segment_bytes: 4 << 20,
+        }
+    }
+}
+
+/// An append-only log of opaque records, numbered from 1.
+pub(crate) trait Journal: Send {
+    /// Appends the records of one group; they are durable when it returns. A crash meanwhile leaves all of them
+    /// or none.
+    ///
+    /// After `NoSpace` or `TooLarge` nothing was written and it may be called again; after any other error every
+    /// later call fails with `Poisoned`, and only a reopen tells whether the group was kept.
+    fn append(&mut self, group: &[Bytes]) -> Result<(), JournalError>;
+
+    /// Begins a snapshot of the state after all records appended so far. Quick: it waits for one new segment, not
+    /// for the snapshot. One at a time; dropped without a commit, it leaves nothing behind.
+    fn begin_snapshot(&mut self) -> Result<Box<dyn Snapshot>, JournalError>;
+
+    /// The number that the next record will have.
+    fn next_record(&self) -> u64;
+
+    /// Bytes of log since the last snapshot was begun: what a reopen would replay. Cheap, for deciding when the
+    /// next snapshot is due.
+    fn log_bytes(&self) -> u64;
+
+    /// Bytes of all files, read from the directory.
+    fn size_on_disk(&self) -> u64;
+}
+
+/// A snapshot while it is written, by any thread. It keeps the directory locked, so a journal that was dropped
+/// meanwhile can be opened again only when the snapshot is done.
+pub(crate) trait Snapshot: Send {
+    /// Adds a chunk. Recovery gives the same chunks in the same order, each whole in memory: keep them small.
+    fn write(&mut self, chunk: &[u8]) -> Result<(), JournalError>;
+
+    /// Makes the snapshot durable, then retires all that it covers. A failure leaves the log as it was.
+    fn commit(self: Box<Self>) -> Result<(), JournalError>;
+}

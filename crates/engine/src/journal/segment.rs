@@ -1,0 +1,220 @@
+//! Log segments: files of one size, filled with zeros before use, so that an append changes no metadata and its
+//! sync writes nothing else. A retired one is kept to become the next.
+//!
+//! ```text
+//! offset  bytes
+//!      0  8      "SYNODLOG"
+//!      8  4      format version
+//!     12  4      CRC-32 of bytes 16 to 63
+//!     16  8      number of the segment, as in its name
+//!     24  8      salt, random
+//!     32  8      number of the first record
+//!     40  4      CRC of the last frame of the segment before
+//!     44  20     zeros
+//!     64  ...    frames, one behind another; behind the last one zeros, or what a recycled file held before
+//! ```
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::error::JournalError;
+use super::frame::{u32_at, u64_at};
+use super::fs::{File, Fs};
+
+/// Bytes before the first frame.
+pub(super) const HEADER: usize = 64;
+const MAGIC: &[u8; 8] = b"SYNODLOG";
+
+/// A retired segment, waiting to be the next.
+pub(super) const SPARE: &str = "spare";
+/// The next segment while it is being prepared.
+const NEXT: &str = "next.tmp";
+
+/// What a segment says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) number: u64,
+    pub(super) salt: u64,
+    pub(super) first: u64,
+    pub(super) prev: u32,
+}
+
+/// Why a header cannot be used.
+pub(super) enum BadHeader {
+    Newer(u32),
+    Damaged(&'static str),
+}
+
+impl Header {
+    fn encode(&self) -> [u8; HEADER] {
+        let mut body = Vec::with_capacity(HEADER);
+        body.extend_from_slice(&self.number.to_le_bytes());
+        body.extend_from_slice(&self.salt.to_le_bytes());
+        body.extend_from_slice(&self.first.to_le_bytes());
+        body.extend_from_slice(&self.prev.to_le_bytes());
+        body.resize(HEADER - 16, 0);
+        let parts: [&[u8]; 4] = [
+            MAGIC,
+            &super::FORMAT.to_le_bytes(),
+            &crc32fast::hash(&body).to_le_bytes(),
+            &body,
+        ];
+        let mut bytes = [0; HEADER];
+        for (to, from) in bytes.iter_mut().zip(parts.concat()) {
+            *to = from;
+        }
+        bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, BadHeader> {
+        let damaged = BadHeader::Damaged;
+        let bytes = bytes
+            .get(..HEADER)
+            .ok_or(damaged("shorter than its header"))?;
+        if !bytes.starts_with(MAGIC) {
+            return Err(damaged("does not begin as a log segment"));
+        }
+        let read = || {
+            let crc = u32_at(bytes, 12)? == crc32fast::hash(bytes.get(16..)?);
+            let header = Self {
+                number: u64_at(bytes, 16)?,
+                salt: u64_at(bytes, 24)?,
+                first: u64_at(bytes, 32)?,
+                prev: u32_at(bytes, 40)?,
+            };
+            Some((u32_at(bytes, 8)?, crc.then_some(header)))
+        };
+        match read() {
+            Some((version, _)) if version > super::FORMAT => Err(BadHeader::Newer(version)),
+            Some((super::FORMAT, Some(header))) => Ok(header),
+            _ => Err(damaged("the header's checksum is wrong")),
+        }
+    }
+}
+
+/// The file name of a segment. Names sort as numbers do.
+pub(super) fn name(number: u64) -> String {
+    format!("{number:020}.log")
+}
+
+/// The number in a segment's file name.
+pub(super) fn parse(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".log")?;
+    (digits.len() == 20).then(|| digits.parse().ok())?
+}
+
+/// A segment that was made ready, and how long it is.
+pub(super) struct Prepared<F: Fs> {
+    pub(super) file: F::File,
+    pub(super) bytes: u64,
+    path: PathBuf,
+}
+
+/// Makes a segment ready under another name: at least `size` bytes, header durable. Nothing that the log holds
+/// is touched, so a failure may be followed by another try.
+pub(super) fn prepare<F: Fs>(
+    fs: &F,
+    dir: &Path,
+    header: &Header,
+    size: u64,
+) -> Result<Prepared<F>, JournalError> {
+    let path = dir.join(NEXT);
+    let fill = || -> io::Result<_> {
+        // Claimed by its new name first: the one that retires segments may leave another spare meanwhile.
+        let spare = fs.rename(&dir.join(SPARE), &path).and_then(|()| {
+            let mut file = fs.open(&path)?;
+            let bytes = file.len()?;
+            Ok((bytes >= size).then_some((file, bytes)))
+        });
+        let (mut file, bytes) = match spare {
+            Ok(Some(spare)) => spare,
+            Ok(None) | Err(_) => (zeros(fs, &path, size)?, size),
+        };
+        file.write_at(0, &header.encode())?;
+        file.sync()?;
+        Ok((file, bytes))
+    };
+    match fill() {
+        Ok((file, bytes)) => Ok(Prepared { file, bytes, path }),
+        Err(e) => {
+            // What is left of it would take up the space that is missing.
+            let _ = fs.remove(&path);
+            let e = JournalError::io(&path)(e);
+            Err(if e.is_no_space() {
+                JournalError::NoSpace {
+                    dir: dir.to_owned(),
+                }
+            } else {
+                e
+            })
+        }
+    }
+}
+
+fn zeros<F: Fs>(fs: &F, path: &Path, size: u64) -> io::Result<F::File> {
+    let mut file = fs.create(path)?;
+    let block = vec![0; usize::try_from(size.min(1 << 20)).unwrap_or(1 << 20)];
+    let mut at = 0;
+    while at < size {
+        let part = (size - at).min(block.len() as u64);
+        file.write_at(at, block.get(..part as usize).unwrap_or_default())?;
+        at += part;
+    }
+    Ok(file)
+}
+
+impl<F: Fs> Prepared<F> {
+    /// Gives it its name in the log, durably. A failure leaves open whether it has that name.
+    pub(super) fn publish(&self, fs: &F, dir: &Path, header: &Header) -> Result<(), JournalError> {
+        let path = dir.join(name(header.number));
+        fs.rename(&self.path, &path)
+            .map_err(JournalError::io(&path))?;
+        fs.sync_dir(dir).map_err(JournalError::io(dir))
+    }
+}
+
+/// Puts a retired segment aside for reuse if it has the usual size, else removes it. Best effort: what stays
+/// behind is removed at the next opening.
+pub(super) fn retire<F: Fs>(fs: &F, dir: &Path, number: u64, usual: u64) {
+    let path = dir.join(name(number));
+    let spare = dir.join(SPARE);
+    let len = |path: &Path| fs.open_read(path).and_then(|mut f| f.len()).ok();
+    if len(&path) != Some(usual) || len(&spare).is_some() || fs.rename(&path, &spare).is_err() {
+        let _ = fs.remove(&path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_is_read_back_and_every_flipped_bit_noticed() {
+        let header = Header {
+            number: 3,
+            salt: u64::MAX - 1,
+            first: 17,
+            prev: 5,
+        };
+        let bytes = header.encode();
+        assert_eq!(Header::decode(&bytes).ok(), Some(header));
+        for bit in 0..HEADER * 8 {
+            let mut bytes = bytes;
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(Header::decode(&bytes).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn names_are_parsed_strictly() {
+        assert_eq!(parse(&name(42)), Some(42));
+        for other in [
+            "1.log",
+            "spare",
+            "0000000000000000000x.log",
+            "00000000000000000001.log.tmp",
+        ] {
+            assert_eq!(parse(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,444 @@
+//! A file system in memory that fails on demand and can be stopped after any call: it keeps what was not synced
+//! apart, and gives every image of the disk that a crash at that moment might leave.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::fs::{File, Fs, LockError};
+
+/// What is written whole or not at all.
+const SECTOR: usize = 512;
+/// A write up to this size is torn at each byte, a larger one at sector boundaries.
+const TORN_AT_EACH_BYTE: usize = 160;
+
+type Inode = usize;
+
+/// A call that changes something.
+#[derive(Debug, Clone)]
+enum Op {
+    Create(PathBuf, Inode),
+    Write(Inode, u64, Vec<u8>),
+    Sync(Inode),
+    /// A failed one: the system forgets what it had to write, and what it has in memory looks clean.
+    SyncLost(Inode),
+    Rename(PathBuf, PathBuf),
+    Remove(PathBuf),
+    SyncDir,
+}
+
+#[derive(Default)]
+struct State {
+    dirs: BTreeSet<PathBuf>,
+    names: BTreeMap<PathBuf, Inode>,
+    inodes: Vec<Vec<u8>>,
+    ops: Vec<Op>,
+    locks: BTreeMap<PathBuf, isize>,
+    calls: usize,
+    fail: Option<usize>,
+    capacity: Option<usize>,
+}
+
+/// A handle; clones share one disk.
+#[derive(Clone, Default)]
+pub(super) struct Sim(Arc<Mutex<State>>);
+
+fn apply(bytes: &mut Vec<u8>, offset: u64, data: &[u8]) {
+    let offset = offset as usize;
+    bytes.resize(bytes.len().max(offset + data.len()), 0);
+    bytes[offset..offset + data.len()].copy_from_slice(data);
+}
+
+fn apply_name(names: &mut BTreeMap<PathBuf, Inode>, op: &Op) {
+    match op {
+        Op::Create(path, inode) => {
+            names.insert(path.clone(), *inode);
+        }
+        Op::Rename(from, to) => {
+            if let Some(inode) = names.remove(from) {
+                names.insert(to.clone(), inode);
+            }
+        }
+        Op::Remove(path) => {
+            names.remove(path);
+        }
+        _ => {}
+    }
+}
+
+impl Sim {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A disk with these files, all durable.
+    fn with(dirs: BTreeSet<PathBuf>, files: BTreeMap<PathBuf, Vec<u8>>) -> Self {
+        let mut state = State {
+            dirs,
+            ..State::default()
+        };
+        for (path, bytes) in files {
+            state.names.insert(path.clone(), state.inodes.len());
+            state.ops.push(Op::Create(path, state.inodes.len()));
+            state
+                .ops
+                .push(Op::Write(state.inodes.len(), 0, bytes.clone()));
+            state.ops.push(Op::Sync(state.inodes.len()));
+            state.inodes.push(bytes);
+        }
+        state.ops.push(Op::SyncDir);
+        Self(Arc::new(Mutex::new(state)))
+    }
+
+    /// How many changing calls were made.
+    pub(super) fn ops(&self) -> usize {
+        self.state().ops.len()
+    }
+
+    /// Lets the `n`th changing call from now on fail (0 is the next), and only that one.
+    pub(super) fn fail_call(&self, n: usize) {
+        let mut state = self.state();
+        state.fail = Some(state.calls + n);
+    }
+
+    /// Whether the failure asked for has happened.
+    pub(super) fn has_failed(&self) -> bool {
+        let state = self.state();
+        state.fail.is_some_and(|n| state.calls > n)
+    }
+
+    /// How many bytes all files together may have.
+    pub(super) fn set_capacity(&self, bytes: Option<usize>) {
+        self.state().capacity = bytes;
+    }
+
+    /// All files as a reader sees them now.
+    pub(super) fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let state = self.state();
+        state
+            .names
+            .iter()
+            .map(|(p, i)| (p.clone(), state.inodes[*i].clone()))
+            .collect()
+    }
+
+    /// A copy of the disk as a reader sees it now: what a killed process leaves, or `cp -a` makes.
+    pub(super) fn copy(&self) -> Self {
+        let files = self.files();
+        Self::with(self.state().dirs.clone(), files)
+    }
+
+    /// A copy with one file changed.
+    pub(super) fn with_file(&self, path: &Path, bytes: Option<Vec<u8>>) -> Self {
+        let mut files = self.files();
+        match bytes {
+            Some(bytes) => files.insert(path.to_owned(), bytes),
+            None => files.remove(path),
+        };
+        Self::with(self.state().dirs.clone(), files)
+    }
+
+    /// Only what is durable now.
+    pub(super) fn power_loss(&self) -> Self {
+        let ops = self.ops();
+        self.images(ops).swap_remove(0).1
+    }
+
+    /// The disks that a crash after the first `upto` calls may leave, each with a word on how it came about.
+    pub(super) fn images(&self, upto: usize) -> Vec<(String, Self)> {
+        let state = self.state();
+        let blank = vec![Vec::new(); state.inodes.len()];
+        let (mut durable, mut live) = (blank.clone(), blank);
+        let mut pending: Vec<(Inode, u64, &[u8])> = Vec::new();
+        let mut names = BTreeMap::new();
+        let mut pending_names = Vec::new();
+        for op in state.ops.iter().take(upto) {
+            match op {
+                Op::Write(inode, offset, data) => {
+                    apply(&mut live[*inode], *offset, data);
+                    pending.push((*inode, *offset, data));
+                }
+                Op::Sync(inode) => {
+                    for (_, offset, data) in pending.iter().filter(|(i, ..)| i == inode) {
+                        apply(&mut durable[*inode], *offset, data);
+                    }
+                    pending.retain(|(i, ..)| i != inode);
+                }
+                Op::SyncLost(inode) => pending.retain(|(i, ..)| i != inode),
+                Op::SyncDir => {
+                    for op in std::mem::take(&mut pending_names) {
+                        apply_name(&mut names, op);
+                    }
+                }
+                op => pending_names.push(op),
+            }
+        }
+
+        let mut contents = vec![("nothing unsynced".to_owned(), durable.clone())];
+        if let Some(((inode, offset, data), earlier)) = pending.split_last() {
+            let mut all = durable.clone();
+            for (inode, offset, data) in earlier {
+                apply(&mut all[*inode], *offset, data);
+            }
+            let mut kept = |how: String, base: &[Vec<u8>], pieces: &[(usize, usize)]| {
+                let mut image = base.to_vec();
+                for (from, to) in pieces {
+                    apply(&mut image[*inode], offset + *from as u64, &data[*from..*to]);
+                }
+                contents.push((how, image));
+            };
+            // Where the sectors of the last write begin, within it.
+            let len = data.len();
+            let first = SECTOR - *offset as usize % SECTOR;
+            let mut cuts: Vec<usize> = vec![0];
+            cuts.extend((first..len).step_by(SECTOR));
+            for at in 0..=len {
+                if len <= TORN_AT_EACH_BYTE || cuts.contains(&at) || at == 1 || at + 1 >= len {
+                    kept(format!("last write cut at {at}"), &all, &[(0, at)]);
+                }
+            }
+            kept("only the last write".into(), &durable, &[(0, len)]);
+            for (i, from) in cuts.iter().enumerate() {
+                let to = cuts.get(i + 1).copied().unwrap_or(len);
+                kept(
+                    format!("all but sector {i}"),
+                    &all,
+                    &[(0, *from), (to, len)],
+                );
+                kept(format!("only sector {i}"), &all, &[(*from, to)]);
+            }
+        }
+        contents.push(("all".into(), live));
+
+        let mut images = Vec::new();
+        for kept in 0..=pending_names.len() {
+            if let Some(op) = kept.checked_sub(1).and_then(|i| pending_names.get(i)) {
+                apply_name(&mut names, op);
+            }
+            for (how, contents) in &contents {
+                let files = names
+                    .iter()
+                    .map(|(p, i)| (p.clone(), contents[*i].clone()))
+                    .collect();
+                let how = format!("{how}, {kept} of {} names", pending_names.len());
+                images.push((how, Self::with(state.dirs.clone(), files)));
+            }
+        }
+        images
+    }
+}
+
+impl State {
+    /// Counts a changing call; an error if it is the one to fail.
+    fn call(&mut self) -> io::Result<()> {
+        self.calls += 1;
+        if self.fail == Some(self.calls - 1) {
+            return Err(io::Error::other("injected"));
+        }
+        Ok(())
+    }
+
+    fn used(&self) -> usize {
+        self.names.values().map(|i| self.inodes[*i].len()).sum()
+    }
+
+    fn name_op(&mut self, op: Op) {
+        apply_name(&mut self.names, &op);
+        self.ops.push(op);
+    }
+}
+
+/// An open file of a [`Sim`].
+pub(super) struct SimFile {
+    sim: Sim,
+    inode: Inode,
+    writable: bool,
+}
+
+/// A lock in a [`Sim`].
+pub(super) struct SimLock {
+    sim: Sim,
+    path: PathBuf,
+    shared: bool,
+}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        *self.sim.state().locks.entry(self.path.clone()).or_default() -=
+            if self.shared { 1 } else { -1 };
+    }
+}
+
+impl Sim {
+    fn find(&self, path: &Path, writable: bool) -> io::Result<SimFile> {
+        let inode = self
+            .state()
+            .names
+            .get(path)
+            .copied()
+            .ok_or(io::ErrorKind::NotFound)?;
+        Ok(SimFile {
+            sim: self.clone(),
+            inode,
+            writable,
+        })
+    }
+
+    fn take(&self, path: &Path, shared: bool) -> Result<SimLock, LockError> {
+        let mut state = self.state();
+        let held = state.locks.entry(path.to_owned()).or_default();
+        if *held < 0 || (*held > 0 && !shared) {
+            return Err(LockError::Held(Some(1)));
+        }
+        *held += if shared { 1 } else { -1 };
+        Ok(SimLock {
+            sim: self.clone(),
+            path: path.to_owned(),
+            shared,
+        })
+    }
+}
+
+impl Fs for Sim {
+    type File = SimFile;
+    type Lock = SimLock;
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let state = self.state();
+        if !state.dirs.contains(dir) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let inside = state.names.keys().filter(|p| p.parent() == Some(dir));
+        Ok(inside
+            .filter_map(|p| Some(p.file_name()?.to_str()?.to_owned()))
+            .collect())
+    }
+
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        self.state().dirs.insert(dir.to_owned());
+        Ok(())
+    }
+
+    fn create(&self, path: &Path) -> io::Result<SimFile> {
+        let mut state = self.state();
+        state.call()?;
+        let inode = state.inodes.len();
+        state.inodes.push(Vec::new());
+        state.name_op(Op::Create(path.to_owned(), inode));
+        Ok(SimFile {
+            sim: self.clone(),
+            inode,
+            writable: true,
+        })
+    }
+
+    fn open(&self, path: &Path) -> io::Result<SimFile> {
+        self.find(path, true)
+    }
+
+    fn open_read(&self, path: &Path) -> io::Result<SimFile> {
+        self.find(path, false)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        if !state.names.contains_key(from) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        state.call()?;
+        state.name_op(Op::Rename(from.to_owned(), to.to_owned()));
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        if !state.names.contains_key(path) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        state.call()?;
+        state.name_op(Op::Remove(path.to_owned()));
+        Ok(())
+    }
+
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.call()?;
+        state.ops.push(Op::SyncDir);
+        Ok(())
+    }
+
+    fn lock(&self, path: &Path) -> Result<SimLock, LockError> {
+        let lock = self.take(path, false)?;
+        if self.find(path, false).is_err() {
+            self.create(path).map_err(LockError::Io)?;
+        }
+        Ok(lock)
+    }
+
+    fn lock_shared(&self, path: &Path) -> Result<SimLock, LockError> {
+        self.find(path, false).map_err(LockError::Io)?;
+        self.take(path, true)
+    }
+}
+
+impl SimFile {
+    fn write(&mut self, offset: u64, data: &[u8]) {
+        let mut state = self.sim.state();
+        apply(&mut state.inodes[self.inode], offset, data);
+        state.ops.push(Op::Write(self.inode, offset, data.to_vec()));
+    }
+}
+
+impl File for SimFile {
+    fn len(&mut self) -> io::Result<u64> {
+        Ok(self.sim.state().inodes[self.inode].len() as u64)
+    }
+
+    fn read_at(&mut self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        let state = self.sim.state();
+        let from = state.inodes[self.inode]
+            .get(offset as usize..)
+            .unwrap_or_default();
+        let n = from.len().min(bytes.len());
+        bytes[..n].copy_from_slice(&from[..n]);
+        Ok(n)
+    }
+
+    /// A failing write leaves its first half, as a full disk does.
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        assert!(self.writable, "a file opened for reading is written");
+        let (called, room) = {
+            let mut state = self.sim.state();
+            let free = state
+                .capacity
+                .map_or(usize::MAX, |c| c.saturating_sub(state.used()));
+            let within = state.inodes[self.inode]
+                .len()
+                .saturating_sub(offset as usize);
+            (state.call(), free.saturating_add(within))
+        };
+        if called.is_err() {
+            self.write(offset, &bytes[..bytes.len() / 2]);
+            return called;
+        }
+        if bytes.len() > room {
+            self.write(offset, &bytes[..room]);
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.write(offset, bytes);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let mut state = self.sim.state();
+        let called = state.call();
+        let inode = self.inode;
+        state.ops.push(if called.is_ok() {
+            Op::Sync(inode)
+        } else {
+            Op::SyncLost(inode)
+        });
+        called
+    }
+}

@@ -1,0 +1,128 @@
+//! A crash after every call, with every image of the disk that it may leave.
+
+use super::*;
+
+/// Groups of several sizes over several segments, one larger than a segment, and two snapshots.
+fn history() -> Author {
+    let sim = Sim::default();
+    let mut author = Author::new(&sim);
+    for group in [1, 3, 1, 1, 2] {
+        author.append(group).unwrap();
+    }
+    author.snapshot(3).unwrap();
+    for group in [1, 12, 1, 2] {
+        author.append(group).unwrap();
+    }
+    author.snapshot(1).unwrap();
+    for group in [1, 1, 4, 1] {
+        author.append(group).unwrap();
+    }
+    author
+}
+
+#[test]
+fn whatever_a_crash_leaves_all_acknowledged_is_there_and_nothing_else() {
+    let author = history();
+    let mut images = 0;
+    let mut kinds = std::collections::BTreeSet::new();
+    for ops in 0..=author.sim.ops() {
+        let bounds = author.bounds(ops);
+        for (how, image) in author.sim.images(ops) {
+            let how = format!("after call {ops}, {how}");
+            let count = author.check(&image, bounds, &how);
+            kinds.insert(if count == bounds.1 { "kept" } else { "cut" });
+            images += 1;
+        }
+    }
+    println!("{} calls, {images} images", author.sim.ops());
+    assert!(
+        images > 3_000 && kinds.len() == 2,
+        "the enumeration has lost its bite: {images}"
+    );
+}
+
+#[test]
+fn a_crash_amid_recovery_changes_nothing() {
+    let author = history();
+    let mut images = 0;
+    for ops in (0..=author.sim.ops()).step_by(5) {
+        for (how, image) in author.sim.images(ops).into_iter().step_by(7) {
+            let before = image.ops();
+            let (_, found) = open(&image).unwrap();
+            let found = found.len() as u64;
+            // What one recovery has shown must not be taken back by the next.
+            let at_most = author.bounds(ops).1;
+            for again in before..=image.ops() {
+                for (how2, second) in image.images(again) {
+                    let done = again == image.ops();
+                    let low = if done { found } else { author.bounds(ops).0 };
+                    let how = format!("after call {ops}, {how}; then after {again}, {how2}");
+                    author.check(&second, (low, at_most), &how);
+                    images += 1;
+                }
+            }
+        }
+    }
+    println!("{images} images");
+    assert!(images > 1_000, "{images}");
+}
+
+#[test]
+fn a_crash_while_the_directory_is_made_leaves_an_empty_store_or_none() {
+    let sim = Sim::default();
+    drop(open(&sim).unwrap());
+    for ops in 0..=sim.ops() {
+        for (how, image) in sim.images(ops) {
+            let (mut journal, found) = open(&image).unwrap_or_else(|e| panic!("{ops} {how}: {e}"));
+            assert!(found.is_empty());
+            journal.append(&[record(1)]).unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_abandoned_snapshot_leaves_nothing_behind() {
+    let mut author = Author::new(&Sim::default());
+    author.append(3).unwrap();
+    let mut snapshot = author.journal.begin_snapshot().unwrap();
+    snapshot.write(b"half").unwrap();
+    drop(snapshot);
+    assert!(
+        author
+            .sim
+            .files()
+            .keys()
+            .all(|p| !named(p, ".tmp") && !named(p, ".snap"))
+    );
+    author.append(1).unwrap();
+    author.check(&author.sim.copy(), (4, 4), "abandoned");
+}
+
+#[test]
+fn a_snapshot_retires_the_log_and_its_files_are_used_again() {
+    let mut author = Author::new(&Sim::default());
+    let mut sizes = Vec::new();
+    for _ in 0..6 {
+        for _ in 0..20 {
+            author.append(1).unwrap();
+        }
+        assert!(author.journal.log_bytes() > 800);
+        author.snapshot(0).unwrap();
+        assert_eq!(author.journal.log_bytes(), 0);
+        let snapshot = file(&author.sim, ".snap").1.len() as u64;
+        sizes.push(author.journal.size_on_disk() - snapshot);
+    }
+    assert!(
+        sizes.iter().all(|s| *s == 800),
+        "one segment and one spare: {sizes:?}"
+    );
+    let spare = author.sim.files().remove(&dir().join("spare")).unwrap();
+    assert!(
+        spare.iter().any(|b| *b != 0),
+        "it holds old records, which must not come back"
+    );
+    for _ in 0..4 {
+        author.append(1).unwrap();
+    }
+    author.check(&author.sim.copy(), (124, 124), "reused");
+}

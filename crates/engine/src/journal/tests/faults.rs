@@ -1,0 +1,121 @@
+//! Calls that fail, and a full disk: never an acknowledgement that does not hold, and a reopen finds them all.
+
+use super::*;
+
+/// Some appends and a snapshot; stops at the first error.
+fn run(author: &mut Author) -> Result<(), JournalError> {
+    for group in [1, 2, 1] {
+        author.append(group)?;
+    }
+    author.snapshot(1)?;
+    for group in [1, 1, 9, 1] {
+        author.append(group)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn after_any_failed_call_nothing_acknowledged_is_lost() {
+    let mut poisoned = 0;
+    for call in 0.. {
+        let sim = Sim::default();
+        let mut author = Author::new(&sim);
+        sim.fail_call(call);
+        let outcome = run(&mut author);
+        if !sim.has_failed() {
+            outcome.unwrap();
+            println!("{call} calls, {poisoned} poisoned");
+            assert!(call > 30 && poisoned > 15);
+            break;
+        }
+        // An append that failed is the last: no later one is acknowledged.
+        let tried = author.whole[author.whole.len() - 1];
+        let unfinished = tried > author.acknowledged;
+        let later = author.append(1);
+        if unfinished {
+            assert!(
+                matches!(later, Err(JournalError::Poisoned { .. })),
+                "call {call}: {later:?}"
+            );
+            assert!(author.journal.begin_snapshot().is_err());
+            poisoned += 1;
+        }
+        let bounds = (author.acknowledged, tried.max(author.acknowledged));
+        let how = format!("call {call} failed");
+        author.check(&sim.power_loss(), bounds, &format!("{how}, power lost"));
+        author.check(&sim.copy(), bounds, &format!("{how}, killed"));
+
+        // The same running system: its memory may show what its disk does not have.
+        let Author { journal, whole, .. } = author;
+        drop(journal);
+        let mut again = Author::new(&sim);
+        again.whole.extend(whole);
+        assert!(
+            (bounds.0..=bounds.1).contains(&again.acknowledged),
+            "{how}, reopened"
+        );
+        again.append(1).unwrap();
+        let all = (again.acknowledged, again.acknowledged);
+        again.check(
+            &sim.power_loss(),
+            all,
+            &format!("{how}, reopened, power lost"),
+        );
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_and_works_again_when_there_is_space() {
+    let sim = Sim::default();
+    let mut author = Author::new(&sim);
+    author.append(1).unwrap();
+    sim.set_capacity(Some(1_500));
+    let error = loop {
+        if let Err(e) = author.append(1) {
+            break e;
+        }
+    };
+    assert!(matches!(error, JournalError::NoSpace { .. }), "{error}");
+    assert!(
+        author.append(1).unwrap_err().is_no_space(),
+        "still full, and not poisoned"
+    );
+    assert!(
+        author.sim.files().keys().all(|p| !named(p, ".tmp")),
+        "no half segment takes up space"
+    );
+    author.whole.push(author.acknowledged);
+    let all = (author.acknowledged, author.acknowledged);
+    author.check(&sim.copy().power_loss(), all, "full");
+
+    sim.set_capacity(None);
+    author.append(2).unwrap();
+    let all = (author.acknowledged, author.acknowledged);
+    author.check(&sim.power_loss(), all, "space again");
+}
+
+#[test]
+fn a_full_disk_stops_a_snapshot_and_not_the_log() {
+    let sim = Sim::default();
+    let mut author = Author::new(&sim);
+    for _ in 0..12 {
+        author.append(1).unwrap();
+    }
+    let mut snapshot = author.journal.begin_snapshot().unwrap();
+    sim.set_capacity(Some(sim.files().values().map(Vec::len).sum()));
+    let full = (1..=12)
+        .try_for_each(|n| snapshot.write(&record(n)))
+        .and_then(|()| snapshot.commit());
+    assert!(full.unwrap_err().is_no_space());
+    author.append(1).unwrap();
+    author.check(&sim.power_loss(), (13, 13), "no snapshot");
+}
+
+#[test]
+fn a_group_that_no_segment_can_hold_is_refused_and_nothing_else() {
+    let mut author = Author::new(&Sim::default());
+    let huge = Bytes::from(vec![0; 1 << 20]);
+    let refused = author.journal.append(&vec![huge; 1_025]);
+    assert!(matches!(refused, Err(JournalError::TooLarge { .. })));
+    author.append(1).unwrap();
+}
