@@ -67,7 +67,7 @@ impl Kv for Api {
         &self,
         request: Request<pb::CompactionRequest>,
     ) -> Result<Response<pb::CompactionResponse>, Status> {
-        let (revision, physical) = compaction(request.into_inner());
+        let (revision, physical) = compaction(request.into_inner()).map_err(status)?;
         let response = self.store().compact(revision, physical).await;
         Ok(Response::new(response.map_err(status)?.into()))
     }
