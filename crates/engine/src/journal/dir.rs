@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::JournalError;
-use super::fs::{File, Fs, LockError, read_all};
+use super::fs::{File, Fs, LockError, create_anew, read_all};
 use super::{FORMAT, Options, segment, snapshot};
 
 const LOCK: &str = "LOCK";
@@ -167,7 +167,7 @@ impl<F: Fs> Home<F> {
     pub(super) fn format(&self) -> Result<(), JournalError> {
         let path = self.dir.join(FORMAT_TEMPORARY);
         let write = || {
-            let mut file = self.fs.create(&path)?;
+            let mut file = create_anew(&self.fs, &path)?;
             file.write_at(0, format!("{FORMAT_WORDS}{FORMAT}\n").as_bytes())?;
             file.sync()?;
             self.fs.rename(&path, &self.dir.join(FORMAT_FILE))?;

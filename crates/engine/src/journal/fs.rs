@@ -15,7 +15,7 @@ pub(crate) trait Fs: Clone + Send + Sync + 'static {
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
     /// Creates a directory and its parents, for the owner alone; fine if it is there.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Creates an empty file for the owner alone, in place of any that is there.
+    /// Creates an empty file for the owner alone; fails if there is one.
     fn create(&self, path: &Path) -> io::Result<Self::File>;
     /// Opens a file for reading and writing.
     fn open(&self, path: &Path) -> io::Result<Self::File>;
@@ -118,8 +118,7 @@ impl Fs for Disk {
             fs::OpenOptions::new()
                 .read(true)
                 .write(true)
-                .create(true)
-                .truncate(true),
+                .create_new(true),
         )
         .open(path)
     }
@@ -205,4 +204,12 @@ pub(super) fn read_all(file: &mut impl File) -> io::Result<Vec<u8>> {
     let read = file.read_at(0, &mut bytes)?;
     bytes.truncate(read);
     Ok(bytes)
+}
+
+/// Creates a file that only this process knows of, in place of what an attempt cut short has left.
+pub(super) fn create_anew<F: Fs>(fs: &F, path: &Path) -> io::Result<F::File> {
+    match fs.remove(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => fs.create(path),
+    }
 }

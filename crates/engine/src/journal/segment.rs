@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::JournalError;
 use super::frame::{u32_at, u64_at};
-use super::fs::{File, Fs};
+use super::fs::{File, Fs, create_anew};
 
 /// Bytes before the first frame.
 pub(super) const HEADER: usize = 64;
@@ -120,15 +120,9 @@ pub(super) fn prepare<F: Fs>(
 ) -> Result<Prepared<F>, JournalError> {
     let path = dir.join(NEXT);
     let fill = || -> io::Result<_> {
-        // Claimed by its new name first: the one that retires segments may leave another spare meanwhile.
-        let spare = fs.rename(&dir.join(SPARE), &path).and_then(|()| {
-            let mut file = fs.open(&path)?;
-            let bytes = file.len()?;
-            Ok((bytes >= size).then_some((file, bytes)))
-        });
-        let (mut file, bytes) = match spare {
-            Ok(Some(spare)) => spare,
-            Ok(None) | Err(_) => (zeros(fs, &path, size)?, size),
+        let (mut file, bytes) = match reuse(fs, &dir.join(SPARE), &path, size) {
+            Some(reused) => reused,
+            None => (zeros(fs, &path, size)?, size),
         };
         file.write_at(0, &header.encode())?;
         file.sync()?;
@@ -151,8 +145,19 @@ pub(super) fn prepare<F: Fs>(
     }
 }
 
+/// The spare under its new name, if there is one and it is large enough.
+fn reuse<F: Fs>(fs: &F, spare: &Path, path: &Path, size: u64) -> Option<(F::File, u64)> {
+    let bytes = fs
+        .open_read(spare)
+        .and_then(|mut f| f.len())
+        .ok()
+        .filter(|len| *len >= size)?;
+    fs.rename(spare, path).ok()?;
+    Some((fs.open(path).ok()?, bytes))
+}
+
 fn zeros<F: Fs>(fs: &F, path: &Path, size: u64) -> io::Result<F::File> {
-    let mut file = fs.create(path)?;
+    let mut file = create_anew(fs, path)?;
     let block = vec![0; usize::try_from(size.min(1 << 20)).unwrap_or(1 << 20)];
     let mut at = 0;
     while at < size {

@@ -25,7 +25,17 @@ enum Op {
     SyncLost(Inode),
     Rename(PathBuf, PathBuf),
     Remove(PathBuf),
-    SyncDir,
+    SyncDir(PathBuf),
+}
+
+impl Op {
+    /// The name that it changes; empty if none.
+    fn path(&self) -> &Path {
+        match self {
+            Self::Create(path, _) | Self::Rename(path, _) | Self::Remove(path) => path,
+            _ => Path::new(""),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -87,7 +97,9 @@ impl Sim {
             state.ops.push(Op::Sync(state.inodes.len()));
             state.inodes.push(bytes);
         }
-        state.ops.push(Op::SyncDir);
+        state
+            .ops
+            .extend(state.dirs.clone().into_iter().map(Op::SyncDir));
         Self(Arc::new(Mutex::new(state)))
     }
 
@@ -166,10 +178,12 @@ impl Sim {
                     pending.retain(|(i, ..)| i != inode);
                 }
                 Op::SyncLost(inode) => pending.retain(|(i, ..)| i != inode),
-                Op::SyncDir => {
-                    for op in std::mem::take(&mut pending_names) {
-                        apply_name(&mut names, op);
-                    }
+                Op::SyncDir(dir) => {
+                    let inside = |op: &&Op| op.path().parent() == Some(dir);
+                    let (synced, rest) = pending_names.into_iter().partition(inside);
+                    pending_names = rest;
+                    let synced: Vec<&Op> = synced;
+                    synced.into_iter().for_each(|op| apply_name(&mut names, op));
                 }
                 op => pending_names.push(op),
             }
@@ -211,18 +225,31 @@ impl Sim {
         }
         contents.push(("all".into(), live));
 
+        // Any first few of the changes to names; and all but one, since nothing orders them before a sync.
+        let changes = pending_names.len();
+        let mut views = Vec::new();
+        for kept in 0..=changes {
+            views.push((
+                format!("{kept} of {changes} names"),
+                pending_names[..kept].to_vec(),
+            ));
+        }
+        for lost in 0..changes.saturating_sub(1) {
+            let mut others = pending_names.clone();
+            others.remove(lost);
+            views.push((format!("all but name {lost} of {changes}"), others));
+        }
         let mut images = Vec::new();
-        for kept in 0..=pending_names.len() {
-            if let Some(op) = kept.checked_sub(1).and_then(|i| pending_names.get(i)) {
-                apply_name(&mut names, op);
-            }
+        for (which, ops) in views {
+            let mut names = names.clone();
+            ops.iter().for_each(|op| apply_name(&mut names, op));
             for (how, contents) in &contents {
                 let files = names
                     .iter()
                     .map(|(p, i)| (p.clone(), contents[*i].clone()))
                     .collect();
-                let how = format!("{how}, {kept} of {} names", pending_names.len());
-                images.push((how, Self::with(state.dirs.clone(), files)));
+                let image = Self::with(state.dirs.clone(), files);
+                images.push((format!("{how}, {which}"), image));
             }
         }
         images
@@ -322,6 +349,9 @@ impl Fs for Sim {
 
     fn create(&self, path: &Path) -> io::Result<SimFile> {
         let mut state = self.state();
+        if state.names.contains_key(path) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
         state.call()?;
         let inode = state.inodes.len();
         state.inodes.push(Vec::new());
@@ -361,10 +391,10 @@ impl Fs for Sim {
         Ok(())
     }
 
-    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.state();
         state.call()?;
-        state.ops.push(Op::SyncDir);
+        state.ops.push(Op::SyncDir(dir.to_owned()));
         Ok(())
     }
 

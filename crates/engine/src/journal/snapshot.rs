@@ -23,7 +23,7 @@ use super::Snapshot;
 use super::dir::Home;
 use super::error::JournalError;
 use super::frame::{u32_at, u64_at};
-use super::fs::{File, Fs};
+use super::fs::{File, Fs, create_anew};
 use super::segment;
 
 const MAGIC: &[u8; 8] = b"SYNODSNP";
@@ -83,9 +83,7 @@ impl<F: Fs> Writer<F> {
     pub(super) fn new(home: &Arc<Home<F>>, position: Position) -> Result<Self, JournalError> {
         let Home { fs, dir, .. } = home.as_ref();
         let temporary = dir.join(format!("{}.tmp", name(position.segment)));
-        let file = fs
-            .create(&temporary)
-            .map_err(|e| failed(dir, &temporary, e))?;
+        let file = create_anew(fs, &temporary).map_err(|e| failed(dir, &temporary, e))?;
         let mut body = Vec::new();
         body.extend_from_slice(&position.segment.to_le_bytes());
         body.extend_from_slice(&position.next.to_le_bytes());

@@ -2,6 +2,7 @@
 
 mod bare;
 mod fjall;
+mod own;
 mod raft;
 mod redb;
 mod sqlite;
@@ -19,9 +20,10 @@ pub trait Candidate {
 }
 
 /// In the order in which they take turns.
-pub const NAMES: [&str; 6] = [
+pub const NAMES: [&str; 7] = [
     "bare",
     "bare-grow",
+    "own",
     "redb",
     "raft-engine",
     "fjall",
@@ -33,6 +35,7 @@ pub fn open(name: &str, dir: &Path) -> Result<Box<dyn Candidate>> {
     Ok(match name {
         "bare" => Box::new(bare::Bare::open(dir, true)?),
         "bare-grow" => Box::new(bare::Bare::open(dir, false)?),
+        "own" => Box::new(own::Own::open(dir)?),
         "redb" => Box::new(redb::Redb::open(dir)?),
         "raft-engine" => Box::new(raft::Raft::open(dir)?),
         "fjall" => Box::new(fjall::Fjall::open(dir)?),

@@ -115,6 +115,55 @@ fn a_hole_is_refused_also_when_the_header_before_it_is_gone() {
     }
 }
 
+/// A disk whose last segment holds groups of one record, all of one length; where each begins.
+fn equal_frames() -> (Author, PathBuf, Vec<u8>, Vec<usize>) {
+    let mut author = Author::new(&Sim::default());
+    for _ in 0..2 {
+        author.append(1).unwrap();
+    }
+    let (path, bytes) = file(&author.sim, ".log");
+    let begins: Vec<usize> = bytes
+        .windows(4)
+        .enumerate()
+        .filter(|(at, w)| *at >= segment::HEADER && *w == &bytes[segment::HEADER..][..4])
+        .map(|(at, _)| at)
+        .collect();
+    assert_eq!(begins.len(), 2);
+    (author, path, bytes, begins)
+}
+
+#[test]
+fn an_intact_record_in_the_wrong_place_is_refused() {
+    let (author, path, mut bytes, begins) = equal_frames();
+    // What a misdirected write does: the second frame again as a third.
+    let third = 2 * begins[1] - begins[0];
+    bytes.copy_within(begins[1]..third, third);
+    let image = author.sim.with_file(&path, Some(bytes));
+    let Err(JournalError::Corrupt { offset, reason, .. }) = open(&image).map(|_| ()) else {
+        panic!("opened");
+    };
+    assert_eq!(
+        (offset, reason.as_str()),
+        (third as u64, "record 2 where 3 belongs")
+    );
+}
+
+#[test]
+fn records_lost_before_an_empty_segment_are_noticed() {
+    let (mut author, path, _, begins) = equal_frames();
+    drop(author.journal.begin_snapshot().unwrap());
+    let mut bytes = author.sim.files().remove(&path).unwrap();
+    bytes[begins[1]..].fill(0);
+    let image = author.sim.with_file(&path, Some(bytes));
+    let Err(JournalError::Corrupt { file, reason, .. }) = open(&image).map(|_| ()) else {
+        panic!("opened");
+    };
+    assert!(
+        file != path && reason.contains("missing or damaged at its end"),
+        "{reason}"
+    );
+}
+
 #[test]
 fn verify_tells_a_torn_tail_and_changes_nothing() {
     let (sim, whole) = journal();

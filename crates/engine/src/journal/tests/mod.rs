@@ -131,6 +131,17 @@ impl Author {
             "{how}: half a group at {count}"
         );
         assert_eq!(found, expected(count), "{how}");
+        // What is not needed any more is gone: one snapshot, no segment before it, nothing unfinished.
+        let files = image.files();
+        let snapshots: Vec<_> = files.keys().filter(|p| named(p, ".snap")).collect();
+        assert!(
+            snapshots.len() <= 1 && !files.keys().any(|p| named(p, ".tmp")),
+            "{how}"
+        );
+        if let Some(snapshot) = snapshots.first() {
+            let first = files.keys().find(|p| named(p, ".log")).unwrap();
+            assert_eq!(first.file_stem(), snapshot.file_stem(), "{how}");
+        }
         // And it goes on from there.
         journal
             .append(&[record(count + 1)])
