@@ -53,7 +53,9 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let authority = uri.authority().map_or_else(String::new, ToString::to_string);
+        let authority = uri
+            .authority()
+            .map_or_else(String::new, ToString::to_string);
         let connection = (self.0)(authority);
         Box::pin(async move { Ok(TokioIo::new(connection.await?)) })
     }

@@ -188,8 +188,16 @@ mod tests {
     fn answers_are_sorted_by_what_to_do_next() {
         for (code, text, expected) in [
             (Code::Unavailable, "etcdserver: no leader", Cause::Unfit),
-            (Code::Unavailable, "etcdserver: request timed out", Cause::Unfit),
-            (Code::Unavailable, "etcdserver: server stopped", Cause::Unfit),
+            (
+                Code::Unavailable,
+                "etcdserver: request timed out",
+                Cause::Unfit,
+            ),
+            (
+                Code::Unavailable,
+                "etcdserver: server stopped",
+                Cause::Unfit,
+            ),
             (Code::Unavailable, LEADER_CHANGED, Cause::Busy),
             (Code::ResourceExhausted, TOO_MANY, Cause::Busy),
             (
@@ -225,13 +233,17 @@ mod tests {
         let broken = || caused(io::Error::from(io::ErrorKind::ConnectionReset));
         let put = error(broken(), Call::Mutation, "http://h:1");
         assert_eq!(put.applied(), Applied::Maybe);
-        assert_eq!(error(broken(), Call::Read, "http://h:1").applied(), Applied::No);
+        assert_eq!(
+            error(broken(), Call::Read, "http://h:1").applied(),
+            Applied::No
+        );
     }
 
     #[test]
     fn reasons_are_statuses_in_text() {
-        let status =
-            status_of_reason("rpc error: code = PermissionDenied desc = etcdserver: permission denied");
+        let status = status_of_reason(
+            "rpc error: code = PermissionDenied desc = etcdserver: permission denied",
+        );
         assert_eq!(status.code(), Code::PermissionDenied);
         assert_eq!(status.message(), "etcdserver: permission denied");
         assert_eq!(status_of_reason("mvcc: x").code(), Code::Unknown);

@@ -118,7 +118,10 @@ impl Talk for Ledger {
         let Some(ask) = asked.and_then(|index| self.sent.remove(index)) else {
             return Err(Error::new(
                 ErrorKind::Other,
-                format!("malformed answer: lease {} was not to be renewed", answer.id),
+                format!(
+                    "malformed answer: lease {} was not to be renewed",
+                    answer.id
+                ),
             ));
         };
         // Nobody listens any more when this fails.

@@ -210,7 +210,10 @@ mod tests {
             .with_user("root", "hunter2")
             .with_tls(tls);
         let shown = format!("{options:?}");
-        assert!(shown.contains("root") && !shown.contains("hunter2"), "{shown}");
+        assert!(
+            shown.contains("root") && !shown.contains("hunter2"),
+            "{shown}"
+        );
         assert!(!shown.contains("PRIVATE"), "{shown}");
     }
 }

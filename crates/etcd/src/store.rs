@@ -131,25 +131,34 @@ impl EtcdStore {
 
     async fn kv_range(&self, request: RangeRequest) -> Result<RangeResponse> {
         let request = pb::RangeRequest::from(&request);
-        let answer = self.inner.caller.call(Class::Read, request, |channel, request| async {
-            kv_client(channel).range(request).await
-        });
+        let answer = self
+            .inner
+            .caller
+            .call(Class::Read, request, |channel, request| async {
+                kv_client(channel).range(request).await
+            });
         answer.await?.try_into()
     }
 
     async fn kv_put(&self, request: PutRequest) -> Result<PutResponse> {
         let request = pb::PutRequest::from(&request);
-        let answer = self.inner.caller.call(Class::Mutation, request, |channel, request| async {
-            kv_client(channel).put(request).await
-        });
+        let answer = self
+            .inner
+            .caller
+            .call(Class::Mutation, request, |channel, request| async {
+                kv_client(channel).put(request).await
+            });
         answer.await?.try_into()
     }
 
     async fn kv_delete(&self, request: DeleteRequest) -> Result<DeleteResponse> {
         let request = pb::DeleteRangeRequest::from(&request);
-        let answer = self.inner.caller.call(Class::Mutation, request, |channel, request| async {
-            kv_client(channel).delete_range(request).await
-        });
+        let answer = self
+            .inner
+            .caller
+            .call(Class::Mutation, request, |channel, request| async {
+                kv_client(channel).delete_range(request).await
+            });
         answer.await?.try_into()
     }
 
@@ -160,9 +169,12 @@ impl EtcdStore {
             Class::Mutation
         };
         let request = pb::TxnRequest::from(&txn);
-        let answer = self.inner.caller.call(class, request, |channel, request| async {
-            kv_client(channel).txn(request).await
-        });
+        let answer = self
+            .inner
+            .caller
+            .call(class, request, |channel, request| async {
+                kv_client(channel).txn(request).await
+            });
         txn::txn_response(&txn, answer.await?)
     }
 
@@ -173,12 +185,12 @@ impl EtcdStore {
             self.inner.caller.timeout
         };
         let request = kv::compaction_request(revision, physical);
-        let answer =
-            self.inner
-                .caller
-                .call_within(limit, Class::Mutation, request, |channel, request| async {
-                    kv_client(channel).compact(request).await
-                });
+        let answer = self.inner.caller.call_within(
+            limit,
+            Class::Mutation,
+            request,
+            |channel, request| async { kv_client(channel).compact(request).await },
+        );
         answer.await.result?.try_into()
     }
 
@@ -243,33 +255,45 @@ impl EtcdStore {
 
     async fn time_to_live(&self, id: LeaseId, keys: bool) -> Result<LeaseTimeToLiveResponse> {
         let request = lease::time_to_live_request(id, keys);
-        let answer = self.inner.caller.call(Class::Read, request, |channel, request| async {
-            lease_client(channel).lease_time_to_live(request).await
-        });
+        let answer = self
+            .inner
+            .caller
+            .call(Class::Read, request, |channel, request| async {
+                lease_client(channel).lease_time_to_live(request).await
+            });
         answer.await?.try_into()
     }
 
     async fn list_leases(&self) -> Result<LeaseListResponse> {
         let request = pb::LeaseLeasesRequest {};
-        let answer = self.inner.caller.call(Class::Read, request, |channel, request| async {
-            lease_client(channel).lease_leases(request).await
-        });
+        let answer = self
+            .inner
+            .caller
+            .call(Class::Read, request, |channel, request| async {
+                lease_client(channel).lease_leases(request).await
+            });
         answer.await?.try_into()
     }
 
     async fn ask_status(&self) -> Result<StatusResponse> {
         let request = pb::StatusRequest {};
-        let answer = self.inner.caller.call(Class::Read, request, |channel, request| async {
-            MaintenanceClient::new(channel).status(request).await
-        });
+        let answer = self
+            .inner
+            .caller
+            .call(Class::Read, request, |channel, request| async {
+                MaintenanceClient::new(channel).status(request).await
+            });
         answer.await?.try_into()
     }
 
     async fn alarm(&self, class: Class, command: status::AlarmCommand) -> Result<Vec<Alarm>> {
         let request = pb::AlarmRequest::from(&command);
-        let answer = self.inner.caller.call(class, request, |channel, request| async {
-            MaintenanceClient::new(channel).alarm(request).await
-        });
+        let answer = self
+            .inner
+            .caller
+            .call(class, request, |channel, request| async {
+                MaintenanceClient::new(channel).alarm(request).await
+            });
         status::alarms(answer.await?)
     }
 
@@ -290,9 +314,12 @@ impl EtcdStore {
         let request = pb::HashKvRequest {
             revision: revision.as_i64(),
         };
-        let answer = self.inner.caller.call(Class::Read, request, |channel, request| async {
-            MaintenanceClient::new(channel).hash_kv(request).await
-        });
+        let answer = self
+            .inner
+            .caller
+            .call(Class::Read, request, |channel, request| async {
+                MaintenanceClient::new(channel).hash_kv(request).await
+            });
         status::hash_response(revision, answer.await?)
     }
 

@@ -514,7 +514,10 @@ mod tests {
             one.message(),
             "nothing listens at a; start one with `synod serve` or name another address with --addr"
         );
-        let mixed = none_answers(vec![refused(), error(ErrorKind::Timeout, "no answer from b")]);
+        let mixed = none_answers(vec![
+            refused(),
+            error(ErrorKind::Timeout, "no answer from b"),
+        ]);
         assert_eq!(mixed.kind(), ErrorKind::Unavailable);
         assert_eq!(mixed.message(), "nothing listens at a; no answer from b");
         let tls = none_answers(vec![refused(), error(ErrorKind::Tls, "c")]);

@@ -176,7 +176,11 @@ mod tests {
     fn a_waiting_reader_is_woken() {
         let (buffer, count) = (Buffer::new(0), Arc::new(Count::default()));
         let waker = Waker::from(Arc::clone(&count));
-        assert!(buffer.poll_take(&mut Context::from_waker(&waker)).is_pending());
+        assert!(
+            buffer
+                .poll_take(&mut Context::from_waker(&waker))
+                .is_pending()
+        );
         let _ = buffer.push(progress(1));
         assert_eq!(count.0.load(Ordering::Relaxed), 1);
     }
