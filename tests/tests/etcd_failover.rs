@@ -39,7 +39,10 @@ async fn values(watch: &mut Watch, count: usize) -> Vec<(u64, String)> {
 /// Puts until it is acknowledged, as somebody does for whom a second copy does no harm.
 async fn put_surely(store: &EtcdStore, key: &str, value: &str) {
     wait::until(format!("{value} is put"), || async {
-        store.put(PutRequest::new(key, value.to_string())).await.is_ok()
+        store
+            .put(PutRequest::new(key, value.to_string()))
+            .await
+            .is_ok()
     })
     .await;
 }

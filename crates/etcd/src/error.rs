@@ -69,7 +69,7 @@ pub(crate) fn error(status: Status, call: Call, endpoint: &str) -> Error {
             let error = from_status(&status, call);
             let (kind, why) = match refused {
                 Some(reason) => (ErrorKind::Tls, reason),
-                None => (error.kind(), error.message().to_string()),
+                None => (error.kind(), reason(&status)),
             };
             Error::new(kind, format!("the connection to {endpoint} broke: {why}"))
                 .with_applied(error.applied())
@@ -83,6 +83,13 @@ pub(crate) fn error(status: Status, call: Call, endpoint: &str) -> Error {
     }
 }
 
+/// The first cause, which says most.
+fn reason(status: &Status) -> String {
+    sources(status)
+        .last()
+        .map_or_else(|| status.message().to_string(), ToString::to_string)
+}
+
 /// The error for an endpoint to which no connection could be made.
 fn unreachable_error(status: Status, endpoint: &str) -> Error {
     let io_kind = |wanted| {
@@ -90,9 +97,7 @@ fn unreachable_error(status: Status, endpoint: &str) -> Error {
             .filter_map(|source| source.downcast_ref::<io::Error>())
             .any(|error| error.kind() == wanted)
     };
-    let reason = sources(&status)
-        .last()
-        .map_or_else(|| status.message().to_string(), ToString::to_string);
+    let reason = reason(&status);
     let error = if io_kind(io::ErrorKind::ConnectionRefused) {
         Error::new(
             ErrorKind::ConnectionRefused,
