@@ -19,5 +19,7 @@ pub mod certs;
 pub mod etcd;
 pub mod ports;
 pub mod process;
+pub mod raw;
 pub mod skip;
+pub mod target;
 pub mod wait;

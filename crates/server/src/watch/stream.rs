@@ -1,6 +1,6 @@
 //! One watch stream: its watches, what it is waiting for, and what it answers next.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -33,6 +33,9 @@ use crate::state::{Api, Counted, stopped};
 /// network may lose the question, and a watch of the future has no answer yet.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
+/// How many ended watches a stream remembers.
+const MOST_OVER: usize = 10_000;
+
 /// One client's stream of watches.
 pub(super) struct WatchStream {
     api: Api,
@@ -42,6 +45,9 @@ pub(super) struct WatchStream {
     step: Option<BoxFuture<'static, Step>>,
     ids: Ids,
     watchers: HashMap<i64, Watcher>,
+    /// Watches that the store has ended. As in etcd their ids stay in use until the client cancels
+    /// them, which it may do in answer to the end or have done before it heard of it.
+    over: HashSet<i64>,
     items: SelectAll<Abortable<BoxStream<'static, Tagged>>>,
     /// Tells a watch from an earlier one with its id.
     serial: u64,
@@ -116,6 +122,7 @@ impl WatchStream {
             step: None,
             ids: Ids::default(),
             watchers: HashMap::new(),
+            over: HashSet::new(),
             items: SelectAll::new(),
             serial: 0,
             answers: VecDeque::new(),
@@ -210,7 +217,7 @@ impl WatchStream {
         if state.watchers.load(Ordering::Relaxed) >= state.options.max_watchers {
             return self.refuse(TOO_MANY.to_owned());
         }
-        let used = |id| self.watchers.contains_key(&id);
+        let used = |id| self.watchers.contains_key(&id) || self.over.contains(&id);
         let Ok(id) = self.ids.take(create.watch_id, used) else {
             return self.refuse(DUPLICATE_ID.to_owned());
         };
@@ -240,7 +247,7 @@ impl WatchStream {
     }
 
     fn cancel(&mut self, id: i64) {
-        if self.remove(id) {
+        if self.remove(id) || self.over.remove(&id) {
             let reason = String::new();
             self.answer_with_header(id, WatchNews::Canceled { reason });
         }
@@ -299,7 +306,7 @@ impl WatchStream {
         self.see(header);
         self.answer(header, id, WatchNews::Created);
         if let Some(compact_revision) = too_early {
-            return self.answer(header, id, WatchNews::Compacted { compact_revision });
+            return self.end(id, WatchNews::Compacted { compact_revision });
         }
         let start = create.request.start_revision;
         let delivered = if start.is_zero() {
@@ -360,8 +367,7 @@ impl WatchStream {
             Some(Ok(WatchItem::Events(batch))) => self.events(id, batch),
             Some(Ok(WatchItem::Progress(revision))) => self.progressed(id, revision),
             Some(Ok(WatchItem::Compacted { compact_revision })) => {
-                self.remove(id);
-                self.answer(self.header, id, WatchNews::Compacted { compact_revision });
+                self.end(id, WatchNews::Compacted { compact_revision });
             }
             Some(Err(error)) => self.broken(id, &error),
             // A store's watch that ends without saying why, or says what is not known here.
@@ -369,11 +375,19 @@ impl WatchStream {
         }
     }
 
-    /// Ends a watch that the store has ended.
     fn broken(&mut self, id: i64, error: &Error) {
-        self.remove(id);
         let reason = to_status(error).message().to_owned();
-        self.answer(self.header, id, WatchNews::Canceled { reason });
+        self.end(id, WatchNews::Canceled { reason });
+    }
+
+    /// Ends a watch that the store has ended.
+    fn end(&mut self, id: i64, news: WatchNews) {
+        self.remove(id);
+        // A client that never cancels them gets their ids back sooner.
+        if self.over.len() < MOST_OVER {
+            self.over.insert(id);
+        }
+        self.answer(self.header, id, news);
     }
 
     fn events(&mut self, id: i64, batch: WatchBatch) {
