@@ -1,1 +1,46 @@
-//! Placeholder until the floor is built.
+//! Primitives for programs that must agree, over an etcd cluster or an embedded store.
+//!
+//! # Layout
+//!
+//! - [`Client`]: connects to a store by its URL; everything is made from it.
+//! - [`Session`]: one lease, kept alive, under whatever must go when its holder does.
+//! - [`queue`]: first in, first out, among any number of processes; shared with etcd's Go recipes.
+//! - [`Error`]: what goes wrong, with predicates that say what to do.
+//! - [`clock`]: the time that all of this goes by, as an argument.
+//! - [`store`]: the contract below, for those who want to speak to a store directly.
+//!
+//! Under the primitives lie mechanisms, each there once: `settle` (operations that happen once or
+//! never, over a network that loses answers), `watch` (nobody sleeps through a change), `waiters` (a
+//! line in which each knows who is before it).
+
+mod client;
+pub mod clock;
+mod error;
+pub mod queue;
+mod retry;
+mod session;
+mod settle;
+mod slot;
+#[doc(hidden)]
+pub mod waiters;
+mod watch;
+
+/// The contract of the stores: see the crate `synod-store`.
+pub use synod_store as store;
+
+pub use client::{Client, ConnectOptions, TlsOptions};
+pub use error::{Error, Result};
+pub use queue::Queue;
+pub use session::{Session, SessionBuilder, SessionState};
+pub use settle::{ParseTokenError, Resolution, Token};
+
+/// Mechanisms for Synod's own server. Not for others: they may change with every release.
+#[doc(hidden)]
+pub mod __mechanism {
+    pub use crate::waiters;
+}
+
+/// The runtime that the call is made in.
+fn runtime() -> Result<tokio::runtime::Handle> {
+    tokio::runtime::Handle::try_current().map_err(|_| Error::NoRuntime)
+}

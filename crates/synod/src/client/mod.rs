@@ -1,0 +1,208 @@
+//! [`Client`]: one connection to a store, and everything that is made from it.
+
+mod open;
+mod options;
+mod url;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use synod_store::{Key, Namespace, Store};
+
+use crate::clock::Clock;
+use crate::queue::{Core, Queue};
+use crate::session::{Session, SessionBuilder};
+use crate::settle::{self, Settle};
+use crate::slot::Slot;
+use crate::{Resolution, Result, Token};
+
+use options::Settings;
+pub use options::{ConnectOptions, TlsOptions};
+
+/// A store, and the primitives on it. Handles are cheap to clone; they share one connection.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> { tokio::runtime::Runtime::new()?.block_on(async {
+/// let client = synod::Client::connect("memory:").await?;
+/// client.queue("jobs").enqueue("hello").await?;
+/// client.close().await?;
+/// # Ok(()) }) }
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Arc<dyn Store>,
+    settings: Settings,
+    settle: Settle,
+    queues: Slot<HashMap<Key, Weak<Core>>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.settle.abandon();
+    }
+}
+
+impl Client {
+    /// Connects to the store that the URL names:
+    ///
+    /// - `http://HOST:PORT,http://HOST:PORT...`, or with `https`: an etcd cluster. No scheme means
+    ///   http, no port 2379. Feature `etcd`.
+    /// - `file:PATH`: an embedded store that lasts, in the directory `PATH`; one process at a time.
+    ///   Feature `embedded`.
+    /// - `memory:`: an embedded store that keeps nothing; each connect makes a new one. Feature
+    ///   `embedded`.
+    ///
+    /// # Cancel safety
+    ///
+    /// A connect that is dropped leaves nothing behind.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidUrl`](crate::Error::InvalidUrl) for any other form,
+    /// [`Error::FeatureMissing`](crate::Error::FeatureMissing) for a store that this program was
+    /// built without, else what the store answered.
+    pub async fn connect(url: impl AsRef<str>) -> Result<Client> {
+        ConnectOptions::new(url).connect().await
+    }
+
+    /// A client to be, with options: await it.
+    pub fn builder(url: impl AsRef<str>) -> ConnectOptions {
+        ConnectOptions::new(url)
+    }
+
+    async fn open(options: ConnectOptions) -> Result<Client> {
+        let store = open::open(&options).await?;
+        Ok(Client::assemble(store, options.settings))
+    }
+
+    /// A client of a store that is open already.
+    #[must_use]
+    pub fn from_store(store: Arc<dyn Store>) -> Client {
+        Client::assemble(store, Settings::default())
+    }
+
+    fn assemble(store: Arc<dyn Store>, settings: Settings) -> Client {
+        let store: Arc<dyn Store> = if settings.namespace.is_empty() {
+            store
+        } else {
+            Arc::new(Namespace::new(store, settings.namespace.clone()))
+        };
+        let settle = Settle::new(
+            Arc::clone(&store),
+            settle::Settings {
+                prefix: settings.system_prefix.clone(),
+                patience: settings.timeout,
+                clock: Arc::clone(&settings.clock),
+            },
+        );
+        Client {
+            inner: Arc::new(Inner {
+                store,
+                settings,
+                settle,
+                queues: Slot::default(),
+            }),
+        }
+    }
+
+    /// The store, seen through the client's namespace.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.inner.store
+    }
+
+    /// The queue of this name. Asks nobody: a queue exists as long as it holds something.
+    ///
+    /// Handles of one name in one client share their reading, so that their callers do not compete.
+    #[must_use]
+    pub fn queue(&self, name: impl Into<Key>) -> Queue {
+        Queue::new(self.clone(), name.into())
+    }
+
+    /// A session to be: await it. See [`Session`].
+    pub fn session(&self) -> SessionBuilder {
+        Session::builder(self)
+    }
+
+    /// Tells what became of an operation whose outcome was [unknown](crate::Error::Unknown), and
+    /// makes sure that it stays so: an operation that has not happened never will.
+    ///
+    /// The token may come from another process, whose client has died. One round trip or two.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it changes nothing, but the operation may have been prevented.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unknown`](crate::Error::Unknown) again, when the store cannot be reached for the
+    /// client's timeout.
+    pub async fn resolve(&self, token: &Token) -> Result<Resolution> {
+        self.inner.settle.resolve(token).await
+    }
+
+    /// Ends the client in good order: waits for what is under way (at most the client's timeout),
+    /// and deletes its own records. Without it they go when their lease ends, or are swept by a
+    /// later client; and a runtime that is shut down may take an item with it that was being put
+    /// back. Sessions are closed on their own.
+    ///
+    /// Other handles of the client stay usable.
+    ///
+    /// # Cancel safety
+    ///
+    /// When this is dropped, records may stay behind as above.
+    ///
+    /// # Errors
+    ///
+    /// What the store answered; the client has ended all the same.
+    pub async fn close(self) -> Result<()> {
+        self.inner.settle.close().await
+    }
+
+    pub(crate) fn shared_store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.inner.store)
+    }
+
+    pub(crate) fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.inner.settings.clock)
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        self.inner.settings.timeout
+    }
+
+    pub(crate) fn system_prefix(&self) -> &str {
+        &self.inner.settings.system_prefix
+    }
+
+    pub(crate) fn settle(&self) -> Settle {
+        self.inner.settle.clone()
+    }
+
+    /// What all handles of this queue share.
+    pub(crate) fn queue_core(&self, name: &Key) -> Arc<Core> {
+        let mut queues = self.inner.queues.lock();
+        if let Some(core) = queues.get(name).and_then(Weak::upgrade) {
+            return core;
+        }
+        queues.retain(|_, core| core.strong_count() > 0);
+        let core = Arc::new(Queue::make_core(self, name));
+        queues.insert(name.clone(), Arc::downgrade(&core));
+        core
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("store", &self.inner.store)
+            .field("settings", &self.inner.settings)
+            .finish_non_exhaustive()
+    }
+}

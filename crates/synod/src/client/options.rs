@@ -1,0 +1,197 @@
+//! [`ConnectOptions`] and [`TlsOptions`]: how a client connects.
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Client;
+use crate::Result;
+use crate::clock::{Clock, SystemClock};
+
+/// How to connect; awaiting it connects.
+///
+/// ```
+/// # tokio_test(async {
+/// use std::time::Duration;
+/// use synod::Client;
+///
+/// let client = Client::builder("memory:")
+///     .with_namespace("staging/")
+///     .with_timeout(Duration::from_secs(5))
+///     .await?;
+/// # Ok::<_, synod::Error>(()) });
+/// # fn tokio_test<F: Future<Output = Result<(), synod::Error>>>(f: F) {
+/// #     tokio::runtime::Runtime::new().unwrap().block_on(f).unwrap();
+/// # }
+/// ```
+#[derive(Clone)]
+#[must_use = "options do nothing until they are awaited"]
+pub struct ConnectOptions {
+    pub(super) url: String,
+    pub(super) user: Option<(String, String)>,
+    pub(super) tls: Option<TlsOptions>,
+    pub(super) settings: Settings,
+}
+
+/// What a client needs to know beside its store.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) namespace: Bytes,
+    pub(crate) system_prefix: String,
+    pub(crate) timeout: Duration,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            namespace: Bytes::new(),
+            system_prefix: "__synod/".to_owned(),
+            timeout: Duration::from_secs(10),
+            clock: Arc::new(SystemClock),
+        }
+    }
+}
+
+impl ConnectOptions {
+    /// Options for this URL; see [`Client::connect`] for its forms.
+    pub fn new(url: impl AsRef<str>) -> ConnectOptions {
+        ConnectOptions {
+            url: url.as_ref().to_owned(),
+            user: None,
+            tls: None,
+            settings: Settings::default(),
+        }
+    }
+
+    /// Puts `prefix` before every key, watches included; its users do not see it. It is taken as it
+    /// is: end it with a `/` if you want one.
+    pub fn with_namespace(mut self, prefix: impl AsRef<[u8]>) -> ConnectOptions {
+        self.settings.namespace = Bytes::copy_from_slice(prefix.as_ref());
+        self
+    }
+
+    /// Logs in to an etcd cluster.
+    pub fn with_user(
+        mut self,
+        name: impl Into<String>,
+        password: impl Into<String>,
+    ) -> ConnectOptions {
+        self.user = Some((name.into(), password.into()));
+        self
+    }
+
+    /// Certificates for an etcd cluster; without this, `https` trusts the system's.
+    pub fn with_tls(mut self, tls: TlsOptions) -> ConnectOptions {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// How long a call that needs no other process to act (an enqueue, a length) may go without an
+    /// answer, and how long a blocking one bears an unreachable store. 10 s unless set.
+    pub fn with_timeout(mut self, timeout: Duration) -> ConnectOptions {
+        self.settings.timeout = timeout;
+        self
+    }
+
+    /// Where Synod keeps its own records in a store that can lose answers; `__synod/` unless set.
+    /// The user needs `readwrite` on this prefix. All clients of one store should have the same,
+    /// as each sweeps up after those that died.
+    pub fn with_system_prefix(mut self, prefix: impl Into<String>) -> ConnectOptions {
+        self.settings.system_prefix = prefix.into();
+        self
+    }
+
+    /// The clock to go by; the system's unless set.
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> ConnectOptions {
+        self.settings.clock = clock;
+        self
+    }
+
+    /// Connects; awaiting the options does the same.
+    ///
+    /// # Cancel safety
+    ///
+    /// A connect that is dropped leaves nothing behind.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::connect`].
+    pub async fn connect(self) -> Result<Client> {
+        Client::open(self).await
+    }
+}
+
+impl IntoFuture for ConnectOptions {
+    type Output = Result<Client>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Result<Client>> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.connect())
+    }
+}
+
+impl fmt::Debug for ConnectOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the password.
+        f.debug_struct("ConnectOptions")
+            .field("url", &self.url)
+            .field("user", &self.user.as_ref().map(|(name, _)| name))
+            .field("tls", &self.tls)
+            .field("settings", &self.settings)
+            .finish()
+    }
+}
+
+/// Certificates for a TLS connection, as PEM.
+#[derive(Clone, Default)]
+#[must_use]
+pub struct TlsOptions {
+    pub(super) ca: Option<Vec<u8>>,
+    pub(super) identity: Option<(Vec<u8>, Vec<u8>)>,
+    pub(super) server_name: Option<String>,
+}
+
+impl TlsOptions {
+    /// Trusts what the system trusts, and shows no certificate.
+    pub fn new() -> TlsOptions {
+        TlsOptions::default()
+    }
+
+    /// Trusts the authorities in this PEM text instead of the system's.
+    pub fn with_ca(mut self, pem: impl Into<Vec<u8>>) -> TlsOptions {
+        self.ca = Some(pem.into());
+        self
+    }
+
+    /// Shows this certificate, with its key, to a server that asks for one.
+    pub fn with_identity(
+        mut self,
+        certificate_pem: impl Into<Vec<u8>>,
+        key_pem: impl Into<Vec<u8>>,
+    ) -> TlsOptions {
+        self.identity = Some((certificate_pem.into(), key_pem.into()));
+        self
+    }
+
+    /// Expects this name in the server's certificate, instead of the host in the URL.
+    pub fn with_server_name(mut self, name: impl Into<String>) -> TlsOptions {
+        self.server_name = Some(name.into());
+        self
+    }
+}
+
+impl fmt::Debug for TlsOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the key.
+        f.debug_struct("TlsOptions")
+            .field("ca", &self.ca.as_ref().map(|pem| pem.len()))
+            .field("identity", &self.identity.is_some())
+            .field("server_name", &self.server_name)
+            .finish()
+    }
+}

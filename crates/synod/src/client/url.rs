@@ -1,0 +1,167 @@
+//! Stores by URL: what the text names, before anything is opened.
+
+use std::path::PathBuf;
+
+use crate::{Error, Result};
+
+/// What a URL names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Address {
+    /// `memory:`
+    Memory,
+    /// `file:PATH`
+    File(PathBuf),
+    /// `http://...,https://...`, each with its scheme.
+    Etcd(Vec<String>),
+}
+
+impl Address {
+    pub(crate) fn parse(url: &str) -> Result<Address> {
+        let fail = |reason: &str| Error::InvalidUrl {
+            url: url.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let text = url.trim();
+        if text.is_empty() {
+            return Err(fail("it is empty"));
+        }
+        if let Some(rest) = strip_scheme(text, "memory:") {
+            return if rest.is_empty() {
+                Ok(Address::Memory)
+            } else {
+                Err(fail("nothing can follow memory:"))
+            };
+        }
+        if let Some(rest) = strip_scheme(text, "file:") {
+            // file:///a and file:/a and file:a are all understood; file://host/a is not.
+            let path = match rest.strip_prefix("//") {
+                Some(path) if path.starts_with('/') => path,
+                Some(_) => return Err(fail("a file has no host: write file:PATH or file:///PATH")),
+                None => rest,
+            };
+            return if path.is_empty() {
+                Err(fail("the path is missing"))
+            } else {
+                Ok(Address::File(PathBuf::from(path)))
+            };
+        }
+        text.split(',')
+            .map(|endpoint| parse_endpoint(endpoint.trim()).map_err(|reason| fail(&reason)))
+            .collect::<Result<Vec<_>>>()
+            .map(Address::Etcd)
+    }
+}
+
+fn strip_scheme<'t>(text: &'t str, scheme: &str) -> Option<&'t str> {
+    let (head, rest) = text.split_at_checked(scheme.len())?;
+    head.eq_ignore_ascii_case(scheme).then_some(rest)
+}
+
+/// One endpoint, with its scheme; or what is wrong with it.
+fn parse_endpoint(endpoint: &str) -> Result<String, String> {
+    if endpoint.is_empty() {
+        return Err("an address in the list is empty".to_owned());
+    }
+    let (scheme, rest) = match endpoint.split_once("://") {
+        Some((scheme, rest)) => (scheme.to_ascii_lowercase(), rest),
+        None => ("http".to_owned(), endpoint),
+    };
+    if scheme != "http" && scheme != "https" {
+        return Err(format!("no store has the scheme {scheme:?}"));
+    }
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    if authority.is_empty() {
+        return Err("the host is missing".to_owned());
+    }
+    if let Some(bad) = authority
+        .chars()
+        .find(|c| "/?#@".contains(*c) || c.is_whitespace())
+    {
+        return Err(format!("an address is HOST:PORT, without {bad:?}"));
+    }
+    let port = match authority.rsplit_once(':') {
+        // An IPv6 address without a port ends in its bracket.
+        Some((_, tail)) if tail.ends_with(']') => None,
+        Some((host, port)) => {
+            if host.is_empty() {
+                return Err("the host is missing".to_owned());
+            }
+            if host.contains(':') && !host.starts_with('[') {
+                return Err("an IPv6 address stands in brackets: [::1]:2379".to_owned());
+            }
+            Some(port)
+        }
+        None => None,
+    };
+    match port {
+        None => Ok(format!("{scheme}://{authority}:2379")),
+        Some(port) if port.parse::<u16>().is_ok_and(|port| port != 0) => {
+            Ok(format!("{scheme}://{authority}"))
+        }
+        // `redis:...` and the like end up here: a scheme without slashes looks like a host.
+        Some(port) => Err(format!("{port:?} is not a port, or the scheme is unknown")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn etcd(endpoints: &[&str]) -> Address {
+        Address::Etcd(endpoints.iter().map(|&e| e.to_owned()).collect())
+    }
+
+    #[test]
+    fn every_form_is_understood() {
+        let cases = [
+            ("memory:", Address::Memory),
+            ("MEMORY:", Address::Memory),
+            ("file:data", Address::File("data".into())),
+            ("file:/var/lib/x", Address::File("/var/lib/x".into())),
+            ("file:///var/lib/x", Address::File("/var/lib/x".into())),
+            ("file:../a b", Address::File("../a b".into())),
+            ("http://a:1", etcd(&["http://a:1"])),
+            ("a:1,https://b:2/", etcd(&["http://a:1", "https://b:2"])),
+            ("localhost", etcd(&["http://localhost:2379"])),
+            ("http://[::1]:2379", etcd(&["http://[::1]:2379"])),
+            ("[::1]", etcd(&["http://[::1]:2379"])),
+            (
+                "HTTP://a:1, http://b:2",
+                etcd(&["http://a:1", "http://b:2"]),
+            ),
+        ];
+        for (url, address) in cases {
+            assert_eq!(Address::parse(url).unwrap(), address, "{url}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_the_forms_that_there_are() {
+        let bad = [
+            "",
+            " ",
+            "memory:x",
+            "file:",
+            "file://host/x",
+            "redis://h:1",
+            "redis:h",
+            "http://",
+            "http://a:b",
+            "http://a:0",
+            "a:1,,b:2",
+            "http://a:1/path",
+            "http://u@a:1",
+            "::1",
+            "http://:1",
+            "a b:1",
+            "zk://a:1",
+        ];
+        for url in bad {
+            let error = Address::parse(url).expect_err(url);
+            let text = error.to_string();
+            for form in ["http://HOST:PORT", "file:PATH", "memory:"] {
+                assert!(text.contains(form), "{url:?}: {text}");
+            }
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! [`Error`]: what a primitive reports, with predicates that say what to do about it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use synod_store::ErrorKind;
+
+use crate::Token;
+
+/// The result of a primitive.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a primitive could not do what it was asked.
+///
+/// Cheap to clone: callers that share one request to the store share its error too.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The URL names no store that there is.
+    #[error(
+        "{url:?} is not the address of a store ({reason}); give one of: \
+         http://HOST:PORT[,http://HOST:PORT...] or https://... for an etcd cluster \
+         (no scheme means http), file:PATH for an embedded store that lasts, \
+         memory: for one that keeps nothing"
+    )]
+    InvalidUrl {
+        /// What was given.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// The URL names a store that this program was built without.
+    #[error("{url:?} needs the feature `{feature}` of the crate `synod`, which is switched off")]
+    FeatureMissing {
+        /// What was given.
+        url: String,
+        /// The feature to switch on.
+        feature: &'static str,
+    },
+
+    /// An option does not fit the store that the URL names.
+    #[error("{option} does not go with {url:?}: {reason}")]
+    InvalidOption {
+        /// The URL.
+        url: String,
+        /// The option.
+        option: &'static str,
+        /// Why not.
+        reason: &'static str,
+    },
+
+    /// The name lies under the prefix that Synod keeps for itself.
+    #[error(
+        "the name {name:?} begins with {prefix:?}, where Synod keeps its own records; \
+         choose another, or another prefix with `with_system_prefix`"
+    )]
+    ReservedName {
+        /// The name.
+        name: String,
+        /// The prefix, see [`ConnectOptions::with_system_prefix`](crate::ConnectOptions::with_system_prefix).
+        prefix: String,
+    },
+
+    /// The session's lease is gone, or was not renewed in time: whatever it held may belong to
+    /// another by now. Make a new session.
+    #[error("the session was lost: its lease is gone or could not be renewed in time")]
+    SessionLost,
+
+    /// The store could not be reached for longer than the call waits, and it is not known whether
+    /// the operation happened. Ask [`Client::resolve`](crate::Client::resolve) before repeating it.
+    #[error(
+        "no answer within {after:?}: the operation may or may not have happened; \
+         resolve {token} to know"
+    )]
+    Unknown {
+        /// What to resolve.
+        token: Token,
+        /// How long the call waited.
+        after: Duration,
+    },
+
+    /// No answer in time. Nothing was changed, and nothing will be.
+    #[error("no answer within {after:?}; nothing was changed")]
+    Timeout {
+        /// How long the call waited.
+        after: Duration,
+    },
+
+    /// A value is larger than the store takes in one request.
+    #[error("a value of {size} bytes is larger than the store takes: {source}")]
+    ValueTooLarge {
+        /// The value's size in bytes.
+        size: usize,
+        /// The store's words.
+        #[source]
+        source: Arc<synod_store::Error>,
+    },
+
+    /// Only the first values of several went in.
+    #[error("only the first {done} values went in: {source}")]
+    Partial {
+        /// How many of the values, from the first on, are in for certain.
+        done: usize,
+        /// Why the next ones are not, or may not be.
+        #[source]
+        source: Box<Error>,
+    },
+
+    /// An item was taken, but the answer that carried its value was lost, and the store has
+    /// compacted the history that still held it. Only values too large to be read ahead of their
+    /// claim can meet this.
+    #[error(
+        "the item {key:?} was taken, but its value was lost with the answer and its history has \
+         been compacted"
+    )]
+    ItemLost {
+        /// The item's key.
+        key: String,
+    },
+
+    /// The user may not write Synod's own records, which exactly-once operations need.
+    #[error(
+        "permission denied on Synod's own records: grant the user readwrite on the prefix \
+         {prefix:?} (etcdctl role grant-permission ROLE --prefix=true readwrite {prefix}), or \
+         choose a prefix that it may use with `with_system_prefix`"
+    )]
+    SystemPrefixDenied {
+        /// The prefix to grant.
+        prefix: String,
+        /// The store's words.
+        #[source]
+        source: Arc<synod_store::Error>,
+    },
+
+    /// There is no Tokio runtime around the call.
+    #[error("this needs a running Tokio runtime around the call")]
+    NoRuntime,
+
+    /// The store refused or failed.
+    #[error("{0}")]
+    Store(#[source] Arc<synod_store::Error>),
+}
+
+impl Error {
+    /// Whether the session, or the lease behind it, is gone.
+    #[must_use]
+    pub fn is_session_lost(&self) -> bool {
+        matches!(self, Error::SessionLost) || self.kind() == Some(ErrorKind::LeaseNotFound)
+    }
+
+    /// Whether the operation may have happened, or may still: resolve the token, or repeat it only
+    /// if that does no harm.
+    #[must_use]
+    pub fn is_maybe_committed(&self) -> bool {
+        match self {
+            Error::Unknown { .. } => true,
+            Error::Store(error) => error.is_maybe_applied(),
+            Error::Partial { source, .. } => source.is_maybe_committed(),
+            _ => false,
+        }
+    }
+
+    /// Whether the same call may be repeated as it is: it changed nothing, and its cause may go
+    /// away by itself.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Error::Timeout { .. } => true,
+            Error::Store(error) => error.is_retryable(),
+            _ => false,
+        }
+    }
+
+    /// Whether the cause may go away by itself, whatever became of the request.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Error::Timeout { .. } | Error::SessionLost => true,
+            Error::Store(error) => error.is_transient(),
+            _ => false,
+        }
+    }
+
+    /// Whether no answer came in time.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Error::Timeout { .. } | Error::Unknown { .. })
+            || self.kind() == Some(ErrorKind::Timeout)
+    }
+
+    /// The token to resolve, when the outcome is [unknown](Error::Unknown).
+    #[must_use]
+    pub fn token(&self) -> Option<&Token> {
+        match self {
+            Error::Unknown { token, .. } => Some(token),
+            Error::Partial { source, .. } => source.token(),
+            _ => None,
+        }
+    }
+
+    /// The store's own error, when there is one.
+    #[must_use]
+    pub fn store_error(&self) -> Option<&synod_store::Error> {
+        match self {
+            Error::Store(source)
+            | Error::ValueTooLarge { source, .. }
+            | Error::SystemPrefixDenied { source, .. } => Some(source),
+            Error::Partial { source, .. } => source.store_error(),
+            _ => None,
+        }
+    }
+
+    /// The kind of the store's own error, when there is one.
+    #[must_use]
+    pub fn kind(&self) -> Option<ErrorKind> {
+        self.store_error().map(synod_store::Error::kind)
+    }
+}
+
+impl From<synod_store::Error> for Error {
+    fn from(error: synod_store::Error) -> Error {
+        Error::Store(Arc::new(error))
+    }
+}

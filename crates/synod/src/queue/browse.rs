@@ -1,0 +1,177 @@
+//! Looking at a queue without taking anything: its length, its first item, a list; and clearing it.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use bytes::Bytes;
+use synod_store::{ErrorKind, Key, RangeRequest, Revision};
+
+use super::QueueItem;
+use super::claim::Plan;
+use super::consumer::Core;
+use super::look::{WINDOW, look};
+use super::scan::Scan;
+use crate::Result;
+use crate::settle::{MAX_OPS, Outcome};
+
+/// Keys in a page without values.
+const PAGE: usize = 2048;
+
+/// Keys in a page with values: at first, and at most; a page grows while it is small in bytes.
+const VALUE_PAGE: (usize, usize) = (16, 1024);
+
+/// A page of more bytes is not followed by a larger one.
+const PAGE_BYTES: usize = 256 << 10;
+
+/// How often a walk begins anew because compaction has overtaken it.
+const RESTARTS: usize = 3;
+
+impl Core {
+    pub(super) async fn len(&self) -> Result<usize> {
+        let mut restarts = RESTARTS;
+        'again: loop {
+            let mut scan = self.scan(true);
+            let mut count = 0usize;
+            loop {
+                match scan.next(PAGE).await {
+                    Ok(Some(kvs)) => count = count.saturating_add(kvs.len()),
+                    Ok(None) => return Ok(count),
+                    Err(error) if error.kind() == Some(ErrorKind::Compacted) && restarts > 0 => {
+                        restarts = restarts.saturating_sub(1);
+                        continue 'again;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+    }
+
+    pub(super) async fn is_empty(&self) -> Result<bool> {
+        let look = look(
+            &*self.store,
+            &self.keys,
+            self.keys.start(),
+            false,
+            self.patience,
+        )
+        .await?;
+        Ok(look.items.is_empty())
+    }
+
+    fn scan(&self, keys_only: bool) -> Scan<'_> {
+        Scan::new(
+            &*self.store,
+            &self.keys,
+            self.keys.start(),
+            keys_only,
+            self.patience,
+        )
+    }
+
+    pub(super) async fn peek(&self) -> Result<Option<QueueItem>> {
+        loop {
+            let look = look(
+                &*self.store,
+                &self.keys,
+                self.keys.start(),
+                false,
+                self.patience,
+            )
+            .await?;
+            let Some(first) = look.items.front() else {
+                return Ok(None);
+            };
+            // At the look's revision it is there, whoever takes it meanwhile.
+            let request = RangeRequest::new(first.key.clone()).at(look.revision);
+            let answer =
+                crate::retry::read(self.patience, || self.store.range(request.clone())).await;
+            match answer {
+                Ok(response) => {
+                    if let Some(kv) = response.kvs.into_iter().next() {
+                        return Ok(Some(QueueItem::new(kv.key, kv.value, kv.mod_revision)));
+                    }
+                }
+                Err(error) if error.kind() == Some(ErrorKind::Compacted) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    pub(super) async fn list(&self, limit: usize) -> Result<Vec<QueueItem>> {
+        let mut restarts = RESTARTS;
+        loop {
+            match self.list_once(limit).await {
+                Err(error) if error.kind() == Some(ErrorKind::Compacted) && restarts > 0 => {
+                    restarts = restarts.saturating_sub(1);
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// The order in which items come out is a window of [`WINDOW`] live keys that moves on by one
+    /// key for each item that leaves it.
+    async fn list_once(&self, limit: usize) -> Result<Vec<QueueItem>> {
+        let mut scan = self.scan(false);
+        let mut page = VALUE_PAGE.0;
+        let mut window: BinaryHeap<Reverse<(Revision, Key, Bytes)>> = BinaryHeap::new();
+        let mut list = Vec::new();
+        let mut more = true;
+        while list.len() < limit {
+            while more && window.len() < WINDOW {
+                let Some(kvs) = scan.next(page).await? else {
+                    more = false;
+                    break;
+                };
+                let bytes: usize = kvs.iter().map(|kv| kv.value.len()).sum();
+                if bytes < PAGE_BYTES {
+                    page = page.saturating_mul(2).min(VALUE_PAGE.1);
+                }
+                window.extend(
+                    kvs.into_iter()
+                        .map(|kv| Reverse((kv.mod_revision, kv.key, kv.value))),
+                );
+            }
+            match window.pop() {
+                Some(Reverse((revision, key, value))) => {
+                    list.push(QueueItem::new(key, value, revision));
+                }
+                None => break,
+            }
+        }
+        Ok(list)
+    }
+
+    pub(super) async fn clear(&self) -> Result<usize> {
+        let mut cleared = 0usize;
+        loop {
+            let start = self.keys.start();
+            let look = look(&*self.store, &self.keys, start, false, self.patience).await?;
+            let mut window = look.items;
+            if window.is_empty() {
+                return Ok(cleared);
+            }
+            // What is put in after this call began may stay: bounded by what a look saw.
+            for candidate in &mut window {
+                // Their values are not asked for.
+                candidate.value = Some(Bytes::new());
+            }
+            while !window.is_empty() {
+                let batch = window.len().min(MAX_OPS.saturating_sub(28));
+                let singles = self
+                    .settle
+                    .room(MAX_OPS, batch, batch)
+                    .min(window.len())
+                    .min(8);
+                let plan = Plan { batch, singles };
+                match self.settle.run(plan.work(&window)).await? {
+                    Outcome::Done { alternative, .. } => {
+                        let taken = plan.taken(&mut window, alternative).len();
+                        cleared = cleared.saturating_add(taken);
+                    }
+                    Outcome::GuardsFalse => plan.missed(&mut window),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,422 @@
+#![doc = include_str!("../../docs/queue.md")]
+//!
+//! # Key layout
+//!
+//! ```text
+//! key            value        lease  written by   deleted by
+//! NAME/STAMP     the payload  none   a producer   the consumer that takes it
+//! ```
+//!
+//! `STAMP` is the producer's wall clock in nanoseconds since 1970, 19 decimal digits; never at or
+//! below the highest that this client has given or seen in the queue. Any other suffix that begins
+//! with a digit and has no `/` is an item too. `/` is appended to the name as it is.
+//!
+//! # Protocol
+//!
+//! *Enqueue*: `If create(NAME/STAMP)=0 Then put`; another stamp when it is taken. Many values: in
+//! Txns of at most 125 values and 1 MiB, with stamps that rise in order.
+//!
+//! *Dequeue*, in one task for all local callers:
+//! 1. *Look*: the first 256 items of `[NAME/0, NAME/:)` by key, in one bounded range; what lies below
+//!    other names (`NAME/7/x`) is skipped. The one with the lowest modification revision is first; the key
+//!    breaks ties. Values are read along while they are small, else the claim brings them.
+//! 2. *Claim*: delete the first that still has the modification revision that was seen (`If mod(c0)=r0
+//!    Then delete(c0) Else (If mod(c1)=r1 ...)`), or as many as callers wait, all or else one. A
+//!    window of 256 serves that many claims: whatever comes later has a higher modification revision.
+//! 3. *Empty*: a look that begins at a cursor behind dead keys is repeated from the start. If that
+//!    finds nothing either, open a watch at now, wait until it stands, look again, and wait for its
+//!    events. They are the next window. The watch is closed when a claim leaves something over.
+//!
+//! On stores that can lose answers, every Txn goes through a lane (see *Guarantees*).
+//!
+//! # Round trips
+//!
+//! | call | certain store | store that can lose answers |
+//! | --- | --- | --- |
+//! | `enqueue` | 1 | 1 |
+//! | `enqueue_many` of n | n / 125, rounded up | the same |
+//! | `dequeue` from a full queue | 1, and 1 every 256 items | the same |
+//! | `dequeue` from an empty queue | 3 to wait, 1 after an item comes | the same |
+//! | `peek` | 2 | 2 |
+//! | `len`, `list`, `clear` | 1 a page | 1 a page |
+//!
+//! A client's first changing call to a store that can lose answers takes two more.
+
+mod browse;
+mod claim;
+mod consumer;
+mod desk;
+mod keys;
+mod look;
+mod producer;
+mod scan;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use synod_store::{Key, Revision};
+
+use crate::{Client, Error, Result};
+
+pub(crate) use consumer::Core;
+use desk::Item;
+
+/// A queue that many processes share: first in, first out. Handles are cheap to clone.
+///
+/// See the [module](self) for what it promises.
+#[derive(Clone)]
+pub struct Queue {
+    core: Arc<Core>,
+    name: Key,
+    /// Keeps the client from ending.
+    client: Client,
+}
+
+/// An item of a queue, as [`Queue::peek`] and [`Queue::list`] see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueueItem {
+    /// The item's key.
+    pub key: Key,
+    /// The value.
+    pub value: Bytes,
+    /// When it was put in.
+    pub revision: Revision,
+}
+
+impl QueueItem {
+    fn new(key: Key, value: Bytes, revision: Revision) -> QueueItem {
+        QueueItem {
+            key,
+            value,
+            revision,
+        }
+    }
+}
+
+impl Queue {
+    pub(crate) fn new(client: Client, name: Key) -> Queue {
+        let core = client.queue_core(&name);
+        Queue { core, name, client }
+    }
+
+    pub(crate) fn make_core(client: &Client, name: &Key) -> Core {
+        Core::new(
+            name,
+            client.shared_store(),
+            client.settle(),
+            client.clock(),
+            client.timeout(),
+        )
+    }
+
+    /// The queue's name.
+    #[must_use]
+    pub fn name(&self) -> &Key {
+        &self.name
+    }
+
+    /// The client that the queue belongs to.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// An error if the name is one of Synod's own.
+    fn allowed(&self) -> Result<()> {
+        let prefix = self.client.system_prefix();
+        if !prefix.is_empty() && self.name.join("/").starts_with(prefix.as_bytes()) {
+            return Err(Error::ReservedName {
+                name: self.name.to_string(),
+                prefix: prefix.to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Puts a value at the end. One round trip.
+    ///
+    /// Values that one task puts in, one after the other, come out in that order.
+    ///
+    /// # Cancel safety
+    ///
+    /// When this is dropped before it has answered, the value may be in the queue, once, or not;
+    /// it may also come in a moment later.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unknown`] when no answer came within the client's timeout: the value may be in, or
+    /// come in later; [resolve](Client::resolve) the token before putting it in again.
+    /// [`Error::ValueTooLarge`], or what else the store answered: the value is not in.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> { tokio::runtime::Runtime::new()?.block_on(async {
+    /// let queue = synod::Client::connect("memory:").await?.queue("jobs");
+    /// queue.enqueue("first").await?;
+    /// assert_eq!(queue.dequeue().await?, "first");
+    /// # Ok(()) }) }
+    /// ```
+    pub fn enqueue<V: AsRef<[u8]>>(
+        &self,
+        value: V,
+    ) -> impl Future<Output = Result<()>> + Send + use<'_, V> {
+        let value = Bytes::copy_from_slice(value.as_ref());
+        async move {
+            self.allowed()?;
+            self.core.enqueue(value).await
+        }
+    }
+
+    /// Puts several values at the end, in order, in as few Txns as their number (125 each) and size
+    /// (1 MiB each) allow. None is a success that asks nobody.
+    ///
+    /// Synod's consumers take them out in order. Go's have no order for items of one Txn.
+    ///
+    /// # Cancel safety
+    ///
+    /// When this is dropped before it has answered, any number of the first values may be in the
+    /// queue; each Txn of them wholly or not.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::enqueue`]; wrapped in [`Error::Partial`], which counts the values that are in,
+    /// when more than one Txn was needed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> { tokio::runtime::Runtime::new()?.block_on(async {
+    /// let queue = synod::Client::connect("memory:").await?.queue("jobs");
+    /// queue.enqueue_many(["a", "b", "c"]).await?;
+    /// assert_eq!(queue.dequeue_many(2).await?, ["a", "b"]);
+    /// # Ok(()) }) }
+    /// ```
+    pub fn enqueue_many<V: AsRef<[u8]>, I: IntoIterator<Item = V>>(
+        &self,
+        values: I,
+    ) -> impl Future<Output = Result<()>> + Send + use<'_, V, I> {
+        let values: Vec<Bytes> = values
+            .into_iter()
+            .map(|value| Bytes::copy_from_slice(value.as_ref()))
+            .collect();
+        async move {
+            self.allowed()?;
+            self.core.enqueue_many(values).await
+        }
+    }
+
+    /// Takes the first value out; waits while the queue is empty.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when this is dropped: a value that was already on its way goes to the next
+    /// caller in this process, else back into the queue under its own key (behind those that were
+    /// put in meanwhile). Only if the process dies before that is done, the value is gone: at most
+    /// once.
+    ///
+    /// # Errors
+    ///
+    /// What the store answered, or [`Error::Timeout`], when it could not be reached for longer than
+    /// the client's timeout; a value taken in that time is not lost, but treated as above.
+    /// [`Error::ItemLost`].
+    pub async fn dequeue(&self) -> Result<Bytes> {
+        loop {
+            // An empty answer goes only to those who do not wait.
+            if let Some(item) = self.take(1, true).await?.pop() {
+                return Ok(item.value);
+            }
+        }
+    }
+
+    /// Takes the first value out; `None` when the queue is empty.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Queue::dequeue`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::dequeue`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> { tokio::runtime::Runtime::new()?.block_on(async {
+    /// let queue = synod::Client::connect("memory:").await?.queue("jobs");
+    /// assert_eq!(queue.try_dequeue().await?, None);
+    /// # Ok(()) }) }
+    /// ```
+    pub async fn try_dequeue(&self) -> Result<Option<Bytes>> {
+        Ok(self.take(1, false).await?.pop().map(|item| item.value))
+    }
+
+    /// Takes the first value out; waits for it at most `timeout`, then returns `None`.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Queue::dequeue`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::dequeue`].
+    pub async fn dequeue_timeout(&self, timeout: Duration) -> Result<Option<Bytes>> {
+        match tokio::time::timeout(timeout, self.dequeue()).await {
+            Ok(value) => value.map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Takes up to `max` values out, in order; waits until there is at least one. Asking for none
+    /// returns at once.
+    ///
+    /// One answer holds at most 100 values, and about 8 MiB of them.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Queue::dequeue`], for all of the values.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::dequeue`].
+    pub async fn dequeue_many(&self, max: usize) -> Result<Vec<Bytes>> {
+        if max == 0 {
+            return Ok(Vec::new());
+        }
+        loop {
+            let items = self.take(max, true).await?;
+            if !items.is_empty() {
+                return Ok(items.into_iter().map(|item| item.value).collect());
+            }
+        }
+    }
+
+    async fn take(&self, max: usize, waits: bool) -> Result<Vec<Item>> {
+        self.allowed()?;
+        self.core.ask(max, waits)?.await
+    }
+
+    /// The values as a stream that waits for more and does not end; after an error it goes on with
+    /// the next try.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the stream is like dropping a [`Queue::dequeue`].
+    #[must_use]
+    pub fn stream(&self) -> Items {
+        let queue = self.clone();
+        Items {
+            inner: Box::pin(futures_util::stream::unfold(queue, |queue| async move {
+                let value = queue.dequeue().await;
+                Some((value, queue))
+            })),
+        }
+    }
+
+    /// How many values are in the queue. One round trip for every 2048 of them.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it leaves nothing behind.
+    ///
+    /// # Errors
+    ///
+    /// What the store answered.
+    pub async fn len(&self) -> Result<usize> {
+        self.allowed()?;
+        self.core.len().await
+    }
+
+    /// Whether the queue is empty. One round trip.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it leaves nothing behind.
+    ///
+    /// # Errors
+    ///
+    /// What the store answered.
+    pub async fn is_empty(&self) -> Result<bool> {
+        self.allowed()?;
+        self.core.is_empty().await
+    }
+
+    /// The item that would come out next, which stays where it is; `None` when the queue is empty.
+    /// Two round trips.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it leaves nothing behind.
+    ///
+    /// # Errors
+    ///
+    /// What the store answered.
+    pub async fn peek(&self) -> Result<Option<QueueItem>> {
+        self.allowed()?;
+        self.core.peek().await
+    }
+
+    /// The first `limit` items in the order in which they would come out; they stay where they are.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it leaves nothing behind.
+    ///
+    /// # Errors
+    ///
+    /// What the store answered.
+    pub async fn list(&self, limit: usize) -> Result<Vec<QueueItem>> {
+        self.allowed()?;
+        self.core.list(limit).await
+    }
+
+    /// Deletes all values; returns how many it has deleted. A value that is put in meanwhile may
+    /// stay.
+    ///
+    /// # Cancel safety
+    ///
+    /// When this is dropped, any number of values may be deleted.
+    ///
+    /// # Errors
+    ///
+    /// What the store answered; some values may be deleted then.
+    pub async fn clear(&self) -> Result<usize> {
+        self.allowed()?;
+        self.core.clear().await
+    }
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The stream that [`Queue::stream`] returns.
+#[must_use = "streams do nothing unless polled"]
+pub struct Items {
+    inner: Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>,
+}
+
+impl Stream for Items {
+    type Item = Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.inner.as_mut().poll_next(cx)
+    }
+}
+
+impl fmt::Debug for Items {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Items").finish_non_exhaustive()
+    }
+}

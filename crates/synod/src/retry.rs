@@ -1,0 +1,66 @@
+//! Asking again: the delays between attempts, and reads that bear a store's transient trouble.
+
+use std::future::Future;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use tokio::time::Instant;
+
+use crate::{Error, Result};
+
+/// The delays between attempts: short at first, at most a second, jittered, without end.
+#[derive(Debug)]
+pub(crate) struct Backoff(ExponentialBackoff);
+
+/// What is waited when the series of delays has no more to say.
+const LONGEST: Duration = Duration::from_secs(1);
+
+impl Backoff {
+    pub(crate) fn new() -> Backoff {
+        Backoff(
+            ExponentialBuilder::default()
+                .with_min_delay(Duration::from_millis(5))
+                .with_max_delay(LONGEST)
+                .with_jitter()
+                .without_max_times()
+                .build(),
+        )
+    }
+
+    /// Waits before the next attempt.
+    pub(crate) async fn wait(&mut self) {
+        tokio::time::sleep(self.0.next().unwrap_or(LONGEST)).await;
+    }
+}
+
+/// Repeats a read of the store, as [`insist`].
+pub(crate) async fn read<T, F>(patience: Duration, mut ask: impl FnMut() -> F) -> Result<T>
+where
+    F: Future<Output = synod_store::Result<T>>,
+{
+    insist(patience, || {
+        let asked = ask();
+        async { asked.await.map_err(Error::from) }
+    })
+    .await
+}
+
+/// Repeats something that changes nothing until it succeeds, fails for good, or has failed for
+/// `patience`.
+pub(crate) async fn insist<T, F>(patience: Duration, mut ask: impl FnMut() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    let deadline = Instant::now() + patience;
+    let mut backoff = Backoff::new();
+    loop {
+        match tokio::time::timeout_at(deadline, ask()).await {
+            Ok(Err(error)) if error.is_transient() && Instant::now() < deadline => {
+                tracing::debug!(%error, "a request failed; trying again");
+                backoff.wait().await;
+            }
+            Ok(answer) => return answer,
+            Err(_) => return Err(Error::Timeout { after: patience }),
+        }
+    }
+}

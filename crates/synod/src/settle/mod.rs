@@ -1,0 +1,629 @@
+//! Settled outcomes: each operation happens once or never, and its caller learns which, although
+//! answers get lost and old copies of a request can arrive late.
+//!
+//! # Key layout
+//!
+//! ```text
+//! key                        value                     lease    written by   deleted by
+//! __synod/fence/EPOCH        empty                     session  its client   its client, or the lease's end
+//! __synod/lane/EPOCH/NUMBER  OP ALTERNATIVE SECONDS    none     its client   its client at the end, or a sweep
+//! ```
+//!
+//! `EPOCH` and `OP` are 128-bit numbers drawn by lot, in hexadecimal. An epoch is one session of one
+//! client; it has at most 16 lanes, made as they are needed. `ALTERNATIVE` says which of the
+//! operation's alternatives ran, or `-` that the operation was given up.
+//!
+//! # Protocol
+//!
+//! Let `c` be the fence's create revision and `m` the modification revision of a lane that nothing
+//! is on its way through (0 while the lane does not exist). Through it goes one operation at a time:
+//!
+//! 1. Send `If create(fence)=c and mod(lane)=m and GUARDS Then put(lane, OP 0) + WORK Else
+//!    get(lane), get(fence)`. An operation with several alternatives has, in the Else, `If
+//!    create(fence)=c and mod(lane)=m Then (If GUARDS1 Then put(lane, OP 1) + WORK1 Else (...))`.
+//! 2. No answer, or one that leaves it open: wait a little, send *the same* Txn again.
+//! 3. A Then-branch answered, or the lane holds `OP`: it happened, once. The lane is free again.
+//! 4. The fence is gone: no copy can ever apply; what the lane says is final.
+//! 5. The guards were false on the *first* send: it did not happen, and no copy is on its way.
+//! 6. The guards were false on a *resend*: an earlier copy may still arrive when they are true
+//!    again. Put `OP -` into the lane, under the same two compares; only then report it. If that
+//!    finds `OP` in the lane, the earlier copy has won: it happened.
+//! 7. The caller waits no longer: [`Error::Unknown`] with a token. The task goes on with 2. to 6., and
+//!    whoever [resolves](crate::Client::resolve) the token waits for it; another process looks at
+//!    the lane itself, and closes it as in 6.
+//!
+//! # Why it holds
+//!
+//! *At most once*: every copy compares `mod(lane)=m`, and every copy that applies changes `mod(lane)`,
+//! for revisions only rise. *The answer is right*: while the lane's modification revision is `m` no
+//! copy has applied; once it is not, none will. The lane is unleased, so it tells the outcome also
+//! after the session's death; the fence is leased, so that after that death no copy applies and the
+//! lane's word is final. The lane is not used again before its operation is settled, so its word is
+//! not overwritten before it was read.
+//!
+//! # Failure
+//!
+//! The client dies: its fence goes with its lease, its lanes are swept by a later client once they are
+//! an hour old (at most 256 lanes a sweep, one sweep a client). The session is lost while the client
+//! lives: operations on their way are settled by 4., new ones begin a new epoch. A sweep or a stranger
+//! deletes a lane: the open outcome becomes [`Resolution::Forgotten`], never a guess.
+//!
+//! # Cost
+//!
+//! On a store whose answers are certain: nothing, the work alone is sent. Else one Put more in the
+//! same Txn, and two round trips before a client's first operation.
+
+mod epoch;
+mod token;
+mod txn;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use synod_store::{ErrorKind, Replies, Revision, Store, TxnOpResponse};
+use tokio::sync::{Mutex, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::retry::Backoff;
+use crate::slot::Slot;
+use crate::{Error, Result};
+
+use epoch::{Epoch, Lane};
+use txn::{Answer, Standing, Ticket};
+
+pub(crate) use token::OpId;
+pub use token::{ParseTokenError, Token};
+pub(crate) use txn::{Alternative, MAX_OPS, Work, room_for_others};
+
+/// What became of an operation whose outcome was open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Resolution {
+    /// It happened, once.
+    Happened,
+    /// It has not happened, and never will.
+    NeverWill,
+    /// The record of it is gone: it was kept for an hour after its client's end.
+    Forgotten,
+}
+
+/// How a settled operation ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// It happened.
+    Done {
+        /// Which alternative.
+        alternative: usize,
+        /// At which revision.
+        revision: Revision,
+        /// The answers of its operations; `None` when they were lost and only the lane told.
+        responses: Option<Vec<TxnOpResponse>>,
+    },
+    /// No alternative's guards held.
+    GuardsFalse,
+}
+
+/// What the mechanism needs to know.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) prefix: String,
+    pub(crate) patience: Duration,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// The mechanism: one a client, shared by all its primitives.
+#[derive(Debug, Clone)]
+pub(crate) struct Settle {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    store: Arc<dyn Store>,
+    settings: Settings,
+    epoch: Mutex<Option<Arc<Epoch>>>,
+    /// Outcomes that a caller was told are open. Bounded: see [`Inner::remember`].
+    open: Slot<HashMap<OpId, Verdict>>,
+    tasks: TaskTracker,
+    closing: watch::Sender<bool>,
+    /// Whoever could still ask is gone: give up after the patience.
+    abandoned: CancellationToken,
+}
+
+type Verdict = watch::Receiver<Option<Resolution>>;
+
+/// The most open outcomes whose end a client remembers; the lanes know the rest.
+const REMEMBERED: usize = 1024;
+
+/// How long one send may take before the same Txn is sent again.
+const ATTEMPT: Duration = Duration::from_secs(5);
+
+/// How far an operation is, between its task and its caller.
+#[derive(Debug)]
+enum Phase {
+    /// No copy is on its way; this was the last trouble.
+    Quiet(Option<Error>),
+    /// A copy may be on its way, or may have happened.
+    Doubt(Token),
+    /// The caller has gone: nothing new may begin.
+    Left,
+}
+
+/// Tells the task when the caller leaves without having been answered.
+struct Leave<'p>(&'p Slot<Phase>);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        *self.0.lock() = Phase::Left;
+    }
+}
+
+impl Settle {
+    pub(crate) fn new(store: Arc<dyn Store>, settings: Settings) -> Settle {
+        Settle {
+            inner: Arc::new(Inner {
+                store,
+                settings,
+                epoch: Mutex::new(None),
+                open: Slot::default(),
+                tasks: TaskTracker::new(),
+                closing: watch::Sender::new(false),
+                abandoned: CancellationToken::new(),
+            }),
+        }
+    }
+
+    fn is_certain(&self) -> bool {
+        self.inner.store.replies() == Replies::Certain
+    }
+
+    /// How many of a Txn's [`MAX_OPS`] an operation can use for alternatives of one guard and one
+    /// operation, beside a first one of `guards` guards and `ops` operations.
+    pub(crate) fn room(&self, limit: usize, guards: usize, ops: usize) -> usize {
+        room_for_others(limit, !self.is_certain(), (guards, ops), 1)
+    }
+
+    /// Runs an operation, and waits for its outcome as long as the client's timeout.
+    ///
+    /// When the caller drops this, the operation is settled all the same: if it has not been sent
+    /// it never is, else it happens once or never.
+    pub(crate) async fn run(&self, work: Work) -> Result<Outcome> {
+        if self.is_certain() {
+            return self.plain(work).await;
+        }
+        let patience = self.inner.settings.patience;
+        let phase = Arc::new(Slot::new(Phase::Quiet(None)));
+        let op = OpId::draw();
+        let (verdict, seen) = watch::channel(None);
+        let (answer, answered) = oneshot::channel();
+        let task = {
+            let (inner, phase) = (Arc::clone(&self.inner), Arc::clone(&phase));
+            async move {
+                let outcome = inner.drive(&work, op, Some(&phase)).await;
+                verdict.send_replace(Some(match &outcome {
+                    Ok(Outcome::Done { .. }) => Resolution::Happened,
+                    Ok(Outcome::GuardsFalse) => Resolution::NeverWill,
+                    // Given up with the client: the lane knows.
+                    Err(Error::Unknown { .. }) => Resolution::Forgotten,
+                    Err(_) => Resolution::NeverWill,
+                }));
+                // The caller may have left.
+                let _ = answer.send(outcome);
+            }
+        };
+        let leave = Leave(&phase);
+        self.inner.tasks.spawn_on(task, &crate::runtime()?);
+        let answered = tokio::time::timeout(patience, answered).await;
+        if let Ok(answered) = answered {
+            return answered.unwrap_or(Err(Error::NoRuntime));
+        }
+        let left = std::mem::replace(&mut *leave.0.lock(), Phase::Left);
+        Err(match left {
+            Phase::Quiet(Some(trouble)) => trouble,
+            Phase::Quiet(None) | Phase::Left => Error::Timeout { after: patience },
+            Phase::Doubt(token) => {
+                self.inner.remember(op, seen);
+                Error::Unknown {
+                    token,
+                    after: patience,
+                }
+            }
+        })
+    }
+
+    /// Runs an operation to its end, however long the store cannot be reached. Fails only when the
+    /// store refuses it for good, or after the client has gone.
+    pub(crate) async fn run_to_end(&self, work: Work) -> Result<Outcome> {
+        if self.is_certain() {
+            return self.plain(work).await;
+        }
+        self.inner.drive(&work, OpId::draw(), None).await
+    }
+
+    /// Runs `task` in the background, and lets [`Settle::close`] wait for it.
+    pub(crate) fn spawn(
+        &self,
+        runtime: &tokio::runtime::Handle,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.inner.tasks.spawn_on(task, runtime);
+    }
+
+    async fn plain(&self, work: Work) -> Result<Outcome> {
+        let response = self.inner.store.txn(txn::plain(&work)).await?;
+        let revision = response.header.revision;
+        match txn::read_plain(response) {
+            Answer::Done {
+                alternative,
+                responses,
+            } => Ok(Outcome::Done {
+                alternative,
+                revision,
+                responses: Some(responses),
+            }),
+            _ => Ok(Outcome::GuardsFalse),
+        }
+    }
+
+    /// What became of an operation; see [`Client::resolve`](crate::Client::resolve).
+    pub(crate) async fn resolve(&self, token: &Token) -> Result<Resolution> {
+        let patience = self.inner.settings.patience;
+        let unknown = || Error::Unknown {
+            token: token.clone(),
+            after: patience,
+        };
+        let known = self.inner.open.lock().get(&token.op).cloned();
+        if let Some(mut known) = known {
+            let verdict = tokio::time::timeout(patience, known.wait_for(Option::is_some)).await;
+            let verdict = verdict.map_err(|_| unknown())?.map(|verdict| *verdict);
+            match verdict {
+                Ok(Some(Resolution::Forgotten)) | Ok(None) | Err(_) => {}
+                Ok(Some(verdict)) => return Ok(verdict),
+            }
+        }
+        match tokio::time::timeout(patience, self.inner.look_up(token)).await {
+            Ok(resolution) => resolution,
+            Err(_) => Err(unknown()),
+        }
+    }
+
+    /// Whether nobody can ask any more.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.inner.abandoned.is_cancelled()
+    }
+
+    /// Waits until the client closes.
+    pub(crate) async fn closing(&self) {
+        let mut closing = self.inner.closing.subscribe();
+        // An error means that the client is gone.
+        let _ = closing.wait_for(|closing| *closing).await;
+    }
+
+    /// Says that nobody can ask any more: what cannot be settled within the patience is given up.
+    pub(crate) fn abandon(&self) {
+        self.inner.abandoned.cancel();
+    }
+
+    /// Waits for what is under way, then ends the epoch. Bounded by the patience.
+    pub(crate) async fn close(&self) -> Result<()> {
+        self.inner.tasks.close();
+        self.inner.closing.send_replace(true);
+        let waited =
+            tokio::time::timeout(self.inner.settings.patience, self.inner.tasks.wait()).await;
+        self.inner.tasks.reopen();
+        self.inner.closing.send_replace(false);
+        if waited.is_err() {
+            tracing::warn!("a client closes while operations are still on their way");
+        }
+        let epoch = self.inner.epoch.lock().await.take();
+        match epoch {
+            Some(epoch) => epoch.close(&*self.inner.store).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// How one passage through a lane ended.
+enum Passage {
+    /// The operation is settled.
+    Settled(Outcome),
+    /// It has not happened and never will; on another lane it may be tried anew.
+    Again,
+}
+
+impl Inner {
+    fn remember(&self, op: OpId, verdict: Verdict) {
+        let mut open = self.open.lock();
+        if open.len() >= REMEMBERED {
+            open.retain(|_, verdict| verdict.borrow().is_none());
+        }
+        if open.len() < REMEMBERED {
+            open.insert(op, verdict);
+        }
+    }
+
+    /// The epoch to begin operations in.
+    async fn epoch(self: &Arc<Inner>) -> Result<Arc<Epoch>> {
+        let mut current = self.epoch.lock().await;
+        if let Some(epoch) = current.as_ref().filter(|epoch| epoch.is_usable()) {
+            return Ok(Arc::clone(epoch));
+        }
+        let first = current.is_none();
+        let epoch = Arc::new(Epoch::begin(&self.store, &self.settings).await?);
+        *current = Some(Arc::clone(&epoch));
+        if first {
+            let (store, settings) = (Arc::clone(&self.store), self.settings.clone());
+            // Not tracked: nobody waits for other clients' rubbish.
+            crate::runtime()?.spawn(async move {
+                match epoch::sweep(&*store, &settings).await {
+                    Ok(0) => {}
+                    Ok(epochs) => tracing::debug!(epochs, "lanes of dead clients were swept"),
+                    Err(error) => tracing::debug!(%error, "the sweep of dead lanes failed"),
+                }
+            });
+        }
+        Ok(epoch)
+    }
+
+    async fn retire(&self, epoch: &Arc<Epoch>) {
+        epoch.retire();
+        let mut current = self.epoch.lock().await;
+        if current
+            .as_ref()
+            .is_some_and(|current| Arc::ptr_eq(current, epoch))
+        {
+            *current = None;
+        }
+    }
+
+    /// Passes an operation through lanes until it is settled.
+    async fn drive(
+        self: &Arc<Inner>,
+        work: &Work,
+        op: OpId,
+        phase: Option<&Slot<Phase>>,
+    ) -> Result<Outcome> {
+        let mut backoff = Backoff::new();
+        loop {
+            // Nothing is on its way here: whoever left wants nothing to begin.
+            if let Some(phase) = phase
+                && matches!(*phase.lock(), Phase::Left)
+            {
+                return Ok(Outcome::GuardsFalse);
+            }
+            let lane = match self.epoch().await {
+                Ok(epoch) => epoch.lane().await,
+                Err(error) if error.is_transient() => {
+                    self.bear(error, phase)?;
+                    backoff.wait().await;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let Some(lane) = lane else { continue };
+            match self.pass(lane, work, op, phase).await? {
+                Passage::Settled(outcome) => return Ok(outcome),
+                Passage::Again => {}
+            }
+        }
+    }
+
+    /// Notes trouble while nothing is on its way; an error once nobody waits for the end of it.
+    fn bear(&self, error: Error, phase: Option<&Slot<Phase>>) -> Result<()> {
+        if self.abandoned.is_cancelled() {
+            return Err(error);
+        }
+        if let Some(phase) = phase {
+            let mut phase = phase.lock();
+            if let Phase::Quiet(trouble) = &mut *phase {
+                *trouble = Some(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes an operation through one lane.
+    async fn pass(
+        self: &Arc<Inner>,
+        lane: Lane,
+        work: &Work,
+        op: OpId,
+        phase: Option<&Slot<Phase>>,
+    ) -> Result<Passage> {
+        let token = Token {
+            epoch: lane.epoch.id,
+            fence_created: lane.epoch.created,
+            lane: lane.number,
+            lane_mod: lane.mod_revision,
+            begun: self.settings.clock.unix_nanos() / 1_000_000_000,
+            op,
+        };
+        let ticket = Ticket {
+            fence: lane.epoch.fence.clone(),
+            fence_created: token.fence_created,
+            lane: lane.key(),
+            lane_mod: token.lane_mod,
+            op,
+            begun: token.begun,
+        };
+        let request = ticket.txn(work);
+        let mut doubt = false;
+        let mut backoff = Backoff::new();
+        loop {
+            if let Some(phase) = phase {
+                let mut phase = phase.lock();
+                match &*phase {
+                    Phase::Left if !doubt => {
+                        lane.release(ticket.lane_mod);
+                        return Ok(Passage::Settled(Outcome::GuardsFalse));
+                    }
+                    Phase::Left => {}
+                    _ => *phase = Phase::Doubt(token.clone()),
+                }
+            }
+            let sent = tokio::time::timeout(ATTEMPT, self.store.txn(request.clone())).await;
+            let error = match sent {
+                Ok(Ok(response)) => {
+                    let revision = response.header.revision;
+                    match ticket.read(response) {
+                        Answer::Done {
+                            alternative,
+                            responses,
+                        } => {
+                            lane.release(revision);
+                            let responses = Some(responses);
+                            let done = Outcome::Done {
+                                alternative,
+                                revision,
+                                responses,
+                            };
+                            return Ok(Passage::Settled(done));
+                        }
+                        Answer::Refused(standing) => {
+                            return Ok(self.refused(lane, &ticket, standing).await);
+                        }
+                        Answer::GuardsFalse if !doubt => {
+                            lane.release(ticket.lane_mod);
+                            return Ok(Passage::Settled(Outcome::GuardsFalse));
+                        }
+                        Answer::GuardsFalse => {
+                            return self.void(lane, &ticket).await;
+                        }
+                        // A store that answers so cannot be believed: treated as no answer.
+                        Answer::Malformed => {
+                            synod_store::Error::new(ErrorKind::Other, "the answer makes no sense")
+                                .with_applied(synod_store::Applied::Maybe)
+                        }
+                    }
+                }
+                Ok(Err(error)) => error,
+                Err(_) => synod_store::Error::new(ErrorKind::Timeout, "no answer in time")
+                    .with_applied(synod_store::Applied::Maybe),
+            };
+            tracing::debug!(%error, %token, "an operation was not answered; sending it again");
+            doubt |= error.is_maybe_applied();
+            if !doubt {
+                if !error.is_transient() {
+                    lane.release(ticket.lane_mod);
+                    return Err(error.into());
+                }
+                if let Some(phase) = phase {
+                    let mut phase = phase.lock();
+                    if !matches!(*phase, Phase::Left) {
+                        *phase = Phase::Quiet(Some(error.into()));
+                    }
+                }
+                if self.abandoned.is_cancelled() {
+                    return Err(Error::Timeout {
+                        after: self.settings.patience,
+                    });
+                }
+            } else if self.abandoned.is_cancelled() {
+                // The lane stays in use for ever: its word must not be overwritten.
+                return Err(Error::Unknown {
+                    token,
+                    after: self.settings.patience,
+                });
+            }
+            backoff.wait().await;
+        }
+    }
+
+    /// Fence or lane were not as the Txn expected: no copy of it can apply any more.
+    async fn refused(&self, lane: Lane, ticket: &Ticket, standing: Standing) -> Passage {
+        let fence_gone = standing.fence_created != ticket.fence_created;
+        let record = standing.record_of(ticket.op);
+        if fence_gone {
+            self.retire(&lane.epoch).await;
+        } else {
+            lane.release(standing.lane_mod);
+        }
+        match record {
+            Some(record) => Passage::Settled(match record.alternative {
+                Some(alternative) => Outcome::Done {
+                    alternative,
+                    revision: standing.lane_mod,
+                    responses: None,
+                },
+                None => Outcome::GuardsFalse,
+            }),
+            None => Passage::Again,
+        }
+    }
+
+    /// Makes sure that no earlier copy can still apply, then reports that the guards were false.
+    async fn void(&self, lane: Lane, ticket: &Ticket) -> Result<Passage> {
+        let mut backoff = Backoff::new();
+        loop {
+            match self.store.txn(ticket.void()).await {
+                Ok(response) if response.succeeded => {
+                    lane.release(response.header.revision);
+                    return Ok(Passage::Settled(Outcome::GuardsFalse));
+                }
+                Ok(response) => {
+                    if let Some(standing) = Standing::from_reads(response) {
+                        return Ok(match self.refused(lane, ticket, standing).await {
+                            Passage::Again => Passage::Settled(Outcome::GuardsFalse),
+                            settled => settled,
+                        });
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "a lane could not be closed; trying again"),
+            }
+            if self.abandoned.is_cancelled() {
+                return Err(Error::Timeout {
+                    after: self.settings.patience,
+                });
+            }
+            backoff.wait().await;
+        }
+    }
+
+    /// Resolves a token from the lane, and closes the lane if nothing has passed through it.
+    async fn look_up(&self, token: &Token) -> Result<Resolution> {
+        let (fence, lane) = epoch::keys_of(&self.settings.prefix, token.epoch, token.lane);
+        let ticket = Ticket {
+            fence,
+            fence_created: token.fence_created,
+            lane,
+            lane_mod: token.lane_mod,
+            op: token.op,
+            begun: token.begun,
+        };
+        let mut backoff = Backoff::new();
+        loop {
+            // The first Txn closes the lane, or tells why it need not be closed.
+            let standing = match self.store.txn(ticket.void()).await {
+                Ok(response) if response.succeeded => return Ok(Resolution::NeverWill),
+                Ok(response) => Standing::from_reads(response),
+                Err(error) if error.is_transient() || error.is_maybe_applied() => None,
+                Err(error) => return Err(error.into()),
+            };
+            let Some(standing) = standing else {
+                backoff.wait().await;
+                continue;
+            };
+            if let Some(record) = standing.record_of(token.op) {
+                return Ok(match record.alternative {
+                    Some(_) => Resolution::Happened,
+                    None => Resolution::NeverWill,
+                });
+            }
+            if standing.lane_mod != token.lane_mod {
+                return Ok(Resolution::Forgotten);
+            }
+            // The fence is gone, and nothing has passed. A lane that never was could also have
+            // been swept, but not before its time.
+            let now = self.settings.clock.unix_nanos() / 1_000_000_000;
+            let young = now.saturating_sub(token.begun) < epoch::KEEP_SECONDS / 2;
+            return Ok(if !token.lane_mod.is_zero() || young {
+                Resolution::NeverWill
+            } else {
+                Resolution::Forgotten
+            });
+        }
+    }
+}
