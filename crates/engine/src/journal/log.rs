@@ -156,8 +156,8 @@ impl<F: Fs> FileJournal<F> {
         }
     }
 
-    /// Goes on in a new segment that has room for `frame` bytes. On `NoSpace` nothing has changed.
-    fn roll(&mut self, frame: usize) -> Result<(), JournalError> {
+    /// Goes on in a new segment that has room for a frame of `group` bytes. On `NoSpace` nothing has changed.
+    fn roll(&mut self, group: usize) -> Result<(), JournalError> {
         let Home {
             fs, dir, options, ..
         } = self.home.as_ref();
@@ -167,14 +167,16 @@ impl<F: Fs> FileJournal<F> {
             first: self.next,
             prev: self.chain,
         };
-        let size = options.segment_bytes.max((segment::HEADER + frame) as u64);
+        let size = options
+            .segment_bytes
+            .max((segment::HEADER + group + frame::HEADER) as u64);
         let prepared = segment::prepare(fs, dir, &header, size);
         self.poisoned = !matches!(prepared, Ok(_) | Err(JournalError::NoSpace { .. }));
         let prepared = prepared?;
-
         // Once it may have its name, an append to the segment before would be a hole.
         self.poisoned = true;
         prepared.publish(fs, dir, &header)?;
+        self.seal()?;
         self.poisoned = false;
 
         self.header = header;
@@ -182,6 +184,34 @@ impl<F: Fs> FileJournal<F> {
         self.segment_bytes = prepared.bytes;
         self.at = segment::HEADER as u64;
         Ok(())
+    }
+
+    /// Notes in the segment that is full that another one follows, so that its loss cannot pass for the end.
+    fn seal(&mut self) -> Result<(), JournalError> {
+        frame::encode(
+            &mut self.buffer,
+            self.header.salt,
+            self.chain,
+            self.next,
+            &[],
+        );
+        self.write()
+    }
+
+    /// Puts the frame in the buffer behind the others, durably.
+    fn write(&mut self) -> Result<(), JournalError> {
+        let written = self.file.write_at(self.at, &self.buffer).and_then(|()| {
+            if self.home.options.sync {
+                self.file.sync()
+            } else {
+                Ok(())
+            }
+        });
+        let path = || self.home.dir.join(segment::name(self.header.number));
+        written.map_err(|source| JournalError::Io {
+            path: path(),
+            source,
+        })
     }
 
     fn alive(&self) -> Result<(), JournalError> {
@@ -209,25 +239,15 @@ impl<F: Fs> Journal for FileJournal<F> {
         if len > MAX_GROUP {
             return Err(JournalError::TooLarge { bytes: len });
         }
-        if self.at + len as u64 > self.segment_bytes {
+        // Room for the seal is always left.
+        if self.at + (len + frame::HEADER) as u64 > self.segment_bytes {
             self.roll(len)?;
         }
         let (salt, prev) = (self.header.salt, self.chain);
         let chain = frame::encode(&mut self.buffer, salt, prev, self.next, group);
 
         self.poisoned = true;
-        let written = self.file.write_at(self.at, &self.buffer).and_then(|()| {
-            if self.home.options.sync {
-                self.file.sync()
-            } else {
-                Ok(())
-            }
-        });
-        let path = || self.home.dir.join(segment::name(self.header.number));
-        written.map_err(|source| JournalError::Io {
-            path: path(),
-            source,
-        })?;
+        self.write()?;
         self.poisoned = false;
 
         self.chain = chain;

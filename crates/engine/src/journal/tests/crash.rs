@@ -45,8 +45,8 @@ fn whatever_a_crash_leaves_all_acknowledged_is_there_and_nothing_else() {
 fn a_crash_amid_recovery_changes_nothing() {
     let author = history();
     let mut images = 0;
-    for ops in (0..=author.sim.ops()).step_by(5) {
-        for (how, image) in author.sim.images(ops).into_iter().step_by(7) {
+    for ops in (0..=author.sim.ops()).step_by(6) {
+        for (how, image) in author.sim.images(ops).into_iter().step_by(13) {
             let before = image.ops();
             let (_, found) = open(&image).unwrap();
             let found = found.len() as u64;
