@@ -34,6 +34,8 @@ pub(crate) struct FileJournal<F: Fs = Disk> {
     log_bytes: u64,
     buffer: Vec<u8>,
     poisoned: bool,
+    /// Whether there was no room for a segment in reserve.
+    low: bool,
 }
 
 impl FileJournal<Disk> {
@@ -56,13 +58,14 @@ impl<F: Fs> FileJournal<F> {
         replay: Replay<'_>,
     ) -> Result<Self, JournalError> {
         let (home, contents, new) = Home::open(fs, dir, options)?;
-        let journal = if new {
+        let mut journal = if new {
             Self::create(home, &contents)?
         } else {
             let end = recover::read(&home.fs, dir, &contents, replay)?;
             Self::settle(home, end)?
         };
         journal.clean(&contents);
+        journal.reserve();
         Ok(journal)
     }
 
@@ -97,6 +100,7 @@ impl<F: Fs> FileJournal<F> {
             log_bytes: 0,
             buffer: Vec::new(),
             poisoned: false,
+            low: false,
         })
     }
 
@@ -139,6 +143,7 @@ impl<F: Fs> FileJournal<F> {
             log_bytes: end.log_bytes,
             buffer: Vec::new(),
             poisoned: false,
+            low: false,
         })
     }
 
@@ -183,7 +188,16 @@ impl<F: Fs> FileJournal<F> {
         self.file = prepared.file;
         self.segment_bytes = prepared.bytes;
         self.at = segment::HEADER as u64;
+        self.reserve();
         Ok(())
+    }
+
+    /// Not having a reserve is no failure yet: the log goes on to the end of its segment.
+    fn reserve(&mut self) {
+        let Home {
+            fs, dir, options, ..
+        } = self.home.as_ref();
+        self.low = segment::reserve(fs, dir, options.segment_bytes).is_err();
     }
 
     /// Notes in the segment that is full that another one follows, so that its loss cannot pass for the end.
@@ -281,6 +295,13 @@ impl<F: Fs> Journal for FileJournal<F> {
 
     fn log_bytes(&self) -> u64 {
         self.log_bytes
+    }
+
+    fn is_low_on_space(&mut self) -> bool {
+        if self.low && !self.poisoned {
+            self.reserve();
+        }
+        self.low
     }
 
     fn size_on_disk(&self) -> u64 {
