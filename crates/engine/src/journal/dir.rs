@@ -5,7 +5,7 @@
 //! FORMAT                      "synod data, format 1"; written when the first segment is durable
 //! 00000000000000000001.log    segments of the log, numbered without a gap
 //! 00000000000000000007.snap   the state before segment 7: older segments are not needed
-//! spare                       a retired segment, to be used again
+//! spare.0, spare.1 ...        segments in reserve
 //! *.tmp                       not finished; removed at the next opening
 //! ```
 
@@ -39,7 +39,7 @@ pub(super) struct Contents {
     pub(super) snapshots: Vec<u64>,
     /// Left by something that did not finish.
     pub(super) unfinished: Vec<String>,
-    pub(super) spare: bool,
+    pub(super) spares: Vec<String>,
     /// Whether it has a `FORMAT` file.
     pub(super) formatted: bool,
     /// A name that is none of ours.
@@ -63,8 +63,8 @@ impl Contents {
                 found.segments.push(number);
             } else if let Some(number) = snapshot::parse(&name) {
                 found.snapshots.push(number);
-            } else if name == segment::SPARE {
-                found.spare = true;
+            } else if segment::SPARES.contains(&name.as_str()) {
+                found.spares.push(name);
             } else if name == FORMAT_FILE {
                 found.formatted = true;
             } else if is_unfinished(&name) {
@@ -118,7 +118,7 @@ fn is_unfinished(name: &str) -> bool {
     let Some(stem) = name.strip_suffix(".tmp") else {
         return false;
     };
-    stem == "FORMAT" || stem == "next" || snapshot::parse(stem).is_some()
+    ["FORMAT", "next", "spare"].contains(&stem) || snapshot::parse(stem).is_some()
 }
 
 fn locked<L>(dir: &Path, lock: Result<L, LockError>) -> Result<L, JournalError> {
@@ -184,11 +184,10 @@ impl<F: Fs> Home<F> {
     /// The bytes that the log and its snapshots take, added up anew.
     pub(super) fn measure(&self) -> Result<u64, JournalError> {
         let contents = Contents::read(&self.fs, &self.dir)?;
-        let spare = contents.spare.then(|| segment::SPARE.to_owned());
         let logs = contents.segments.iter().map(|n| segment::name(*n));
         let snapshots = contents.snapshots.iter().map(|n| snapshot::name(*n));
         let mut sum = 0;
-        for name in logs.chain(snapshots).chain(spare) {
+        for name in logs.chain(snapshots).chain(contents.spares) {
             let path = self.dir.join(name);
             // One that a finishing snapshot has just taken away counts no more.
             sum += self

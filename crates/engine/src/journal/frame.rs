@@ -11,6 +11,9 @@
 //!     28  ...    payload: for each record its length (4 bytes) and its bytes
 //! ```
 //!
+//! A frame without records is the seal of a segment: the next one is durable, so it must be there. No CRC is
+//! chained to it.
+//!
 //! All numbers are little-endian. The salt is random for each segment, so that neither what a recycled file
 //! held before nor bytes that a user stores can pass for a frame, wherever in the file one looks: this is how
 //! recovery tells a torn tail from a hole.

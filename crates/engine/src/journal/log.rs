@@ -34,6 +34,8 @@ pub(crate) struct FileJournal<F: Fs = Disk> {
     log_bytes: u64,
     buffer: Vec<u8>,
     poisoned: bool,
+    /// Whether there was no room for a segment in reserve.
+    low: bool,
 }
 
 impl FileJournal<Disk> {
@@ -56,13 +58,14 @@ impl<F: Fs> FileJournal<F> {
         replay: Replay<'_>,
     ) -> Result<Self, JournalError> {
         let (home, contents, new) = Home::open(fs, dir, options)?;
-        let journal = if new {
+        let mut journal = if new {
             Self::create(home, &contents)?
         } else {
             let end = recover::read(&home.fs, dir, &contents, replay)?;
             Self::settle(home, end)?
         };
         journal.clean(&contents);
+        journal.reserve();
         Ok(journal)
     }
 
@@ -97,6 +100,7 @@ impl<F: Fs> FileJournal<F> {
             log_bytes: 0,
             buffer: Vec::new(),
             poisoned: false,
+            low: false,
         })
     }
 
@@ -139,6 +143,7 @@ impl<F: Fs> FileJournal<F> {
             log_bytes: end.log_bytes,
             buffer: Vec::new(),
             poisoned: false,
+            low: false,
         })
     }
 
@@ -156,8 +161,8 @@ impl<F: Fs> FileJournal<F> {
         }
     }
 
-    /// Goes on in a new segment that has room for `frame` bytes. On `NoSpace` nothing has changed.
-    fn roll(&mut self, frame: usize) -> Result<(), JournalError> {
+    /// Goes on in a new segment that has room for a frame of `group` bytes. On `NoSpace` nothing has changed.
+    fn roll(&mut self, group: usize) -> Result<(), JournalError> {
         let Home {
             fs, dir, options, ..
         } = self.home.as_ref();
@@ -167,21 +172,60 @@ impl<F: Fs> FileJournal<F> {
             first: self.next,
             prev: self.chain,
         };
-        let size = options.segment_bytes.max((segment::HEADER + frame) as u64);
+        let size = options
+            .segment_bytes
+            .max((segment::HEADER + group + frame::HEADER) as u64);
         let prepared = segment::prepare(fs, dir, &header, size);
         self.poisoned = !matches!(prepared, Ok(_) | Err(JournalError::NoSpace { .. }));
         let prepared = prepared?;
-
         // Once it may have its name, an append to the segment before would be a hole.
         self.poisoned = true;
         prepared.publish(fs, dir, &header)?;
+        self.seal()?;
         self.poisoned = false;
 
         self.header = header;
         self.file = prepared.file;
         self.segment_bytes = prepared.bytes;
         self.at = segment::HEADER as u64;
+        self.reserve();
         Ok(())
+    }
+
+    /// Not having a reserve is no failure yet: the log goes on to the end of its segment.
+    fn reserve(&mut self) {
+        let Home {
+            fs, dir, options, ..
+        } = self.home.as_ref();
+        self.low = segment::reserve(fs, dir, options.segment_bytes).is_err();
+    }
+
+    /// Notes in the segment that is full that another one follows, so that its loss cannot pass for the end.
+    fn seal(&mut self) -> Result<(), JournalError> {
+        frame::encode(
+            &mut self.buffer,
+            self.header.salt,
+            self.chain,
+            self.next,
+            &[],
+        );
+        self.write()
+    }
+
+    /// Puts the frame in the buffer behind the others, durably.
+    fn write(&mut self) -> Result<(), JournalError> {
+        let written = self.file.write_at(self.at, &self.buffer).and_then(|()| {
+            if self.home.options.sync {
+                self.file.sync()
+            } else {
+                Ok(())
+            }
+        });
+        let path = || self.home.dir.join(segment::name(self.header.number));
+        written.map_err(|source| JournalError::Io {
+            path: path(),
+            source,
+        })
     }
 
     fn alive(&self) -> Result<(), JournalError> {
@@ -209,25 +253,15 @@ impl<F: Fs> Journal for FileJournal<F> {
         if len > MAX_GROUP {
             return Err(JournalError::TooLarge { bytes: len });
         }
-        if self.at + len as u64 > self.segment_bytes {
+        // Room for the seal is always left.
+        if self.at + (len + frame::HEADER) as u64 > self.segment_bytes {
             self.roll(len)?;
         }
         let (salt, prev) = (self.header.salt, self.chain);
         let chain = frame::encode(&mut self.buffer, salt, prev, self.next, group);
 
         self.poisoned = true;
-        let written = self.file.write_at(self.at, &self.buffer).and_then(|()| {
-            if self.home.options.sync {
-                self.file.sync()
-            } else {
-                Ok(())
-            }
-        });
-        let path = || self.home.dir.join(segment::name(self.header.number));
-        written.map_err(|source| JournalError::Io {
-            path: path(),
-            source,
-        })?;
+        self.write()?;
         self.poisoned = false;
 
         self.chain = chain;
@@ -261,6 +295,13 @@ impl<F: Fs> Journal for FileJournal<F> {
 
     fn log_bytes(&self) -> u64 {
         self.log_bytes
+    }
+
+    fn is_low_on_space(&mut self) -> bool {
+        if self.low && !self.poisoned {
+            self.reserve();
+        }
+        self.low
     }
 
     fn size_on_disk(&self) -> u64 {

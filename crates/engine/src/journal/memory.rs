@@ -48,6 +48,10 @@ impl Journal for Memory {
         0
     }
 
+    fn is_low_on_space(&mut self) -> bool {
+        false
+    }
+
     fn size_on_disk(&self) -> u64 {
         0
     }

@@ -87,6 +87,11 @@ pub(crate) trait Journal: Send {
     /// next snapshot is due.
     fn log_bytes(&self) -> u64;
 
+    /// Whether the disk has no room for another segment behind the one in use. Appends still work, for as long as
+    /// that one has room; the engine should now take only what frees space. While it is low each call tries anew,
+    /// which costs about as much as a segment: ask once in a while.
+    fn is_low_on_space(&mut self) -> bool;
+
     /// Bytes of all files, read from the directory.
     fn size_on_disk(&self) -> u64;
 }

@@ -4,7 +4,8 @@
 //! sync. So the only damage that a crash can do is to the last frame, and any other is refused:
 //!
 //! - A bad frame with a good one anywhere behind it is a hole.
-//! - The next segment's header says with which frame and record the one before it ended.
+//! - The next segment's header says with which frame and record the one before it ended, and the seal of a segment
+//!   that there is a next one.
 //! - A snapshot is whole under its name.
 //!
 //! What cannot be told apart is a last frame that was torn and one that rotted later.
@@ -101,6 +102,14 @@ pub(super) fn read<F: Fs>(
         let header = header(dir, &path, &bytes, number, &log)?;
         let (at, last_frame) = log.frames(&path, &bytes, &header, replay)?;
         let rest = bytes.get(at..).unwrap_or_default();
+        if number == last && frame::decode(rest, header.salt).is_some() {
+            let next = dir.join(segment::name(number + 1));
+            return Err(JournalError::corrupt(
+                &next,
+                0,
+                "this segment of the log is missing",
+            ));
+        }
         if let Some(good) = frame::find(rest, 1, header.salt) {
             let reason = format!(
                 "a damaged record, with an intact one behind it at {}",
@@ -179,7 +188,8 @@ struct Log {
 }
 
 impl Log {
-    /// Reads the frames of a segment up to the first that is not whole; where that is, and the last whole one.
+    /// Reads the frames of a segment up to its seal or the first that is not whole; where that is, and the last
+    /// frame of all.
     fn frames(
         &mut self,
         path: &Path,
@@ -194,6 +204,9 @@ impl Log {
             if frame.prev != self.chain || frame.first != self.next {
                 let reason = format!("record {} where {} belongs", frame.first, self.next);
                 return Err(corrupt(reason));
+            }
+            if frame.count == 0 {
+                break;
             }
             self.records(&frame, replay).map_err(corrupt)?;
             last = Some(at..at + frame.len());

@@ -25,8 +25,11 @@ use super::fs::{File, Fs, create_anew};
 pub(super) const HEADER: usize = 64;
 const MAGIC: &[u8; 8] = b"SYNODLOG";
 
-/// A retired segment, waiting to be the next.
-pub(super) const SPARE: &str = "spare";
+/// Segments in reserve, fresh or retired, waiting to be the next. One is always wanted; more retired ones are
+/// kept than that, since filling a new file takes its time.
+pub(super) const SPARES: [&str; 4] = ["spare.0", "spare.1", "spare.2", "spare.3"];
+/// The same while it is being filled.
+const SPARE_TEMPORARY: &str = "spare.tmp";
 /// The next segment while it is being prepared.
 const NEXT: &str = "next.tmp";
 
@@ -120,7 +123,7 @@ pub(super) fn prepare<F: Fs>(
 ) -> Result<Prepared<F>, JournalError> {
     let path = dir.join(NEXT);
     let fill = || -> io::Result<_> {
-        let (mut file, bytes) = match reuse(fs, &dir.join(SPARE), &path, size) {
+        let (mut file, bytes) = match reuse(fs, dir, &path, size) {
             Some(reused) => reused,
             None => (zeros(fs, &path, size)?, size),
         };
@@ -128,32 +131,53 @@ pub(super) fn prepare<F: Fs>(
         file.sync()?;
         Ok((file, bytes))
     };
-    match fill() {
-        Ok((file, bytes)) => Ok(Prepared { file, bytes, path }),
-        Err(e) => {
-            // What is left of it would take up the space that is missing.
-            let _ = fs.remove(&path);
-            let e = JournalError::io(&path)(e);
-            Err(if e.is_no_space() {
-                JournalError::NoSpace {
-                    dir: dir.to_owned(),
-                }
-            } else {
-                e
-            })
+    let (file, bytes) = fill().map_err(|e| given_up(fs, dir, &path, e))?;
+    Ok(Prepared { file, bytes, path })
+}
+
+/// Sees to it that a segment is in reserve, so that a full disk is noticed while there is still room to go on.
+pub(super) fn reserve<F: Fs>(fs: &F, dir: &Path, size: u64) -> Result<(), JournalError> {
+    let path = dir.join(SPARE_TEMPORARY);
+    // None free means that all are there.
+    let Some(spare) = free(fs, dir).filter(|_| spares(dir).all(|s| fs.open_read(&s).is_err()))
+    else {
+        return Ok(());
+    };
+    // Synced by the one that takes it into use; a name or zeros lost before that are no loss.
+    let made = zeros(fs, &path, size).and_then(|_| fs.rename(&path, &spare));
+    made.map_err(|e| given_up(fs, dir, &path, e))
+}
+
+/// What is left of a file that could not be made would take up the space that is missing.
+fn given_up<F: Fs>(fs: &F, dir: &Path, path: &Path, e: io::Error) -> JournalError {
+    let _ = fs.remove(path);
+    let e = JournalError::io(path)(e);
+    if e.is_no_space() {
+        JournalError::NoSpace {
+            dir: dir.to_owned(),
         }
+    } else {
+        e
     }
 }
 
-/// The spare under its new name, if there is one and it is large enough.
-fn reuse<F: Fs>(fs: &F, spare: &Path, path: &Path, size: u64) -> Option<(F::File, u64)> {
-    let bytes = fs
-        .open_read(spare)
-        .and_then(|mut f| f.len())
-        .ok()
-        .filter(|len| *len >= size)?;
-    fs.rename(spare, path).ok()?;
-    Some((fs.open(path).ok()?, bytes))
+fn spares(dir: &Path) -> impl Iterator<Item = PathBuf> {
+    SPARES.iter().map(|name| dir.join(name))
+}
+
+/// A name in reserve that no file has.
+fn free<F: Fs>(fs: &F, dir: &Path) -> Option<PathBuf> {
+    spares(dir).find(|path| fs.open_read(path).is_err())
+}
+
+/// A large enough segment in reserve under its new name.
+fn reuse<F: Fs>(fs: &F, dir: &Path, path: &Path, size: u64) -> Option<(F::File, u64)> {
+    let bytes = |spare: &Path| fs.open_read(spare).and_then(|mut f| f.len()).unwrap_or(0);
+    let spare = spares(dir).find(|spare| bytes(spare) >= size)?;
+    fs.rename(&spare, path).ok()?;
+    let mut file = fs.open(path).ok()?;
+    let bytes = file.len().ok()?;
+    Some((file, bytes))
 }
 
 fn zeros<F: Fs>(fs: &F, path: &Path, size: u64) -> io::Result<F::File> {
@@ -182,9 +206,9 @@ impl<F: Fs> Prepared<F> {
 /// behind is removed at the next opening.
 pub(super) fn retire<F: Fs>(fs: &F, dir: &Path, number: u64, usual: u64) {
     let path = dir.join(name(number));
-    let spare = dir.join(SPARE);
-    let len = |path: &Path| fs.open_read(path).and_then(|mut f| f.len()).ok();
-    if len(&path) != Some(usual) || len(&spare).is_some() || fs.rename(&path, &spare).is_err() {
+    let bytes = fs.open_read(&path).and_then(|mut f| f.len()).ok();
+    let place = free(fs, dir).filter(|_| bytes == Some(usual));
+    if place.is_none_or(|place| fs.rename(&path, &place).is_err()) {
         let _ = fs.remove(&path);
     }
 }
@@ -215,7 +239,7 @@ mod tests {
         assert_eq!(parse(&name(42)), Some(42));
         for other in [
             "1.log",
-            "spare",
+            "spare.0",
             "0000000000000000000x.log",
             "00000000000000000001.log.tmp",
         ] {

@@ -45,8 +45,8 @@ fn whatever_a_crash_leaves_all_acknowledged_is_there_and_nothing_else() {
 fn a_crash_amid_recovery_changes_nothing() {
     let author = history();
     let mut images = 0;
-    for ops in (0..=author.sim.ops()).step_by(5) {
-        for (how, image) in author.sim.images(ops).into_iter().step_by(7) {
+    for ops in (0..=author.sim.ops()).step_by(8) {
+        for (how, image) in author.sim.images(ops).into_iter().step_by(17) {
             let before = image.ops();
             let (_, found) = open(&image).unwrap();
             let found = found.len() as u64;
@@ -64,7 +64,7 @@ fn a_crash_amid_recovery_changes_nothing() {
         }
     }
     println!("{images} images");
-    assert!(images > 1_000, "{images}");
+    assert!(images > 2_000, "{images}");
 }
 
 #[test]
@@ -113,14 +113,12 @@ fn a_snapshot_retires_the_log_and_its_files_are_used_again() {
         sizes.push(author.journal.size_on_disk() - snapshot);
     }
     assert!(
-        sizes.iter().all(|s| *s == 800),
-        "one segment and one spare: {sizes:?}"
+        sizes.iter().all(|s| *s <= 5 * 400),
+        "one segment and what is in reserve: {sizes:?}"
     );
-    let spare = author.sim.files().remove(&dir().join("spare")).unwrap();
-    assert!(
-        spare.iter().any(|b| *b != 0),
-        "it holds old records, which must not come back"
-    );
+    let spare = author.sim.files().remove(&dir().join("spare.3")).unwrap();
+    let old = spare.windows(4).any(|w| w == b":xxx");
+    assert!(old, "it holds old records, which must not come back");
     for _ in 0..4 {
         author.append(1).unwrap();
     }

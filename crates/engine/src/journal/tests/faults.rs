@@ -65,30 +65,48 @@ fn after_any_failed_call_nothing_acknowledged_is_lost() {
 }
 
 #[test]
-fn a_full_disk_refuses_and_works_again_when_there_is_space() {
+fn a_full_disk_is_told_early_then_refuses_and_works_again_when_there_is_space() {
     let sim = Sim::default();
     let mut author = Author::new(&sim);
-    author.append(1).unwrap();
     sim.set_capacity(Some(1_500));
+    while !author.journal.is_low_on_space() {
+        author.append(1).unwrap();
+    }
+    let told = author.acknowledged;
     let error = loop {
         if let Err(e) = author.append(1) {
             break e;
         }
     };
+    assert!(
+        author.acknowledged >= told + 4,
+        "told at {told}, refused at {}",
+        author.acknowledged
+    );
     assert!(matches!(error, JournalError::NoSpace { .. }), "{error}");
     assert!(
         author.append(1).unwrap_err().is_no_space(),
         "still full, and not poisoned"
     );
+    assert!(author.journal.is_low_on_space());
     assert!(
-        author.sim.files().keys().all(|p| !named(p, ".tmp")),
+        sim.files().keys().all(|p| !named(p, ".tmp")),
         "no half segment takes up space"
     );
     author.whole.push(author.acknowledged);
+
+    // Also a process that starts on the full disk reads all, and is told.
+    let full = sim.copy();
+    full.set_capacity(Some(1_500));
+    let (mut journal, found) = open(&full).unwrap();
+    assert_eq!(found, expected(author.acknowledged));
+    assert!(journal.is_low_on_space());
+    drop(journal);
     let all = (author.acknowledged, author.acknowledged);
-    author.check(&sim.copy().power_loss(), all, "full");
+    author.check(&sim.power_loss(), all, "full");
 
     sim.set_capacity(None);
+    assert!(!author.journal.is_low_on_space());
     author.append(2).unwrap();
     let all = (author.acknowledged, author.acknowledged);
     author.check(&sim.power_loss(), all, "space again");
