@@ -1,0 +1,289 @@
+//! What can be refused about a request without looking at the store: empty keys, too many operations, keys written
+//! twice, too many bytes. It runs in the caller's task, so that the writer has less to do.
+
+use std::collections::HashSet;
+
+use synod_store::{
+    DeleteRequest, Error, ErrorKind, Key, KeyRange, PutRequest, PutValue, RangeRequest, Result,
+    Txn, TxnOp,
+};
+
+use crate::options::Limits;
+
+/// Bytes that one operation or condition takes up beside its keys and values, about as on the wire.
+const OP_BYTES: usize = 16;
+
+fn key(key: &Key) -> Result<()> {
+    if key.is_empty() {
+        return Err(ErrorKind::EmptyKey.into());
+    }
+    Ok(())
+}
+
+/// Checks a range request.
+pub(crate) fn range(request: &RangeRequest) -> Result<()> {
+    key(request.range.start())
+}
+
+fn put(request: &PutRequest) -> Result<()> {
+    key(&request.key)
+}
+
+fn delete(request: &DeleteRequest) -> Result<()> {
+    key(request.range.start())
+}
+
+/// Checks a transaction; returns its size.
+pub(crate) fn txn(txn: &Txn, limits: &Limits) -> Result<usize> {
+    operations(txn, limits.max_txn_ops)?;
+    intervals(&txn.success)?;
+    intervals(&txn.failure)?;
+    let size = txn_size(txn);
+    if !txn.is_read_only() && size > limits.max_request_bytes {
+        return Err(Error::new(
+            ErrorKind::TooLarge,
+            format!(
+                "{}: {size} bytes, of at most {}",
+                ErrorKind::TooLarge.text(),
+                limits.max_request_bytes
+            ),
+        ));
+    }
+    Ok(size)
+}
+
+/// Counts operations and looks for empty keys, in both branches and at every depth.
+///
+/// A list counts at most `budget`; a nested transaction gets what its parent's largest list leaves of it.
+fn operations(txn: &Txn, budget: usize) -> Result<()> {
+    let largest = txn
+        .compares
+        .len()
+        .max(txn.success.len())
+        .max(txn.failure.len());
+    let Some(left) = budget.checked_sub(largest) else {
+        return Err(ErrorKind::TooManyOperations.into());
+    };
+    for compare in &txn.compares {
+        key(compare.range.start())?;
+    }
+    for op in txn.success.iter().chain(&txn.failure) {
+        match op {
+            TxnOp::Range(request) => range(request)?,
+            TxnOp::Put(request) => put(request)?,
+            TxnOp::Delete(request) => delete(request)?,
+            TxnOp::Txn(txn) => operations(txn, left)?,
+        }
+    }
+    Ok(())
+}
+
+/// What a list of operations writes, nested ones included.
+#[derive(Default)]
+struct Written<'t> {
+    puts: HashSet<&'t Key>,
+    deletes: Vec<&'t KeyRange>,
+}
+
+impl<'t> Written<'t> {
+    fn add_put(&mut self, key: &'t Key) -> Result<()> {
+        if self.is_deleted(key) || !self.puts.insert(key) {
+            return Err(ErrorKind::DuplicateKey.into());
+        }
+        Ok(())
+    }
+
+    fn is_deleted(&self, key: &Key) -> bool {
+        // As in etcd, a deletion without an end conflicts with nothing: operations simply run in order.
+        self.deletes
+            .iter()
+            .any(|range| !matches!(range, KeyRange::From(_)) && range.contains(key))
+    }
+}
+
+/// Refuses a list that puts a key twice, or puts and deletes it.
+///
+/// Exactly etcd's rules, in its order of looking: the list's own deletions, then its nested transactions one by one
+/// (so a deletion in a later one does not conflict with a put in an earlier one), then the list's own puts. The
+/// branches of one nested transaction may put the same key, since only one of them runs.
+fn intervals(ops: &[TxnOp]) -> Result<Written<'_>> {
+    let mut written = Written::default();
+    for op in ops {
+        if let TxnOp::Delete(request) = op {
+            written.deletes.push(&request.range);
+        }
+    }
+    for op in ops {
+        let TxnOp::Txn(txn) = op else { continue };
+        let success = intervals(&txn.success)?;
+        let failure = intervals(&txn.failure)?;
+        for key in &success.puts {
+            written.add_put(key)?;
+        }
+        for key in failure.puts.difference(&success.puts) {
+            written.add_put(key)?;
+        }
+        written.deletes.extend(success.deletes);
+        written.deletes.extend(failure.deletes);
+    }
+    for op in ops {
+        if let TxnOp::Put(request) = op {
+            written.add_put(&request.key)?;
+        }
+    }
+    Ok(written)
+}
+
+fn range_size(range: &KeyRange) -> usize {
+    match range {
+        KeyRange::One(key) | KeyRange::From(key) => key.len(),
+        KeyRange::Between(start, end) => start.len().saturating_add(end.len()),
+    }
+}
+
+/// About how many bytes the transaction would be on the wire.
+fn txn_size(txn: &Txn) -> usize {
+    let compares = txn.compares.iter().map(|compare| {
+        let operand = match &compare.operand {
+            synod_store::CompareOperand::Value(value) => value.len(),
+            _ => 0,
+        };
+        range_size(&compare.range).saturating_add(operand)
+    });
+    let ops = txn.success.iter().chain(&txn.failure).map(|op| match op {
+        TxnOp::Range(request) => range_size(&request.range),
+        TxnOp::Delete(request) => range_size(&request.range),
+        TxnOp::Put(request) => match &request.value {
+            PutValue::Set(value) => request.key.len().saturating_add(value.len()),
+            PutValue::Keep => request.key.len(),
+        },
+        TxnOp::Txn(txn) => txn_size(txn),
+    });
+    compares.chain(ops).fold(0, |sum: usize, bytes| {
+        sum.saturating_add(bytes).saturating_add(OP_BYTES)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use synod_store::Compare;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        max_txn_ops: 4,
+        max_request_bytes: 1000,
+    };
+
+    fn kind(request: Txn) -> Option<ErrorKind> {
+        txn(&request, &LIMITS).err().map(|error| error.kind())
+    }
+
+    fn put(key: &str) -> TxnOp {
+        PutRequest::new(key, "v").into()
+    }
+
+    fn delete(range: impl Into<KeyRange>) -> TxnOp {
+        DeleteRequest::new(range).into()
+    }
+
+    fn then(ops: impl IntoIterator<Item = TxnOp>) -> Txn {
+        Txn::new().and_then(ops)
+    }
+
+    #[test]
+    fn a_key_is_written_once_in_a_branch() {
+        let duplicate = Some(ErrorKind::DuplicateKey);
+        assert_eq!(kind(then([put("a"), put("a")])), duplicate);
+        assert_eq!(kind(then([put("a"), delete("a")])), duplicate);
+        assert_eq!(kind(then([delete("a"), put("a")])), duplicate);
+        assert_eq!(
+            kind(then([put("b"), delete(KeyRange::between("a", "c"))])),
+            duplicate
+        );
+        assert_eq!(
+            kind(then([put("c"), delete(KeyRange::between("a", "c"))])),
+            None
+        );
+        assert_eq!(kind(then([put("b"), delete(KeyRange::from("a"))])), None);
+        assert_eq!(kind(then([delete("a"), delete("a")])), None);
+        assert_eq!(kind(then([put("a"), RangeRequest::new("a").into()])), None);
+        assert_eq!(kind(then([put("a")]).or_else([put("a")])), None);
+        assert_eq!(kind(Txn::new().or_else([put("a"), put("a")])), duplicate);
+    }
+
+    #[test]
+    fn nested_branches_count_with_their_parent_and_siblings() {
+        let duplicate = Some(ErrorKind::DuplicateKey);
+        let nested = |ops: Vec<TxnOp>| TxnOp::from(then(ops));
+        assert_eq!(kind(then([put("a"), nested(vec![put("a")])])), duplicate);
+        assert_eq!(
+            kind(then([nested(vec![put("a")]), nested(vec![put("a")])])),
+            duplicate
+        );
+        assert_eq!(kind(then([nested(vec![put("a")]), delete("a")])), duplicate);
+        assert_eq!(kind(then([nested(vec![delete("a")]), put("a")])), duplicate);
+        assert_eq!(
+            kind(then([nested(vec![delete("a")]), nested(vec![put("a")])])),
+            duplicate
+        );
+        // etcd looks at nested transactions one after the other.
+        assert_eq!(
+            kind(then([nested(vec![put("a")]), nested(vec![delete("a")])])),
+            None
+        );
+        let either = Txn::new().and_then([put("a")]).or_else([put("a")]);
+        assert_eq!(kind(then([either.clone().into()])), None);
+        assert_eq!(kind(then([either.into(), put("a")])), duplicate);
+    }
+
+    #[test]
+    fn every_list_has_the_whole_budget_and_a_nested_one_what_is_left() {
+        let too_many = Some(ErrorKind::TooManyOperations);
+        let puts = |count: usize| {
+            (0..count)
+                .map(|i| put(&format!("k{i}")))
+                .collect::<Vec<_>>()
+        };
+        let compares = |count: usize| (0..count).map(|_| Compare::absent("a")).collect::<Vec<_>>();
+        assert_eq!(kind(then(puts(4)).when(compares(4)).or_else(puts(4))), None);
+        assert_eq!(kind(then(puts(5))), too_many);
+        assert_eq!(kind(Txn::new().or_else(puts(5))), too_many);
+        assert_eq!(kind(Txn::new().when(compares(5))), too_many);
+        assert_eq!(kind(then([then(puts(3)).into()])), None);
+        assert_eq!(kind(then([then(puts(4)).into()])), too_many);
+        assert_eq!(
+            kind(then([then(puts(2)).into()]).when(compares(3))),
+            too_many
+        );
+    }
+
+    #[test]
+    fn no_key_is_empty_anywhere() {
+        let empty = Some(ErrorKind::EmptyKey);
+        assert_eq!(kind(then([put("")])), empty);
+        assert_eq!(kind(Txn::new().or_else([put("")])), empty);
+        assert_eq!(
+            kind(then([RangeRequest::new(KeyRange::from("")).into()])),
+            empty
+        );
+        assert_eq!(kind(then([delete(KeyRange::between("", "b"))])), empty);
+        assert_eq!(kind(Txn::new().when([Compare::absent("")])), empty);
+        assert_eq!(kind(then([then([put("")]).into()])), empty);
+    }
+
+    #[test]
+    fn a_request_has_a_size_limit_unless_it_only_reads() {
+        let value = vec![0; 1000];
+        assert_eq!(
+            kind(then([PutRequest::new("a", value.clone()).into()])),
+            Some(ErrorKind::TooLarge)
+        );
+        assert_eq!(
+            kind(then([PutRequest::new("a", value[..900].to_vec()).into()])),
+            None
+        );
+        let long = Key::from(value);
+        assert_eq!(kind(then([RangeRequest::new(long).into()])), None);
+    }
+}

@@ -1,0 +1,186 @@
+//! Which live watches a key concerns.
+//!
+//! Watches on one key are found by the key, those on a prefix by each length that some watched prefix has; only the
+//! rest, on ranges that are no prefix, are tried one by one.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use synod_store::{Key, KeyRange, Revision};
+
+use super::watcher::Watcher;
+
+/// A live watch.
+#[derive(Debug, Clone)]
+pub(super) struct Live {
+    pub(super) watcher: Arc<Watcher>,
+    /// It gets no event below this revision.
+    pub(super) from: Revision,
+}
+
+type Group = BTreeMap<u64, Live>;
+
+/// The live watches.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    keys: HashMap<Key, Group>,
+    prefixes: HashMap<Key, Group>,
+    /// How many prefixes are watched of each length.
+    lengths: BTreeMap<usize, usize>,
+    others: Group,
+    count: usize,
+}
+
+/// The prefix that a range is, if it is one.
+fn prefix(range: &KeyRange) -> Option<Key> {
+    if *range == KeyRange::all() {
+        return Some(Key::default());
+    }
+    let start = range.start();
+    (*range == KeyRange::prefix(start)).then(|| start.clone())
+}
+
+impl Index {
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    pub(super) fn insert(&mut self, live: Live) {
+        let id = live.watcher.id;
+        let range = &live.watcher.request.range;
+        let before = if let KeyRange::One(key) = range {
+            self.keys.entry(key.clone()).or_default().insert(id, live)
+        } else if let Some(prefix) = prefix(range) {
+            let length = prefix.len();
+            let group = self.prefixes.entry(prefix).or_insert_with(|| {
+                let count = self.lengths.entry(length).or_default();
+                *count = count.saturating_add(1);
+                Group::new()
+            });
+            group.insert(id, live)
+        } else {
+            self.others.insert(id, live)
+        };
+        if before.is_none() {
+            self.count = self.count.saturating_add(1);
+        }
+    }
+
+    pub(super) fn remove(&mut self, watcher: &Watcher) {
+        let id = watcher.id;
+        let range = &watcher.request.range;
+        let removed = if let KeyRange::One(key) = range {
+            let removed = self.keys.get_mut(key).and_then(|group| group.remove(&id));
+            if self.keys.get(key).is_some_and(Group::is_empty) {
+                self.keys.remove(key);
+            }
+            removed
+        } else if let Some(prefix) = prefix(range) {
+            let removed = self
+                .prefixes
+                .get_mut(&prefix)
+                .and_then(|group| group.remove(&id));
+            if self.prefixes.get(&prefix).is_some_and(Group::is_empty) {
+                self.prefixes.remove(&prefix);
+                if let Some(count) = self.lengths.get_mut(&prefix.len()) {
+                    *count = count.saturating_sub(1);
+                    if *count == 0 {
+                        self.lengths.remove(&prefix.len());
+                    }
+                }
+            }
+            removed
+        } else {
+            self.others.remove(&id)
+        };
+        if removed.is_some() {
+            self.count = self.count.saturating_sub(1);
+        }
+    }
+
+    /// Shows `visit` each watch that `key` concerns.
+    pub(super) fn for_each(&self, key: &[u8], mut visit: impl FnMut(&Live)) {
+        if let Some(group) = self.keys.get(key) {
+            group.values().for_each(&mut visit);
+        }
+        for length in self.lengths.keys() {
+            let Some(prefix) = key.get(..*length) else {
+                break;
+            };
+            if let Some(group) = self.prefixes.get(prefix) {
+                group.values().for_each(&mut visit);
+            }
+        }
+        self.others
+            .values()
+            .filter(|live| live.watcher.request.range.contains(key))
+            .for_each(&mut visit);
+    }
+
+    /// All watches.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Live> {
+        self.keys
+            .values()
+            .chain(self.prefixes.values())
+            .chain(std::iter::once(&self.others))
+            .flat_map(Group::values)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use synod_store::WatchRequest;
+
+    use super::*;
+
+    fn ids(index: &Index, key: &str) -> Vec<u64> {
+        let mut ids = Vec::new();
+        index.for_each(key.as_bytes(), |live| ids.push(live.watcher.id));
+        ids.sort_unstable();
+        ids
+    }
+
+    #[test]
+    fn a_key_finds_exactly_the_watches_whose_range_holds_it() {
+        let ranges = [
+            KeyRange::one("a/b"),
+            KeyRange::prefix("a/"),
+            KeyRange::prefix("a"),
+            KeyRange::all(),
+            KeyRange::between("a/a", "a/c"),
+            KeyRange::from("a/c"),
+            KeyRange::one("a/b"),
+            KeyRange::prefix(b"\xff"),
+        ];
+        let mut index = Index::default();
+        let watchers: Vec<_> = (0_u64..)
+            .zip(&ranges)
+            .map(|(id, range)| Arc::new(Watcher::new(id, WatchRequest::new(range.clone()))))
+            .collect();
+        for watcher in &watchers {
+            index.insert(Live {
+                watcher: Arc::clone(watcher),
+                from: Revision(1),
+            });
+        }
+        assert_eq!(index.len(), ranges.len());
+        let keys = ["a", "a/", "a/b", "a/b0", "a/c", "b", "\u{7f}"];
+        for gone in 0..=ranges.len() {
+            for key in keys {
+                let expected: Vec<u64> = (0_u64..)
+                    .zip(&ranges)
+                    .skip(gone)
+                    .filter(|(_, range)| range.contains(key.as_bytes()))
+                    .map(|(id, _)| id)
+                    .collect();
+                assert_eq!(ids(&index, key), expected, "{key}, {gone} gone");
+            }
+            assert_eq!(index.iter().count(), ranges.len() - gone);
+            if let Some(watcher) = watchers.get(gone) {
+                index.remove(watcher);
+            }
+        }
+        assert_eq!(index.len(), 0);
+        assert!(index.keys.is_empty() && index.prefixes.is_empty() && index.lengths.is_empty());
+    }
+}

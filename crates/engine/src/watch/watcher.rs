@@ -1,0 +1,139 @@
+//! One watch and its queue.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+use synod_store::{Error, ErrorKind, Event, Revision, WatchBatch, WatchItem, WatchRequest};
+
+/// A queue that holds so many events takes no more: its watch falls behind and reads history instead.
+const MAX_EVENTS: usize = 4096;
+/// The same for the bytes of their keys and values.
+const MAX_BYTES: usize = 4 << 20;
+
+/// Why every watch ends.
+#[derive(Debug, Clone)]
+pub(crate) struct End {
+    pub(crate) kind: ErrorKind,
+    pub(crate) message: Arc<str>,
+}
+
+impl End {
+    pub(crate) fn error(&self) -> Error {
+        Error::new(self.kind, self.message.as_ref())
+    }
+}
+
+/// One watch.
+#[derive(Debug)]
+pub(crate) struct Watcher {
+    pub(super) id: u64,
+    pub(super) request: WatchRequest,
+    queue: Mutex<Queue>,
+}
+
+/// Whether events come by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// The writer queues them.
+    Live,
+    /// The consumer reads history, from this revision on.
+    Behind(Revision),
+}
+
+/// What was delivered and not yet taken.
+#[derive(Debug)]
+pub(super) struct Queue {
+    items: VecDeque<WatchItem>,
+    events: usize,
+    bytes: usize,
+    pub(super) mode: Mode,
+    /// A sign of progress was asked for, and comes as soon as it is true.
+    pub(super) progress_asked: bool,
+    pub(super) end: Option<End>,
+    /// When something was delivered last.
+    pub(super) quiet_since: Duration,
+    pub(super) waker: Option<Waker>,
+}
+
+fn weight(events: &[Event]) -> usize {
+    events.iter().fold(0, |sum: usize, event| {
+        let prev = event
+            .prev_kv
+            .as_ref()
+            .map_or(0, |kv| kv.value.len().saturating_add(kv.key.len()));
+        sum.saturating_add(event.kv.key.len())
+            .saturating_add(event.kv.value.len())
+            .saturating_add(prev)
+    })
+}
+
+impl Watcher {
+    /// A watch that is behind by everything, as its request says.
+    pub(super) fn new(id: u64, request: WatchRequest) -> Watcher {
+        let mode = Mode::Behind(request.start_revision);
+        Watcher {
+            id,
+            request,
+            queue: Mutex::new(Queue {
+                items: VecDeque::new(),
+                events: 0,
+                bytes: 0,
+                mode,
+                progress_asked: false,
+                end: None,
+                quiet_since: Duration::ZERO,
+                waker: None,
+            }),
+        }
+    }
+
+    pub(super) fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it may be told that everything up to `revision` was delivered: not when it starts beyond the next.
+    pub(super) fn may_report(&self, revision: Revision) -> bool {
+        revision.next() >= self.request.start_revision
+    }
+}
+
+impl Queue {
+    /// Queues events; false when there is no room, unless they are the only ones.
+    pub(super) fn push_events(&mut self, events: Vec<Event>) -> bool {
+        let Some(last) = events.last() else {
+            return true;
+        };
+        let count = self.events.saturating_add(events.len());
+        let bytes = self.bytes.saturating_add(weight(&events));
+        if self.events > 0 && (count > MAX_EVENTS || bytes > MAX_BYTES) {
+            return false;
+        }
+        self.events = count;
+        self.bytes = bytes;
+        let revision = last.kv.mod_revision;
+        self.items
+            .push_back(WatchItem::Events(WatchBatch { revision, events }));
+        true
+    }
+
+    /// Queues a sign of progress; it takes the place of one that nobody has taken yet.
+    pub(super) fn push_progress(&mut self, revision: Revision) {
+        self.progress_asked = false;
+        if let Some(WatchItem::Progress(last)) = self.items.back_mut() {
+            *last = revision;
+        } else {
+            self.items.push_back(WatchItem::Progress(revision));
+        }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<WatchItem> {
+        let item = self.items.pop_front()?;
+        if let WatchItem::Events(batch) = &item {
+            self.events = self.events.saturating_sub(batch.events.len());
+            self.bytes = self.bytes.saturating_sub(weight(&batch.events));
+        }
+        Some(item)
+    }
+}

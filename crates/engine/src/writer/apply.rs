@@ -1,0 +1,178 @@
+//! Carrying out one command on the state in memory.
+
+use std::collections::BTreeSet;
+use std::sync::RwLockWriteGuard;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use synod_store::{
+    CompactResponse, ErrorKind, LeaseGrantResponse, LeaseId, LeaseRevokeResponse, Result, Revision,
+    Txn, TxnResponse,
+};
+
+use super::Writer;
+use super::group::Group;
+use crate::lease::{LeaseOp, MAX_TTL, MIN_TTL};
+use crate::mvcc::{Change, State, StoredKey, Version};
+use crate::record::{Commit, Compaction, LeaseEnd, LeaseGrant, Record};
+use crate::txn::{self, Ground};
+
+type Guard<'a> = RwLockWriteGuard<'a, State>;
+
+impl Writer {
+    /// Applies the changes of one revision.
+    fn commit(&self, state: &mut Guard<'_>, group: &mut Group, changes: Vec<Change>) {
+        if changes.is_empty() {
+            return;
+        }
+        let revision = state.head().next();
+        self.record(group, || Record::Commit(Commit::new(revision, &changes)));
+        state.apply(changes, |key, from, to| group.moved(key, from, to));
+    }
+
+    /// Stores a record with the group, if records are kept.
+    fn record(&self, group: &mut Group, record: impl FnOnce() -> Record) {
+        group.count = group.count.saturating_add(1);
+        if self.keeps_records {
+            group.records.push(record().into_bytes());
+        }
+    }
+
+    /// The oldest readable revision, this group's compactions included.
+    fn compacted(state: &Guard<'_>, group: &Group) -> Option<Revision> {
+        group.compaction.or(state.compaction())
+    }
+
+    pub(super) fn txn(
+        &mut self,
+        state: &mut Guard<'_>,
+        group: &mut Group,
+        txn: &Txn,
+        puts: bool,
+    ) -> Result<TxnResponse> {
+        if puts && self.shared.over_quota.load(Ordering::Relaxed) {
+            return Err(ErrorKind::NoSpace.into());
+        }
+        let outcome = {
+            let ground = Ground {
+                state,
+                compacted: Self::compacted(state, group).unwrap_or_default(),
+                has_lease: &|id| self.leases.contains_key(&id),
+            };
+            txn::run(&ground, txn)?
+        };
+        let live = outcome.changes.iter().filter(|c| c.version.is_live());
+        let growth = live.fold(0, |sum: u64, change| sum.saturating_add(change.cost()));
+        let quota = self.shared.options.quota_bytes;
+        if growth > 0 && state.total_bytes().saturating_add(growth) > quota {
+            self.upkeep.full_at = state.total_bytes();
+            self.shared.over_quota.store(true, Ordering::Relaxed);
+            return Err(ErrorKind::NoSpace.into());
+        }
+        self.commit(state, group, outcome.changes);
+        let mut response = outcome.response;
+        response.header = self.shared.header_at(response.header.revision);
+        Ok(response)
+    }
+
+    pub(super) fn grant(
+        &mut self,
+        state: &Guard<'_>,
+        group: &mut Group,
+        id: Option<LeaseId>,
+        ttl: Duration,
+    ) -> Result<LeaseGrantResponse> {
+        let seconds = ttl
+            .as_secs()
+            .saturating_add(u64::from(ttl.subsec_nanos() > 0));
+        if seconds > MAX_TTL {
+            return Err(ErrorKind::LeaseTtlTooLarge.into());
+        }
+        let seconds = seconds.max(MIN_TTL);
+        let id = match id {
+            Some(id) if self.leases.contains_key(&id) => return Err(ErrorKind::LeaseExists.into()),
+            Some(id) => id,
+            None => self.free_lease_id(),
+        };
+        if self.shared.over_quota.load(Ordering::Relaxed) {
+            return Err(ErrorKind::NoSpace.into());
+        }
+        let ttl = Duration::from_secs(seconds);
+        self.leases.insert(id, ttl);
+        group.lease_ops.push(LeaseOp::Grant(id, ttl));
+        self.record(group, || {
+            Record::LeaseGrant(LeaseGrant {
+                id: id.get(),
+                ttl_seconds: seconds,
+            })
+        });
+        Ok(LeaseGrantResponse {
+            header: self.shared.header_at(state.head()),
+            id,
+            ttl,
+        })
+    }
+
+    fn free_lease_id(&self) -> LeaseId {
+        loop {
+            let id = LeaseId::new(rand::random_range(1..=i64::MAX));
+            if let Some(id) = id.filter(|id| !self.leases.contains_key(id)) {
+                return id;
+            }
+        }
+    }
+
+    /// Ends a lease and deletes its keys in one revision.
+    pub(super) fn end_lease(
+        &mut self,
+        state: &mut Guard<'_>,
+        group: &mut Group,
+        id: LeaseId,
+    ) -> Result<LeaseRevokeResponse> {
+        if self.leases.remove(&id).is_none() {
+            return Err(ErrorKind::LeaseNotFound.into());
+        }
+        // The published keys and this group's; some of them may have left the lease in this group.
+        let mut keys: BTreeSet<StoredKey> = group.attached(id).cloned().collect();
+        keys.extend(self.shared.leases().stored_keys(id).cloned());
+        let revision = state.head().next();
+        let changes: Vec<Change> = keys
+            .into_iter()
+            .filter(|key| state.newest(key).is_some_and(|v| v.lease == Some(id)))
+            .map(|key| Change {
+                key,
+                version: Version::deletion(revision),
+            })
+            .collect();
+        self.record(group, || Record::LeaseEnd(LeaseEnd { id: id.get() }));
+        self.commit(state, group, changes);
+        group.lease_ops.push(LeaseOp::End(id));
+        Ok(LeaseRevokeResponse {
+            header: self.shared.header_at(state.head()),
+        })
+    }
+
+    /// Forgets history below `revision` once the group is durable.
+    pub(super) fn compact(
+        &self,
+        state: &Guard<'_>,
+        group: &mut Group,
+        revision: Revision,
+    ) -> Result<CompactResponse> {
+        if Self::compacted(state, group).is_some_and(|compacted| revision <= compacted) {
+            return Err(ErrorKind::Compacted.into());
+        }
+        if revision > state.head() {
+            return Err(ErrorKind::FutureRevision.into());
+        }
+        group.compaction = Some(revision);
+        self.record(group, || {
+            Record::Compaction(Compaction {
+                revision: revision.0,
+            })
+        });
+        Ok(CompactResponse {
+            header: self.shared.header_at(state.head()),
+        })
+    }
+}

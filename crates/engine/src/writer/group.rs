@@ -1,0 +1,78 @@
+//! One group: what the commands that are made durable together did.
+
+use bytes::Bytes;
+use synod_store::{Applied, Error, ErrorKind, LeaseId, Result, Revision};
+
+use super::command::Reply;
+use crate::lease::LeaseOp;
+use crate::mvcc::StoredKey;
+
+/// Why a group was not made durable.
+#[derive(Debug, Clone)]
+pub(super) struct Failure {
+    pub(super) kind: ErrorKind,
+    pub(super) applied: Applied,
+    pub(super) message: String,
+}
+
+impl Failure {
+    pub(super) fn error(&self) -> Error {
+        Error::new(self.kind, self.message.clone()).with_applied(self.applied)
+    }
+}
+
+type Answer = Box<dyn FnOnce(Option<&Failure>) + Send>;
+
+/// What a group did to the state in memory, what is to be stored of it, and who waits for it.
+#[derive(Default)]
+pub(super) struct Group {
+    pub(super) records: Vec<Bytes>,
+    pub(super) lease_ops: Vec<LeaseOp>,
+    /// The highest compaction.
+    pub(super) compaction: Option<Revision>,
+    /// Leases that end in this group because their time is over.
+    pub(super) expired: Vec<LeaseId>,
+    /// How many records there would be if records were kept.
+    pub(super) count: u64,
+    answers: Vec<Answer>,
+}
+
+impl Group {
+    /// Answers `reply` when the group is durable. Even a refusal waits: it may rest on what the group did before.
+    pub(super) fn answer<T: Send + 'static>(&mut self, reply: Reply<T>, answer: Result<T>) {
+        self.answers.push(Box::new(move |failure| {
+            let answer = match failure {
+                None => answer,
+                Some(failure) => Err(failure.error()),
+            };
+            // Nobody waits any more if the caller was dropped.
+            let _ = reply.send(answer);
+        }));
+    }
+
+    pub(super) fn settle(self, failure: Option<&Failure>) {
+        for answer in self.answers {
+            answer(failure);
+        }
+    }
+
+    /// Notes that a key left a lease, or joined one.
+    pub(super) fn moved(&mut self, key: &StoredKey, from: Option<LeaseId>, to: Option<LeaseId>) {
+        if let Some(id) = from {
+            self.lease_ops
+                .push(LeaseOp::Detach(id, StoredKey::clone(key)));
+        }
+        if let Some(id) = to {
+            self.lease_ops
+                .push(LeaseOp::Attach(id, StoredKey::clone(key)));
+        }
+    }
+
+    /// The keys that joined a lease in this group; some may have left it again.
+    pub(super) fn attached(&self, id: LeaseId) -> impl Iterator<Item = &StoredKey> {
+        self.lease_ops.iter().filter_map(move |op| match op {
+            LeaseOp::Attach(lease, key) if *lease == id => Some(key),
+            _ => None,
+        })
+    }
+}

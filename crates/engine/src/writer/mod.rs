@@ -1,0 +1,376 @@
+//! The writer: the one thread that changes anything.
+//!
+//! Each turn:
+//! 1. wait for a command, or for the next lease to end;
+//! 2. take all commands that wait, up to a bound, and carry them out in memory, at revisions above the published one,
+//!    where no reader sees them (`apply.rs`);
+//! 3. make all of it durable with one append;
+//! 4. publish the revision, the leases and the compaction; hand the changes to the watches; answer;
+//! 5. forget some compacted history, and see whether more should be compacted (`upkeep.rs`), or whether the log has grown
+//!    so long that a snapshot should replace it (`snapshot.rs`).
+//!
+//! If the append fails, the group is never published. When the disk was merely full nothing was kept, so the group is
+//! taken back and the next one tries again. After any other failure nobody can know what is on disk: the engine stops,
+//! and only opening it again tells.
+
+mod apply;
+mod command;
+mod group;
+mod snapshot;
+mod upkeep;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use synod_store::{AlarmKind, Applied, CompactResponse, Error, ErrorKind, LeaseId, Result};
+
+use crate::journal::{Journal, JournalError};
+use crate::recover;
+use crate::shared::Shared;
+use crate::watch::End;
+pub(crate) use command::{Command, Queued, Reply};
+use group::{Failure, Group};
+use snapshot::Running;
+use upkeep::Upkeep;
+
+/// A group has at most so many commands ...
+const GROUP_COMMANDS: usize = 1024;
+/// ... of about so many bytes.
+const GROUP_BYTES: usize = 8 << 20;
+/// The state's lock is given to readers between so many commands of a group.
+const COMMANDS_A_LOCK: usize = 32;
+/// Leases that end in one group.
+const EXPIRIES_A_GROUP: usize = 256;
+/// How long a lease whose end could not be stored for want of space lives on.
+const EXPIRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// The writer's own.
+pub(crate) struct Writer {
+    shared: Arc<Shared>,
+    commands: Receiver<Queued>,
+    journal: Box<dyn Journal>,
+    /// Whether the journal keeps what it is given.
+    keeps_records: bool,
+    /// The leases as of the unpublished head.
+    leases: HashMap<LeaseId, Duration>,
+    /// Compactions whose askers wait until the space is free.
+    physical: Vec<(Reply<CompactResponse>, CompactResponse)>,
+    upkeep: Upkeep,
+    snapshot: Option<Running>,
+    /// After a failure, how long the log must be for another attempt.
+    snapshot_due: u64,
+    /// Who waits for a snapshot.
+    defragment: Vec<Reply<()>>,
+    /// How long the log was when the files were measured last.
+    measured: u64,
+}
+
+/// What a turn left to do.
+#[derive(Default)]
+struct Turn {
+    group: Group,
+    settled: Vec<Reply<()>>,
+    close: Option<Option<Reply<()>>>,
+    physical: Vec<(Reply<CompactResponse>, CompactResponse)>,
+}
+
+impl Writer {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        commands: Receiver<Queued>,
+        journal: Box<dyn Journal>,
+        keeps_records: bool,
+    ) -> Writer {
+        let leases = shared.leases().granted().collect();
+        let upkeep = Upkeep::new(&shared);
+        let mut writer = Writer {
+            shared,
+            commands,
+            journal,
+            keeps_records,
+            leases,
+            physical: Vec::new(),
+            upkeep,
+            snapshot: None,
+            snapshot_due: 0,
+            defragment: Vec::new(),
+            measured: 0,
+        };
+        writer.measure_disk();
+        writer
+    }
+
+    /// Works until it is closed.
+    pub(crate) fn run(mut self) {
+        loop {
+            let first = self.next_command();
+            let mut turn = Turn::default();
+            let result = self.turn(first, &mut turn);
+            let Turn {
+                group,
+                settled,
+                close,
+                physical,
+            } = turn;
+            match result {
+                Ok(()) => {
+                    self.physical.extend(physical);
+                    group.settle(None);
+                }
+                Err(failure) => {
+                    group.settle(Some(&failure));
+                    for (reply, _) in physical {
+                        let _ = reply.send(Err(failure.error()));
+                    }
+                }
+            }
+            for reply in settled {
+                let _ = reply.send(Ok(()));
+            }
+            if let Some(reply) = close {
+                self.close(reply);
+                return;
+            }
+            self.maintain();
+        }
+    }
+
+    /// Waits for a command as long as nothing else is due.
+    fn next_command(&mut self) -> Option<Queued> {
+        if let Ok(queued) = self.commands.try_recv() {
+            return Some(queued);
+        }
+        let wait = self.wait();
+        let before = self.shared.clock.now();
+        let received = match wait {
+            Some(wait) => self.commands.recv_timeout(wait),
+            None => self
+                .commands
+                .recv()
+                .map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        let waited = self.shared.clock.now().saturating_sub(before);
+        self.upkeep
+            .waited(waited.min(wait.unwrap_or(Duration::MAX)));
+        // The shared part holds a sender, so the channel cannot be disconnected.
+        received.ok()
+    }
+
+    /// Carries out a group and makes it durable.
+    fn turn(&mut self, first: Option<Queued>, turn: &mut Turn) -> Result<(), Failure> {
+        let base = self.shared.published();
+        let mut queued = first;
+        let (mut commands, mut bytes) = (0_usize, 0_usize);
+        self.expire(&mut turn.group);
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.state_mut();
+        while let Some(Queued { size, command }) = queued {
+            shared.taken(size);
+            let is_close = matches!(command, Command::Close { .. });
+            self.carry_out(&mut state, turn, command);
+            commands = commands.saturating_add(1);
+            bytes = bytes.saturating_add(size);
+            if is_close || commands >= GROUP_COMMANDS || bytes >= GROUP_BYTES {
+                break;
+            }
+            if commands.is_multiple_of(COMMANDS_A_LOCK) {
+                drop(state);
+                state = shared.state_mut();
+            }
+            queued = self.commands.try_recv().ok();
+        }
+        drop(state);
+        self.make_durable(&mut turn.group, base)?;
+        self.publish(&mut turn.group);
+        Ok(())
+    }
+
+    fn carry_out(
+        &mut self,
+        state: &mut std::sync::RwLockWriteGuard<'_, crate::mvcc::State>,
+        turn: &mut Turn,
+        command: Command,
+    ) {
+        let group = &mut turn.group;
+        match command {
+            Command::Txn { txn, puts, reply } => {
+                let answer = self.txn(state, group, &txn, puts);
+                group.answer(reply, answer);
+            }
+            Command::Grant { id, ttl, reply } => {
+                let answer = self.grant(state, group, id, ttl);
+                group.answer(reply, answer);
+            }
+            Command::Revoke { id, reply } => {
+                let answer = self.end_lease(state, group, id);
+                group.answer(reply, answer);
+            }
+            Command::Compact {
+                revision,
+                physical,
+                reply,
+            } => match self.compact(state, group, revision) {
+                Ok(answer) if physical => turn.physical.push((reply, answer)),
+                answer => group.answer(reply, answer),
+            },
+            Command::Disarm { kind, reply } => {
+                let stood = self.shared.alarms();
+                if kind == AlarmKind::NoSpace {
+                    self.shared.over_quota.store(false, Ordering::Relaxed);
+                }
+                let stood = stood.into_iter().filter(|alarm| alarm.kind == kind);
+                group.answer(reply, Ok(stood.collect()));
+            }
+            Command::Settle { reply } => turn.settled.push(reply),
+            Command::Defragment { reply } if self.keeps_records => self.defragment.push(reply),
+            // Memory that is not needed any more was given back already.
+            Command::Defragment { reply } => turn.settled.push(reply),
+            Command::Wake => {}
+            Command::Close { reply } => turn.close = Some(reply),
+        }
+    }
+
+    /// Ends the leases whose time is over.
+    fn expire(&mut self, group: &mut Group) {
+        let now = self.shared.clock.now();
+        let stall = self.upkeep.stall(now, self.shared.clock.is_running());
+        let due = {
+            let mut leases = self.shared.leases();
+            if let Some(stall) = stall {
+                leases.extend(stall);
+            }
+            leases.due(now, EXPIRIES_A_GROUP)
+        };
+        if due.is_empty() {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.state_mut();
+        for id in due {
+            // It cannot be missing: what is in the table was published, and nothing of this group came before.
+            if self.end_lease(&mut state, group, id).is_ok() {
+                group.expired.push(id);
+            }
+        }
+    }
+
+    /// One append for the whole group. If it fails nothing of the group is seen by anybody.
+    fn make_durable(
+        &mut self,
+        group: &mut Group,
+        base: synod_store::Revision,
+    ) -> Result<(), Failure> {
+        if group.count == 0 {
+            return Ok(());
+        }
+        if self.shared.why_stopped().is_some() {
+            return Err(self.stopped());
+        }
+        match self.journal.append(&group.records) {
+            Ok(()) => {
+                self.shared.disk_full.store(false, Ordering::Relaxed);
+                self.shared.index.fetch_add(group.count, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) => Err(self.append_failed(group, base, error)),
+        }
+    }
+
+    fn append_failed(
+        &mut self,
+        group: &mut Group,
+        base: synod_store::Revision,
+        error: JournalError,
+    ) -> Failure {
+        let nothing_kept = matches!(
+            error,
+            JournalError::NoSpace { .. } | JournalError::TooLarge { .. }
+        );
+        let error = recover::error(error);
+        let message = error.message().to_owned();
+        if nothing_kept {
+            self.take_back(group, base);
+            let full = error.kind() == ErrorKind::NoSpace;
+            self.shared.disk_full.store(full, Ordering::Relaxed);
+            return Failure {
+                kind: error.kind(),
+                applied: Applied::No,
+                message,
+            };
+        }
+        tracing::error!(%error, "a write failed; the store has stopped");
+        self.shared.stop(End {
+            kind: ErrorKind::Poisoned,
+            message: format!("{}: {message}", ErrorKind::Poisoned.text()).into(),
+        });
+        Failure {
+            applied: Applied::Maybe,
+            ..self.stopped()
+        }
+    }
+
+    fn stopped(&self) -> Failure {
+        let error = self
+            .shared
+            .why_stopped()
+            .unwrap_or_else(|| Error::from_kind(ErrorKind::Poisoned));
+        Failure {
+            kind: error.kind(),
+            applied: Applied::No,
+            message: error.message().to_owned(),
+        }
+    }
+
+    /// Takes a group back that left nothing on disk.
+    fn take_back(&mut self, group: &mut Group, base: synod_store::Revision) {
+        self.shared.state_mut().roll_back(base, |_, _, _| ());
+        let now = self.shared.clock.now();
+        let mut leases = self.shared.leases();
+        leases.spare(&group.expired, now, EXPIRY_PAUSE);
+        self.leases = leases.granted().collect();
+        drop(leases);
+        group.lease_ops.clear();
+        group.compaction = None;
+    }
+
+    /// Lets everybody see a group that is durable.
+    fn publish(&mut self, group: &mut Group) {
+        let shared = &self.shared;
+        let now = shared.clock.now();
+        // The revision first: a reader that finds it compacted looks for a newer one.
+        let head = shared.state().head();
+        shared.publish(head);
+        if let Some(revision) = group.compaction {
+            shared.state_mut().set_compacted(revision);
+        }
+        if !group.lease_ops.is_empty() {
+            shared.leases().publish(group.lease_ops.drain(..), now);
+        }
+        let state = shared.state();
+        shared.hub.dispatch(&state, head, now);
+    }
+
+    /// Lets go of the data, then answers.
+    fn close(mut self, reply: Option<Reply<()>>) {
+        self.shared.stop(End {
+            kind: ErrorKind::Closed,
+            message: ErrorKind::Closed.text().into(),
+        });
+        // It keeps the directory, too.
+        if let Some(running) = self.snapshot.take() {
+            running.cancel();
+        }
+        let Writer {
+            journal, commands, ..
+        } = self;
+        drop(journal);
+        // What still waits is dropped, and its askers learn that the store is closed.
+        drop(commands);
+        if let Some(reply) = reply {
+            let _ = reply.send(Ok(()));
+        }
+    }
+}

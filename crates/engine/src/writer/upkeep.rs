@@ -1,0 +1,215 @@
+//! What the writer does beside its commands: keeping time, forgetting history, watching the quota.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use synod_store::Revision;
+
+use super::Writer;
+use super::group::Group;
+use crate::options::Retention;
+use crate::shared::Shared;
+
+/// Changes pruned while the state's lock is held once.
+const PRUNE_PAGE: usize = 512;
+/// While there are leases, the writer looks at the clock at least so often: a longer pause was a stall.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+/// Automatic compaction waits until this part of its bound is exceeded, so that it is rare.
+const SLACK: u64 = 16;
+/// The files are measured again when the log has grown by so many bytes.
+const MEASURE: u64 = 1 << 20;
+/// How many moments of a retention period are remembered.
+const MOMENTS: u32 = 16;
+
+/// The writer's sense of time, and what it remembers for automatic compaction.
+#[derive(Debug)]
+pub(super) struct Upkeep {
+    /// When leases were looked at last.
+    checked: Option<Duration>,
+    /// How long it slept since then, on purpose.
+    waited: Duration,
+    /// What was current when, oldest first; for a retention by time.
+    moments: VecDeque<(Duration, Revision)>,
+    /// When a watch should hear of its progress.
+    progress_due: Option<Duration>,
+    pruning: bool,
+    /// How much there was when the quota was last found used up.
+    pub(super) full_at: u64,
+}
+
+impl Upkeep {
+    pub(super) fn new(shared: &Shared) -> Upkeep {
+        let now = shared.clock.now();
+        Upkeep {
+            checked: None,
+            waited: Duration::ZERO,
+            moments: VecDeque::from([(now, shared.published())]),
+            progress_due: None,
+            pruning: shared.state().compaction().is_some(),
+            full_at: shared.state().total_bytes(),
+        }
+    }
+
+    pub(super) fn waited(&mut self, on_purpose: Duration) {
+        self.waited = self.waited.saturating_add(on_purpose);
+    }
+
+    /// How much longer it was since the last look than the writer meant to wait.
+    pub(super) fn stall(&mut self, now: Duration, running: bool) -> Option<Duration> {
+        let since = self
+            .checked
+            .replace(now)
+            .map(|last| now.saturating_sub(last));
+        let waited = std::mem::take(&mut self.waited);
+        // On a clock that is moved by hand a pause says nothing about the writer.
+        since
+            .filter(|_| running)
+            .map(|since| since.saturating_sub(waited))
+            .filter(|stall| !stall.is_zero())
+    }
+}
+
+impl Writer {
+    /// How long the writer may sleep; `None` for as long as it likes.
+    pub(super) fn wait(&mut self) -> Option<Duration> {
+        if self.upkeep.pruning {
+            return Some(Duration::ZERO);
+        }
+        let now = self.shared.clock.now();
+        let deadline = self.shared.leases().next_deadline();
+        if !self.shared.clock.is_running() {
+            // Whoever moves the clock wakes the writer; but there may be more to end than one group takes.
+            return deadline.filter(|at| *at <= now).map(|_| Duration::ZERO);
+        }
+        let lease = deadline.map(|deadline| deadline.saturating_sub(now).min(HEARTBEAT));
+        let progress = self.shared.options.progress_interval;
+        let progress = (self.shared.hub.len() > 0).then(|| {
+            self.upkeep
+                .progress_due
+                .map_or(progress, |due| due.saturating_sub(now))
+        });
+        let moment = match self.shared.options.retention {
+            Retention::Period(period) => Some(period / MOMENTS),
+            _ => None,
+        };
+        // A moment more than zero: a clock that is read a moment too early would make it spin.
+        let least = Duration::from_millis(1);
+        [lease, progress, moment]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|wait| wait.max(least))
+    }
+
+    /// After a turn: the quota, progress of quiet watches, old history.
+    pub(super) fn maintain(&mut self) {
+        if self.shared.why_stopped().is_some() {
+            self.upkeep.pruning = false;
+            return;
+        }
+        let now = self.shared.clock.now();
+        if self.shared.hub.len() > 0 {
+            let interval = self.shared.options.progress_interval;
+            self.upkeep.progress_due = self.shared.hub.tick(now, interval);
+        }
+        self.compact_old(now);
+        self.prune();
+        self.look_after_snapshot();
+        if self.journal.log_bytes().abs_diff(self.measured) > MEASURE {
+            self.measure_disk();
+        }
+        let total = self.shared.state().total_bytes();
+        let quota = self.shared.options.quota_bytes;
+        if total < quota.saturating_sub(quota / 16).min(self.upkeep.full_at) {
+            self.shared.over_quota.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Forgets one page of what was compacted.
+    fn prune(&mut self) {
+        let snapshot = self.snapshot.as_ref().map(|snapshot| snapshot.floor);
+        let floor = snapshot.unwrap_or(Revision(u64::MAX));
+        let waits = {
+            let mut state = self.shared.state_mut();
+            self.upkeep.pruning = state.prune(floor, PRUNE_PAGE);
+            floor < state.compacted()
+        };
+        if !self.upkeep.pruning && !waits {
+            for (reply, answer) in self.physical.drain(..) {
+                let _ = reply.send(Ok(answer));
+            }
+        }
+    }
+
+    /// Compacts what the retention does not cover.
+    fn compact_old(&mut self, now: Duration) {
+        let Some(target) = self.retention_target(now) else {
+            return;
+        };
+        let base = self.shared.published();
+        let mut group = Group::default();
+        let shared = std::sync::Arc::clone(&self.shared);
+        let compacted = self.compact(&shared.state_mut(), &mut group, target);
+        if compacted.is_ok() && self.make_durable(&mut group, base).is_ok() {
+            self.publish(&mut group);
+        }
+    }
+
+    /// Up to where history should be compacted now, if anywhere.
+    fn retention_target(&mut self, now: Duration) -> Option<Revision> {
+        let retention = self.shared.options.retention;
+        let most_bytes = self.shared.options.superseded_bytes()?;
+        let (compacted, head, revisions, superseded) = {
+            let state = self.shared.state();
+            (
+                state.compacted(),
+                state.head(),
+                state.revisions(),
+                state.superseded_bytes(),
+            )
+        };
+        let by_age = match retention {
+            Retention::Revisions(most) => {
+                let due = revisions > most.saturating_add(most / SLACK);
+                due.then(|| Revision(head.0.saturating_sub(most)))
+            }
+            Retention::Period(period) => self.outlived(now, period, head),
+            Retention::Unbounded => None,
+        };
+        // Superseded bytes spread about evenly over the revisions: forget the share that is too much.
+        let by_bytes = (superseded > most_bytes.saturating_add(most_bytes / SLACK)
+            && !self.upkeep.pruning
+            && self.snapshot.is_none())
+        .then(|| {
+            let excess = u128::from(superseded.saturating_sub(most_bytes));
+            let share = u128::from(revisions)
+                .saturating_mul(excess)
+                .div_ceil(u128::from(superseded.max(1)));
+            let share = u64::try_from(share).unwrap_or(u64::MAX).max(1);
+            Revision(compacted.0.saturating_add(share).min(head.0))
+        });
+        by_age.max(by_bytes).filter(|target| *target > compacted)
+    }
+
+    /// The last revision that was no longer current when the period began.
+    fn outlived(&mut self, now: Duration, period: Duration, head: Revision) -> Option<Revision> {
+        let moments = &mut self.upkeep.moments;
+        let step = period / MOMENTS;
+        if moments
+            .back()
+            .is_none_or(|(last, _)| now.saturating_sub(*last) >= step)
+        {
+            moments.push_back((now, head));
+        }
+        let mut target = None;
+        while let Some((at, revision)) = moments.front().copied() {
+            if now.saturating_sub(at) < period {
+                break;
+            }
+            target = Some(revision);
+            moments.pop_front();
+        }
+        target
+    }
+}
