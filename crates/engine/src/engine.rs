@@ -7,10 +7,10 @@ use std::thread::JoinHandle;
 
 use synod_store::{Error, ErrorKind, Result};
 
-use crate::lease::Leases;
-use crate::mvcc::State;
+use crate::journal::{self, Disk, FileJournal, Fs, Journal, Memory};
 use crate::options::EngineOptions;
-use crate::seam::{Journal, Memory};
+use crate::record::{FORMAT, Identity, Opened, Record};
+use crate::recover::{self, Recovered, Recovery};
 use crate::shared::{Shared, Who};
 use crate::writer::{Command, Writer};
 
@@ -60,36 +60,59 @@ impl Engine {
     /// [`ErrorKind::NewerFormat`] and [`ErrorKind::Corrupt`] for data that this build cannot read; nothing is changed
     /// then.
     pub fn open(options: EngineOptions) -> Result<Engine> {
-        if options.path.is_some() {
-            let text = "stores in a directory are not there yet";
-            return Err(Error::new(ErrorKind::Unsupported, text));
+        match options.path {
+            Some(_) => Engine::open_in(Disk, options),
+            None => Engine::open_memory(options),
         }
-        let who = Who {
-            cluster_id: rand::random_range(1..=u64::MAX),
-            member_id: rand::random_range(1..=u64::MAX),
-            term: 1,
-        };
-        Engine::start(
-            options,
-            who,
-            State::new(),
-            Leases::default(),
-            1,
-            Box::new(Memory),
-            false,
-        )
     }
 
-    fn start(
+    fn open_memory(options: EngineOptions) -> Result<Engine> {
+        let who = new_identity();
+        let fresh = Recovery::new().finish(options.clock.now());
+        let recovered = fresh.map_err(|reason| Error::new(ErrorKind::Corrupt, reason))?;
+        Engine::start(options, who, 1, recovered, Box::new(Memory::new()), false)
+    }
+
+    /// Opens the directory of the options in a file system.
+    pub(crate) fn open_in<F: Fs>(fs: F, options: EngineOptions) -> Result<Engine> {
+        let path = options.path.clone().unwrap_or_default();
+        let mut recovery = Recovery::new();
+        let journal = FileJournal::open_in(fs, &path, journal::Options::default(), &mut |item| {
+            recovery.take(item)
+        });
+        let mut journal = journal.map_err(recover::error)?;
+        let recovered = recovery.finish(options.clock.now()).map_err(|reason| {
+            let text = format!("{} is damaged: {reason}", path.display());
+            Error::new(ErrorKind::Corrupt, text)
+        })?;
+        let term = recovered.term.saturating_add(1);
+        let identity = recovered.identity.unwrap_or_else(new_identity);
+        let mut records = Vec::new();
+        if recovered.identity.is_none() {
+            records.push(Record::Identity(identity).into_bytes());
+        }
+        records.push(Record::Opened(Opened { term }).into_bytes());
+        journal.append(&records).map_err(recover::error)?;
+        Engine::start(options, identity, term, recovered, Box::new(journal), true)
+    }
+
+    /// Starts the writer.
+    pub(crate) fn start(
         options: EngineOptions,
-        who: Who,
-        state: State,
-        leases: Leases,
-        index: u64,
+        identity: Identity,
+        term: u64,
+        recovered: Recovered,
         journal: Box<dyn Journal>,
         keeps_records: bool,
     ) -> Result<Engine> {
         let (sender, receiver) = mpsc::channel();
+        let who = Who {
+            cluster_id: identity.cluster_id,
+            member_id: identity.member_id,
+            term,
+        };
+        let index = journal.next_record().saturating_sub(1);
+        let Recovered { state, leases, .. } = recovered;
         let shared = Arc::new(Shared::new(options, who, state, leases, index, sender));
         let weak = Arc::downgrade(&shared);
         shared.clock.on_change(Box::new(move || {
@@ -148,6 +171,14 @@ impl Engine {
             history_bytes: state.superseded_bytes(),
             disk_bytes: shared.disk_bytes.load(std::sync::atomic::Ordering::Relaxed),
         }
+    }
+}
+
+fn new_identity() -> Identity {
+    Identity {
+        format: FORMAT,
+        cluster_id: rand::random_range(1..=u64::MAX),
+        member_id: rand::random_range(1..=u64::MAX),
     }
 }
 

@@ -220,7 +220,7 @@ impl Store for Engine {
     }
 
     fn defragment(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.shared().ask(0, |reply| Command::Settle { reply }))
+        Box::pin(self.shared().ask(0, |reply| Command::Defragment { reply }))
     }
 
     fn members(&self) -> BoxFuture<'_, Result<Vec<Member>>> {

@@ -45,6 +45,8 @@ pub struct EngineOptions {
     pub(crate) name: String,
     pub(crate) client_urls: Vec<String>,
     pub(crate) progress_interval: Duration,
+    /// A snapshot is written when the log is longer than this, and than the data.
+    pub(crate) snapshot_bytes: u64,
 }
 
 /// The bounds of one request.
@@ -71,6 +73,7 @@ impl EngineOptions {
             name: "default".to_owned(),
             client_urls: Vec::new(),
             progress_interval: Duration::from_secs(600),
+            snapshot_bytes: 64 << 20,
         }
     }
 

@@ -199,6 +199,11 @@ impl Shared {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
     /// The writer took a command that counted `size`.
     pub(crate) fn taken(&self, size: usize) {
         self.waiting.fetch_sub(size, Ordering::Relaxed);

@@ -9,21 +9,10 @@ impl State {
     /// The event that the `index`th change of `revision` is, and with `prev` the pair before the revision. `None` when
     /// there is no such change.
     pub(crate) fn event(&self, revision: Revision, index: usize, prev: bool) -> Option<Event> {
-        let keys = self.changed_at(revision);
-        let key = keys.get(index)?;
-        let history = self.history(key)?;
-        let mut made = history.made_at(revision);
-        let first = made.next()?;
-        // A transaction may put a key and delete it again; then the key is listed twice.
-        let version = match made.next() {
-            None => first,
-            Some(_) => {
-                let earlier = keys.iter().take(index).filter(|k| *k == key).count();
-                history.made_at(revision).nth(earlier)?
-            }
-        };
+        let key = self.changed_at(revision).get(index)?;
+        let version = self.version_of(revision, index)?;
         let prev_kv = prev
-            .then(|| history.at(revision.prev()))
+            .then(|| self.history(key)?.at(revision.prev()))
             .flatten()
             .filter(|version| version.is_live())
             .map(|version| version.to_pair(key));

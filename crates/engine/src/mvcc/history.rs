@@ -83,11 +83,6 @@ impl History {
         self.older.as_deref().map_or(&[], Vec::as_slice)
     }
 
-    /// All versions, oldest first.
-    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Version> {
-        self.older().iter().chain(std::iter::once(&self.newest))
-    }
-
     pub(crate) fn push(&mut self, version: Version) {
         let before = std::mem::replace(&mut self.newest, version);
         self.older.get_or_insert_default().push(before);
@@ -189,7 +184,11 @@ mod tests {
     }
 
     fn revisions(history: &History) -> Vec<u64> {
-        history.iter().map(|version| version.modified.0).collect()
+        let older = history.older().iter();
+        older
+            .chain([&history.newest])
+            .map(|version| version.modified.0)
+            .collect()
     }
 
     #[test]

@@ -143,6 +143,37 @@ impl State {
         self.keys.get(key).map(History::newest)
     }
 
+    /// All live keys that are attached to a lease.
+    pub(crate) fn leased_keys(&self) -> impl Iterator<Item = (&StoredKey, LeaseId)> {
+        self.keys
+            .iter()
+            .filter_map(|(key, history)| Some((key, history.newest().lease?)))
+    }
+
+    /// What `revision` changed, in the order of its operations.
+    pub(crate) fn changes_of(&self, revision: Revision) -> Vec<(&StoredKey, &Version)> {
+        let keys = self.changed_at(revision);
+        keys.iter()
+            .enumerate()
+            .filter_map(|(index, key)| Some((key, self.version_of(revision, index)?)))
+            .collect()
+    }
+
+    /// The version that the `index`th change of `revision` made.
+    pub(super) fn version_of(&self, revision: Revision, index: usize) -> Option<&Version> {
+        let keys = self.changed_at(revision);
+        let key = keys.get(index)?;
+        let history = self.history(key)?;
+        let mut made = history.made_at(revision);
+        let first = made.next()?;
+        // A transaction may put a key and delete it again; then the key is listed twice.
+        if made.next().is_none() {
+            return Some(first);
+        }
+        let earlier = keys.iter().take(index).filter(|k| *k == key).count();
+        history.made_at(revision).nth(earlier)
+    }
+
     /// Applies the changes of the next revision. `leases` learns of each key that leaves a lease or joins one.
     pub(crate) fn apply(
         &mut self,

@@ -71,7 +71,7 @@ impl<'a> View<'a> {
         mut visit: impl FnMut(&'a StoredKey, &'a Version) -> usize,
     ) -> Option<StoredKey> {
         if let KeyRange::One(key) = range {
-            if let Some((key, _)) = self.find(key)
+            if let Some(key) = self.find(key)
                 && let Some(version) = self.get(key)
             {
                 visit(key, version);
@@ -102,22 +102,19 @@ impl<'a> View<'a> {
         None
     }
 
-    fn find(&self, key: &[u8]) -> Option<(&'a StoredKey, ())> {
+    fn find(&self, key: &[u8]) -> Option<&'a StoredKey> {
         let written = self
             .overlay
             .and_then(|overlay| overlay.latest.get_key_value(key))
             .map(|(key, _)| key);
-        written
-            .or_else(|| self.state.stored_key(key))
-            .map(|key| (key, ()))
+        written.or_else(|| self.state.stored_key(key))
     }
 }
 
+type Bounds<'r> = (Bound<&'r [u8]>, Bound<&'r [u8]>);
+
 /// The map bounds of a range beyond `after`; `None` when nothing can lie between.
-fn bounds<'r>(
-    range: &'r KeyRange,
-    after: Option<&'r [u8]>,
-) -> Option<(Bound<&'r [u8]>, Bound<&'r [u8]>)> {
+fn bounds<'r>(range: &'r KeyRange, after: Option<&'r [u8]>) -> Option<Bounds<'r>> {
     let start = range.start().as_bytes();
     let lower = match after {
         Some(after) if after >= start => Bound::Excluded(after),

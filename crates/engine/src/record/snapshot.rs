@@ -16,11 +16,8 @@ pub(crate) struct SnapshotStart {
     /// How often the store was opened.
     #[prost(uint64, tag = "3")]
     pub(crate) term: u64,
-    /// How many records there were before.
-    #[prost(uint64, tag = "4")]
-    pub(crate) index: u64,
     /// The revision of the base: commits follow from the next one on.
-    #[prost(uint64, tag = "5")]
+    #[prost(uint64, tag = "4")]
     pub(crate) base: u64,
 }
 

@@ -39,15 +39,14 @@ fn record() -> impl Strategy<Value = Record> {
             .prop_map(|(id, ttl_seconds)| Record::LeaseGrant(LeaseGrant { id, ttl_seconds })),
         any::<i64>().prop_map(|id| Record::LeaseEnd(LeaseEnd { id })),
         n().prop_map(|revision| Record::Compaction(Compaction { revision })),
-        (n(), prop::option::of(n()), n(), n(), n()).prop_map(
-            |(revision, compacted, term, index, base)| Record::SnapshotStart(SnapshotStart {
+        (n(), prop::option::of(n()), n(), n()).prop_map(|(revision, compacted, term, base)| {
+            Record::SnapshotStart(SnapshotStart {
                 revision,
                 compacted,
                 term,
-                index,
-                base
+                base,
             })
-        ),
+        }),
         changes().prop_map(|pairs| Record::Base(Base { pairs })),
         (n(), n(), n()).prop_map(|(leases, pairs, commits)| Record::SnapshotEnd(SnapshotEnd {
             leases,
@@ -121,10 +120,10 @@ fn the_bytes_of_format_1() {
                 revision: 9,
                 compacted: Some(0),
                 term: 2,
-                index: 11,
+
                 base: 1,
             }),
-            b"\x3a\x0a\x08\x09\x10\x00\x18\x02\x20\x0b\x28\x01",
+            b"\x3a\x08\x08\x09\x10\x00\x18\x02\x20\x01",
         ),
         (
             Record::Base(Base {

@@ -45,7 +45,9 @@ pub(crate) enum Command {
     },
     /// Answer once everything before is settled, leases that are due included.
     Settle { reply: Reply<()> },
-    /// Look at the clock.
+    /// Write a snapshot, and answer when the log before it is gone.
+    Defragment { reply: Reply<()> },
+    /// Look at the clock, and at what else may be due.
     Wake,
     /// Settle everything before, then let go of the data.
     Close { reply: Option<Reply<()>> },

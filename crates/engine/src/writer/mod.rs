@@ -6,7 +6,8 @@
 //!    where no reader sees them (`apply.rs`);
 //! 3. make all of it durable with one append;
 //! 4. publish the revision, the leases and the compaction; hand the changes to the watches; answer;
-//! 5. forget some compacted history, and see whether more should be compacted (`upkeep.rs`).
+//! 5. forget some compacted history, and see whether more should be compacted (`upkeep.rs`), or whether the log has grown
+//!    so long that a snapshot should replace it (`snapshot.rs`).
 //!
 //! If the append fails, the group is never published. When the disk was merely full nothing was kept, so the group is
 //! taken back and the next one tries again. After any other failure nobody can know what is on disk: the engine stops,
@@ -15,6 +16,7 @@
 mod apply;
 mod command;
 mod group;
+mod snapshot;
 mod upkeep;
 
 use std::collections::HashMap;
@@ -25,11 +27,13 @@ use std::time::Duration;
 
 use synod_store::{AlarmKind, Applied, CompactResponse, Error, ErrorKind, LeaseId, Result};
 
-use crate::seam::{Journal, JournalError};
+use crate::journal::{Journal, JournalError};
+use crate::recover;
 use crate::shared::Shared;
 use crate::watch::End;
 pub(crate) use command::{Command, Queued, Reply};
 use group::{Failure, Group};
+use snapshot::Running;
 use upkeep::Upkeep;
 
 /// A group has at most so many commands ...
@@ -55,6 +59,13 @@ pub(crate) struct Writer {
     /// Compactions whose askers wait until the space is free.
     physical: Vec<(Reply<CompactResponse>, CompactResponse)>,
     upkeep: Upkeep,
+    snapshot: Option<Running>,
+    /// After a failure, how long the log must be for another attempt.
+    snapshot_due: u64,
+    /// Who waits for a snapshot.
+    defragment: Vec<Reply<()>>,
+    /// How long the log was when the files were measured last.
+    measured: u64,
 }
 
 /// What a turn left to do.
@@ -75,7 +86,7 @@ impl Writer {
     ) -> Writer {
         let leases = shared.leases().granted().collect();
         let upkeep = Upkeep::new(&shared);
-        Writer {
+        let mut writer = Writer {
             shared,
             commands,
             journal,
@@ -83,7 +94,13 @@ impl Writer {
             leases,
             physical: Vec::new(),
             upkeep,
-        }
+            snapshot: None,
+            snapshot_due: 0,
+            defragment: Vec::new(),
+            measured: 0,
+        };
+        writer.measure_disk();
+        writer
     }
 
     /// Works until it is closed.
@@ -208,6 +225,9 @@ impl Writer {
                 group.answer(reply, Ok(stood.collect()));
             }
             Command::Settle { reply } => turn.settled.push(reply),
+            Command::Defragment { reply } if self.keeps_records => self.defragment.push(reply),
+            // Memory that is not needed any more was given back already.
+            Command::Defragment { reply } => turn.settled.push(reply),
             Command::Wake => {}
             Command::Close { reply } => turn.close = Some(reply),
         }
@@ -255,25 +275,40 @@ impl Writer {
                 self.shared.index.fetch_add(group.count, Ordering::Relaxed);
                 Ok(())
             }
-            Err(JournalError::NoSpace(message)) => {
-                self.take_back(group, base);
-                self.shared.disk_full.store(true, Ordering::Relaxed);
-                Err(Failure {
-                    kind: ErrorKind::NoSpace,
-                    applied: Applied::No,
-                    message,
-                })
-            }
-            Err(JournalError::Failed(message)) => {
-                self.shared.stop(End {
-                    kind: ErrorKind::Poisoned,
-                    message: format!("{}: {message}", ErrorKind::Poisoned.text()).into(),
-                });
-                Err(Failure {
-                    applied: Applied::Maybe,
-                    ..self.stopped()
-                })
-            }
+            Err(error) => Err(self.append_failed(group, base, error)),
+        }
+    }
+
+    fn append_failed(
+        &mut self,
+        group: &mut Group,
+        base: synod_store::Revision,
+        error: JournalError,
+    ) -> Failure {
+        let nothing_kept = matches!(
+            error,
+            JournalError::NoSpace { .. } | JournalError::TooLarge { .. }
+        );
+        let error = recover::error(error);
+        let message = error.message().to_owned();
+        if nothing_kept {
+            self.take_back(group, base);
+            let full = error.kind() == ErrorKind::NoSpace;
+            self.shared.disk_full.store(full, Ordering::Relaxed);
+            return Failure {
+                kind: error.kind(),
+                applied: Applied::No,
+                message,
+            };
+        }
+        tracing::error!(%error, "a write failed; the store has stopped");
+        self.shared.stop(End {
+            kind: ErrorKind::Poisoned,
+            message: format!("{}: {message}", ErrorKind::Poisoned.text()).into(),
+        });
+        Failure {
+            applied: Applied::Maybe,
+            ..self.stopped()
         }
     }
 
@@ -319,11 +354,15 @@ impl Writer {
     }
 
     /// Lets go of the data, then answers.
-    fn close(self, reply: Option<Reply<()>>) {
+    fn close(mut self, reply: Option<Reply<()>>) {
         self.shared.stop(End {
             kind: ErrorKind::Closed,
             message: ErrorKind::Closed.text().into(),
         });
+        // It keeps the directory, too.
+        if let Some(running) = self.snapshot.take() {
+            running.cancel();
+        }
         let Writer {
             journal, commands, ..
         } = self;

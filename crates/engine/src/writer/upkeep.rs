@@ -17,6 +17,8 @@ const PRUNE_PAGE: usize = 512;
 const HEARTBEAT: Duration = Duration::from_millis(500);
 /// Automatic compaction waits until this part of its bound is exceeded, so that it is rare.
 const SLACK: u64 = 16;
+/// The files are measured again when the log has grown by so many bytes.
+const MEASURE: u64 = 1 << 20;
 /// How many moments of a retention period are remembered.
 const MOMENTS: u32 = 16;
 
@@ -113,6 +115,10 @@ impl Writer {
         }
         self.compact_old(now);
         self.prune();
+        self.look_after_snapshot();
+        if self.journal.log_bytes().abs_diff(self.measured) > MEASURE {
+            self.measure_disk();
+        }
         let total = self.shared.state().total_bytes();
         let quota = self.shared.options.quota_bytes;
         if total < quota.saturating_sub(quota / 16).min(self.upkeep.full_at) {
@@ -122,9 +128,14 @@ impl Writer {
 
     /// Forgets one page of what was compacted.
     fn prune(&mut self) {
-        let floor = Revision(u64::MAX);
-        self.upkeep.pruning = self.shared.state_mut().prune(floor, PRUNE_PAGE);
-        if !self.upkeep.pruning {
+        let snapshot = self.snapshot.as_ref().map(|snapshot| snapshot.floor);
+        let floor = snapshot.unwrap_or(Revision(u64::MAX));
+        let waits = {
+            let mut state = self.shared.state_mut();
+            self.upkeep.pruning = state.prune(floor, PRUNE_PAGE);
+            floor < state.compacted()
+        };
+        if !self.upkeep.pruning && !waits {
             for (reply, answer) in self.physical.drain(..) {
                 let _ = reply.send(Ok(answer));
             }
@@ -168,15 +179,16 @@ impl Writer {
         };
         // Superseded bytes spread about evenly over the revisions: forget the share that is too much.
         let by_bytes = (superseded > most_bytes.saturating_add(most_bytes / SLACK)
-            && !self.upkeep.pruning)
-            .then(|| {
-                let excess = u128::from(superseded.saturating_sub(most_bytes));
-                let share = u128::from(revisions)
-                    .saturating_mul(excess)
-                    .div_ceil(u128::from(superseded.max(1)));
-                let share = u64::try_from(share).unwrap_or(u64::MAX).max(1);
-                Revision(compacted.0.saturating_add(share).min(head.0))
-            });
+            && !self.upkeep.pruning
+            && self.snapshot.is_none())
+        .then(|| {
+            let excess = u128::from(superseded.saturating_sub(most_bytes));
+            let share = u128::from(revisions)
+                .saturating_mul(excess)
+                .div_ceil(u128::from(superseded.max(1)));
+            let share = u64::try_from(share).unwrap_or(u64::MAX).max(1);
+            Revision(compacted.0.saturating_add(share).min(head.0))
+        });
         by_age.max(by_bytes).filter(|target| *target > compacted)
     }
 

@@ -1,0 +1,241 @@
+//! Snapshots, so that the log does not grow for ever: written by a thread of their own, page by page, while the writer
+//! goes on.
+//!
+//! A snapshot holds what was published when it began: the leases, every pair as it was just before the oldest readable
+//! revision, and every readable revision. Later versions do not disturb it, since it reads at its own revisions, and
+//! nothing it needs is pruned while it is written.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use synod_store::{KeyRange, LeaseId, Result, Revision};
+
+use super::Writer;
+use super::command::{Command, Reply};
+use crate::journal::{JournalError, Snapshot};
+use crate::mvcc::View;
+use crate::record::{
+    Base, Commit, CommitChange, FORMAT, Identity, LeaseGrant, Record, SnapshotEnd, SnapshotStart,
+};
+use crate::recover;
+use crate::shared::Shared;
+
+/// Keys looked at, or revisions, while the state's lock is held once.
+const PAGE: usize = 256;
+/// Bytes of values at which a page ends before.
+const PAGE_BYTES: usize = 1 << 20;
+
+/// A snapshot that is being written.
+#[derive(Debug)]
+pub(super) struct Running {
+    thread: JoinHandle<Result<(), JournalError>>,
+    /// Nothing at or above this revision may be pruned meanwhile.
+    pub(super) floor: Revision,
+    cancel: Arc<AtomicBool>,
+}
+
+/// What a snapshot is of.
+struct Plan {
+    start: SnapshotStart,
+    identity: Identity,
+    leases: Vec<(LeaseId, Duration)>,
+    cancel: Arc<AtomicBool>,
+}
+
+impl Running {
+    /// Stops it where it is; the log stays as it was.
+    pub(super) fn cancel(self) {
+        self.cancel.store(true, Ordering::Relaxed);
+        // However it ends, there is nothing left to do with it.
+        let _ = self.thread.join();
+    }
+}
+
+impl Writer {
+    /// Begins a snapshot when the log has become long, and sees whether one is done.
+    pub(super) fn look_after_snapshot(&mut self) {
+        if self
+            .snapshot
+            .as_ref()
+            .is_some_and(|s| s.thread.is_finished())
+        {
+            self.finish_snapshot();
+        }
+        if !self.keeps_records || self.snapshot.is_some() {
+            return;
+        }
+        let log = self.journal.log_bytes();
+        let most = self.shared.options.snapshot_bytes;
+        let most = most
+            .max(self.shared.state().total_bytes())
+            .max(self.snapshot_due);
+        let due = log > most || !self.defragment.is_empty();
+        if due && let Err(error) = self.begin_snapshot() {
+            self.snapshot_failed(error);
+        }
+    }
+
+    fn begin_snapshot(&mut self) -> Result<(), JournalError> {
+        let sink = self.journal.begin_snapshot()?;
+        let cancel = Arc::new(AtomicBool::new(false));
+        let (start, floor) = {
+            let state = self.shared.state();
+            let compacted = state.compaction();
+            let floor = state.compacted();
+            let start = SnapshotStart {
+                revision: self.shared.published().0,
+                compacted: compacted.map(|revision| revision.0),
+                term: self.shared.who.term,
+                // A fresh store is at revision 1, so 2 is the first one with changes.
+                base: floor.max(Revision(2)).prev().0,
+            };
+            (start, floor)
+        };
+        let plan = Plan {
+            start,
+            identity: Identity {
+                format: FORMAT,
+                cluster_id: self.shared.who.cluster_id,
+                member_id: self.shared.who.member_id,
+            },
+            leases: self.shared.leases().granted().collect(),
+            cancel: Arc::clone(&cancel),
+        };
+        let shared = Arc::clone(&self.shared);
+        let thread = std::thread::Builder::new()
+            .name("synod-snapshot".to_owned())
+            .spawn(move || {
+                let result = write(&shared, &plan, sink);
+                shared.send(Command::Wake);
+                result
+            })
+            .map_err(|source| JournalError::Io {
+                path: self.shared.options.path.clone().unwrap_or_default(),
+                source,
+            })?;
+        self.snapshot = Some(Running {
+            thread,
+            floor,
+            cancel,
+        });
+        Ok(())
+    }
+
+    fn finish_snapshot(&mut self) {
+        let Some(running) = self.snapshot.take() else {
+            return;
+        };
+        match running.thread.join() {
+            Ok(Ok(())) => {
+                self.snapshot_due = 0;
+                for reply in self.defragment.drain(..) {
+                    let _ = reply.send(Ok(()));
+                }
+            }
+            Ok(Err(error)) => self.snapshot_failed(error),
+            // It panicked: the log is whole all the same.
+            Err(_) => self.snapshot_failed(JournalError::TooLarge { bytes: 0 }),
+        }
+        self.measure_disk();
+    }
+
+    /// The log goes on; another snapshot is tried when it has grown by as much again.
+    fn snapshot_failed(&mut self, error: JournalError) {
+        tracing::warn!(%error, "a snapshot failed; the log goes on growing");
+        let log = self.journal.log_bytes();
+        self.snapshot_due = log.saturating_add(self.shared.options.snapshot_bytes);
+        let error = recover::error(error);
+        for reply in self.defragment.drain(..) {
+            let error = synod_store::Error::new(error.kind(), error.message());
+            let _: Result<(), _> = Reply::send(reply, Err(error));
+        }
+    }
+
+    /// Notes how much the files take.
+    pub(super) fn measure_disk(&mut self) {
+        self.measured = self.journal.log_bytes();
+        let bytes = self.journal.size_on_disk();
+        self.shared.disk_bytes.store(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Writes a snapshot; leaves nothing behind when it is cancelled.
+fn write(shared: &Shared, plan: &Plan, mut sink: Box<dyn Snapshot>) -> Result<(), JournalError> {
+    let SnapshotStart { base, revision, .. } = plan.start;
+    let mut put = |record: Record| sink.write(&record.into_bytes());
+    put(Record::SnapshotStart(plan.start))?;
+    put(Record::Identity(plan.identity))?;
+    for (id, ttl) in &plan.leases {
+        put(Record::LeaseGrant(LeaseGrant {
+            id: id.get(),
+            ttl_seconds: ttl.as_secs(),
+        }))?;
+    }
+    let mut end = SnapshotEnd {
+        leases: plan.leases.len() as u64,
+        pairs: 0,
+        commits: 0,
+    };
+    let mut after = None;
+    loop {
+        let mut pairs = Vec::new();
+        let mut bytes = 0_usize;
+        after = {
+            let state = shared.state();
+            let view = View::new(&state, Revision(base));
+            view.walk(&KeyRange::all(), after.as_deref(), PAGE, |key, version| {
+                bytes = bytes.saturating_add(version.value.as_ref().map_or(0, |v| v.len()));
+                pairs.push(CommitChange {
+                    modified: version.modified.0,
+                    ..CommitChange::new(key, version)
+                });
+                if bytes > PAGE_BYTES { PAGE } else { 1 }
+            })
+        };
+        end.pairs = end.pairs.saturating_add(pairs.len() as u64);
+        if !pairs.is_empty() {
+            put(Record::Base(Base { pairs }))?;
+        }
+        if plan.cancel.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        if after.is_none() {
+            break;
+        }
+    }
+    let mut next = Revision(base).next();
+    while next <= Revision(revision) {
+        let mut commits = Vec::new();
+        let mut bytes = 0_usize;
+        {
+            let state = shared.state();
+            while next <= Revision(revision) && commits.len() < PAGE && bytes < PAGE_BYTES {
+                let changes: Vec<CommitChange> = state
+                    .changes_of(next)
+                    .into_iter()
+                    .map(|(key, version)| CommitChange::new(key, version))
+                    .collect();
+                for change in &changes {
+                    let value = change.value.as_ref().map_or(0, |value| value.len());
+                    bytes = bytes.saturating_add(value).saturating_add(change.key.len());
+                }
+                commits.push(Commit {
+                    revision: next.0,
+                    changes,
+                });
+                next = next.next();
+            }
+        }
+        for commit in commits {
+            end.commits = end.commits.saturating_add(1);
+            put(Record::Commit(commit))?;
+        }
+        if plan.cancel.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+    }
+    put(Record::SnapshotEnd(end))?;
+    sink.commit()
+}
