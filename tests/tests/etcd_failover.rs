@@ -10,7 +10,7 @@ use synod_store::{
     Watch, WatchItem, WatchRequest,
 };
 use synod_tests::bridge::{Bridge, Mode};
-use synod_tests::etcd::Etcd;
+use synod_tests::etcd::{Etcd, EtcdConfig};
 use synod_tests::ports::Port;
 use synod_tests::{etcd_or_skip, wait};
 
@@ -353,4 +353,29 @@ async fn without_a_majority_a_write_is_in_doubt_and_a_read_fails() {
         etcd.resume(*follower);
     }
     put_surely(&store, "a", "2").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_died_in_silence_is_noticed_by_those_who_only_listen() {
+    let config = EtcdConfig::new().flag("--grpc-keepalive-min-time=100ms");
+    let etcd = etcd_or_skip!(config);
+    let live = etcd.endpoints()[0].clone();
+    let direct = EtcdStore::connect(EtcdOptions::new([live.clone()]))
+        .await
+        .unwrap();
+    let (first, second) = (Bridge::to(&live).await, Bridge::to(&live).await);
+    let short = Duration::from_millis(500);
+    let options = EtcdOptions::new([first.url(), second.url()])
+        .with_member_sync(None)
+        .with_keep_alive(short, short);
+    let store = EtcdStore::connect(options).await.unwrap();
+    let mut watch = store.watch(WatchRequest::new("k")).await.unwrap();
+    let used = if first.connections() > 0 {
+        &first
+    } else {
+        &second
+    };
+    used.set(Mode::Hold);
+    direct.put(PutRequest::new("k", "1")).await.unwrap();
+    assert_eq!(values(&mut watch, 1).await[0].1, "1");
 }

@@ -103,7 +103,7 @@ pub(crate) struct Outcome<T> {
 /// Why an attempt has no answer.
 enum Failure {
     Status(Status),
-    /// The endpoint was found to be dead.
+    /// The endpoint was found to be dead, or without a leader.
     Down,
     /// The time is up.
     Late,
@@ -187,14 +187,14 @@ impl Caller {
             let mut message = Request::new(request.clone());
             attach(message.metadata_mut(), &token);
             let answer = send(line.channel().clone(), message);
-            let (cause, error) = match self.attempt(&line, deadline, answer).await {
+            let (cause, error) = match self.attempt(class, &line, deadline, answer).await {
                 Ok(response) => return outcome(Ok(response.into_inner()), repeated),
                 Err(Failure::Status(status)) => {
                     let cause = self.noted(&line, cause(&status), Some(&token));
                     (cause, error(status, class.call(), line.url()))
                 }
                 Err(Failure::Down) => {
-                    let text = format!("{} does not answer any more", line.url());
+                    let text = format!("{} does not serve any more", line.url());
                     let error = Error::new(ErrorKind::Unavailable, text);
                     (Cause::Broken, doubtful(error, class))
                 }
@@ -232,6 +232,7 @@ impl Caller {
     /// Waits for an answer until there can be none.
     async fn attempt<T>(
         &self,
+        class: Class,
         line: &Arc<Line>,
         deadline: Instant,
         answer: impl Future<Output = std::result::Result<T, Status>>,
@@ -243,6 +244,8 @@ impl Caller {
                 biased;
                 answer = &mut answer => return answer.map_err(Failure::Status),
                 () = line.down() => return Err(Failure::Down),
+                // For what must not be asked twice, a late answer is better than none.
+                () = line.left(), if class != Class::Mutation => return Err(Failure::Down),
                 () = sleep_until(wake.min(deadline)) => {
                     if wake >= deadline {
                         return Err(Failure::Late);
@@ -257,7 +260,7 @@ impl Caller {
     /// Passes on what a failure says about the endpoint and the token.
     pub(crate) fn noted(&self, line: &Arc<Line>, cause: Cause, token: Option<&Token>) -> Cause {
         match cause {
-            Cause::NotSent | Cause::Broken => self.channels.failed(line),
+            Cause::NotSent | Cause::Broken => self.channels.broken(line),
             Cause::Unfit => self.channels.demoted(line),
             Cause::Token => {
                 if let Some(token) = token {

@@ -105,8 +105,8 @@ enum End {
     Abandoned,
     /// The stream broke, or is to be opened anew.
     Lost {
-        /// Whether it was of any use.
-        answered: bool,
+        /// Whether it was of use for a while.
+        lasted: bool,
     },
 }
 
@@ -129,11 +129,11 @@ pub(crate) async fn run<T: Talk>(
             Some(ready) => ready,
             None => return,
         };
-        let answered = match ready {
+        let lasted = match ready {
             Ok((line, token)) => {
                 match converse(&mut talk, &caller, &mut commands, &trouble, &line, &token).await {
                     End::Abandoned => return,
-                    End::Lost { answered } => answered,
+                    End::Lost { lasted } => lasted,
                 }
             }
             Err(error) => {
@@ -145,7 +145,7 @@ pub(crate) async fn run<T: Talk>(
             }
         };
         talk.lost();
-        if answered {
+        if lasted {
             backoff.reset();
         } else if meanwhile(sleep(backoff.next()), &mut talk, &mut commands)
             .await
@@ -206,7 +206,11 @@ async fn converse<T: Talk>(
     // An etcd answers that the stream is open only with the first answer on it.
     let answers = T::open(line.channel().clone(), requests).map_ok(Response::into_inner);
     let mut answers = pin!(answers.try_flatten_stream());
+    let begin = Instant::now();
     let mut answered = false;
+    let lost = |answered: bool| End::Lost {
+        lasted: answered && begin.elapsed() > PATIENCE,
+    };
     let mut last_sign = Instant::now();
     let mut was_waiting = false;
     loop {
@@ -215,7 +219,7 @@ async fn converse<T: Talk>(
             let _ = sender.send(request);
         }
         if talk.is_stale() {
-            return End::Lost { answered };
+            return lost(answered);
         }
         let waiting = talk.is_waiting();
         if waiting && !was_waiting {
@@ -232,26 +236,26 @@ async fn converse<T: Talk>(
                         tracing::warn!(endpoint = line.url(), %error, "stream given up");
                         caller.channels.demoted(line);
                         trouble.set(Some(error));
-                        return End::Lost { answered: false };
+                        return lost(false);
                     }
                 }
                 Some(Err(status)) => {
                     ended(talk, caller, trouble, line, token, status);
-                    return End::Lost { answered };
+                    return lost(answered);
                 }
                 None => {
                     caller.channels.demoted(line);
-                    return End::Lost { answered };
+                    return lost(answered);
                 }
             },
             command = commands.recv() => match command {
                 Some(command) => talk.command(command),
                 None => return End::Abandoned,
             },
-            () = line.down() => {
-                let text = format!("{} does not answer any more", line.url());
+            () = line.left() => {
+                let text = format!("{} does not serve any more", line.url());
                 trouble.set(Some(Error::new(ErrorKind::Unavailable, text)));
-                return End::Lost { answered };
+                return lost(answered);
             }
             () = sleep_until(last_sign + PATIENCE), if waiting => {
                 caller.channels.suspect(line);

@@ -1,12 +1,10 @@
 //! The endpoints of a cluster, one channel each, of which one does the work.
 //!
-//! A channel is made when its endpoint is first tried, and thrown away with everything on it as
-//! soon as the endpoint is known to be dead: those who wait on it for an answer learn it at once
-//! ([`Line::down`]), and nothing is ever sent into a connection that leads nowhere.
-//!
-//! An endpoint is dead when a connection to it cannot be made or breaks, when HTTP/2 pings go
-//! unanswered, or when somebody who has waited for long [suspects](Channels::suspect) it and it
-//! does not answer [a question](probe) either. So a request that merely takes long is left alone.
+//! A channel is made when its endpoint is first tried, and replaced when the endpoint has failed:
+//! a connection to it cannot be made or breaks, HTTP/2 pings go unanswered, or somebody who has
+//! waited for long [suspects](Channels::suspect) it and it does not answer [a question](probe)
+//! either. Then those who wait on the channel learn it at once ([`Line::down`]). So nothing is sent
+//! into a connection that leads nowhere, and a request that merely takes long is left alone.
 //!
 //! When there is no current endpoint, the others are tried side by side, each a moment after the
 //! one before, and the first that is fit becomes the current one. Callers wait for one such race
@@ -14,69 +12,30 @@
 
 mod address;
 mod health;
+mod line;
 mod probe;
+mod race;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use synod_store::{Error, ErrorKind, Member, Result};
-use tokio::time::{Instant, sleep, sleep_until};
-use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint};
+use tokio::time::{Instant, sleep_until};
+use tonic::transport::Endpoint;
 
 use crate::auth::Auth;
 use crate::connector::Connector;
 use crate::error::copy;
 use crate::options::EtcdOptions;
-use crate::tls;
 use address::Address;
 use health::{Candidates, Health};
+pub(crate) use line::Line;
+use line::endpoint;
 pub(crate) use probe::{Finding, probe};
-
-/// How long an endpoint that is tried has for itself before the next one is tried too.
-const STAGGER: Duration = Duration::from_millis(150);
 
 /// How long an endpoint that is suspected has to answer a question.
 const SUSPICION_LIMIT: Duration = Duration::from_secs(2);
-
-/// How the client names itself.
-const USER_AGENT: &str = concat!("synod-etcd/", env!("CARGO_PKG_VERSION"));
-
-/// A channel to one endpoint, for as long as the endpoint is not known to be dead.
-#[derive(Debug)]
-pub(crate) struct Line {
-    slot: usize,
-    url: Arc<str>,
-    channel: Channel,
-    down: CancellationToken,
-    ordered_progress: AtomicBool,
-    suspected: AtomicBool,
-}
-
-impl Line {
-    /// Where it leads.
-    pub(crate) fn url(&self) -> &str {
-        &self.url
-    }
-
-    /// What to send on.
-    pub(crate) fn channel(&self) -> &Channel {
-        &self.channel
-    }
-
-    /// Returns when the endpoint is known to be dead; no answer will come then.
-    pub(crate) async fn down(&self) {
-        self.down.cancelled().await;
-    }
-
-    /// Whether a progress that was asked for comes in its place among the events of a watch.
-    pub(crate) fn ordered_progress(&self) -> bool {
-        self.ordered_progress.load(Ordering::Relaxed)
-    }
-}
 
 /// All endpoints.
 #[derive(Debug)]
@@ -189,83 +148,10 @@ impl Channels {
         line.ok_or(state.lost.0)
     }
 
-    /// Tries the endpoints side by side.
-    async fn race(&self, candidates: Vec<usize>) -> Result<Arc<Line>> {
-        let mut waiting = candidates.into_iter();
-        let mut running = FuturesUnordered::new();
-        let mut errors = Vec::new();
-        let mut spare = None;
-        let limit = self.options.connect_timeout;
-        let begin = |slot| async move {
-            let line = self.state().line(slot);
-            match line {
-                Some(line) => {
-                    let finding = probe(&line, self.auth.known(), limit).await;
-                    Some((self.checked(&line, finding), line))
-                }
-                None => None,
-            }
-        };
-        running.extend(waiting.next().map(begin));
-        loop {
-            tokio::select! {
-                found = running.next(), if !running.is_empty() => match found.flatten() {
-                    Some((Finding::Fit(_), line)) => return Ok(self.won(line)),
-                    Some((Finding::NoLeader(_), line)) => spare = Some(line),
-                    Some((Finding::Failed(error), line)) => {
-                        tracing::debug!(endpoint = line.url(), %error, "endpoint failed");
-                        self.failed(&line);
-                        errors.push(error);
-                    }
-                    None => {}
-                },
-                () = sleep(STAGGER), if !running.is_empty() && waiting.len() > 0 => {}
-                else => break,
-            }
-            running.extend(waiting.next().map(begin));
-        }
-        // Without a leader anywhere, a member that will hear of the next one is the best there is.
-        if let Some(line) = spare {
-            return Ok(self.won(line));
-        }
-        let error = none_answers(errors);
-        let mut state = self.state();
-        state.lost = (state.lost.0 + 1, Some(copy(&error)));
-        Err(error)
-    }
-
-    fn won(&self, line: Arc<Line>) -> Arc<Line> {
-        tracing::debug!(endpoint = line.url(), "endpoint chosen");
-        self.state().health.succeeded(line.slot);
-        line
-    }
-
-    /// Notes what is learned about an endpoint, and refuses one of another cluster: its revisions
-    /// have nothing to do with those that were seen.
-    fn checked(&self, line: &Line, finding: Finding) -> Finding {
-        let (Finding::Fit(identity) | Finding::NoLeader(identity)) = &finding else {
-            return finding;
-        };
-        line.ordered_progress
-            .store(identity.ordered_progress, Ordering::Relaxed);
-        let Some(cluster) = identity.cluster else {
-            return finding;
-        };
-        let known = *self.state().cluster.get_or_insert(cluster);
-        if cluster == known {
-            return finding;
-        }
-        Finding::Failed(Error::new(
-            ErrorKind::Other,
-            format!(
-                "{} serves another cluster ({cluster:x}) than this client began with ({known:x})",
-                line.url()
-            ),
-        ))
-    }
-
-    /// The endpoint is dead: whoever waits on the line is told, and the next call tries others.
-    pub(crate) fn failed(&self, line: &Arc<Line>) {
+    /// The connection was not made, or broke: the next call tries others first. Whoever waits on
+    /// the line for an answer is left alone: on a broken connection they see it themselves, and it
+    /// may have been a single request that failed.
+    pub(crate) fn broken(&self, line: &Arc<Line>) {
         let mut state = self.state();
         if let Some(slot) = state.slots.get_mut(line.slot)
             && slot.line.as_ref().is_some_and(|own| Arc::ptr_eq(own, line))
@@ -274,8 +160,6 @@ impl Channels {
             let jitter = rand::random();
             state.health.failed(line.slot, Instant::now(), jitter);
         }
-        drop(state);
-        line.down.cancel();
     }
 
     /// The endpoint answers, but cannot serve now: the next call tries others first.
@@ -291,7 +175,7 @@ impl Channels {
     /// Somebody has waited on the line for long. Asks the endpoint whether it is there at all, in
     /// the background, unless that is being asked already.
     pub(crate) fn suspect(self: &Arc<Self>, line: &Arc<Line>) {
-        if line.down.is_cancelled() || line.suspected.swap(true, Ordering::Relaxed) {
+        if line.is_down() || line.suspected.swap(true, Ordering::Relaxed) {
             return;
         }
         let (channels, line) = (Arc::clone(self), Arc::clone(line));
@@ -299,10 +183,14 @@ impl Channels {
             let finding = probe(&line, channels.auth.known(), SUSPICION_LIMIT).await;
             match channels.checked(&line, finding) {
                 Finding::Fit(_) => {}
-                Finding::NoLeader(_) => channels.demoted(&line),
+                Finding::NoLeader(_) => {
+                    channels.broken(&line);
+                    line.leave();
+                }
                 Finding::Failed(error) => {
                     tracing::debug!(endpoint = line.url(), %error, "endpoint gone silent");
-                    channels.failed(&line);
+                    channels.broken(&line);
+                    line.give_up();
                 }
             }
             line.suspected.store(false, Ordering::Relaxed);
@@ -366,71 +254,14 @@ impl State {
     fn line(&mut self, slot: usize) -> Option<Arc<Line>> {
         let entry = self.slots.get_mut(slot)?;
         let line = entry.line.get_or_insert_with(|| {
-            Arc::new(Line {
-                slot,
-                url: entry.address.to_string().into(),
-                channel: match &self.connector {
-                    None => entry.endpoint.connect_lazy(),
-                    Some(own) => entry.endpoint.connect_with_connector_lazy(own.clone()),
-                },
-                down: CancellationToken::new(),
-                ordered_progress: AtomicBool::new(false),
-                suspected: AtomicBool::new(false),
-            })
+            let channel = match &self.connector {
+                None => entry.endpoint.connect_lazy(),
+                Some(own) => entry.endpoint.connect_with_connector_lazy(own.clone()),
+            };
+            Line::new(slot, &entry.address, channel)
         });
         Some(Arc::clone(line))
     }
-}
-
-/// What a channel to this address is made from.
-fn endpoint(address: &Address, options: &EtcdOptions) -> Result<Endpoint> {
-    let malformed = |error: tonic::transport::Error| {
-        Error::new(
-            ErrorKind::InvalidAddress,
-            format!("invalid address `{address}`: {error}"),
-        )
-    };
-    let endpoint = Endpoint::from_shared(address.to_string())
-        .and_then(|endpoint| endpoint.user_agent(USER_AGENT))
-        .map_err(malformed)?
-        .connect_timeout(options.connect_timeout)
-        .http2_keep_alive_interval(options.keep_alive.interval)
-        .keep_alive_timeout(options.keep_alive.timeout);
-    if address.is_secure() {
-        tls::secure(endpoint, options.tls.as_ref(), options.connect_timeout)
-    } else {
-        Ok(endpoint)
-    }
-}
-
-/// One error for those of all endpoints that were tried.
-fn none_answers(mut errors: Vec<Error>) -> Error {
-    let Some(last) = errors.pop() else {
-        return Error::new(ErrorKind::Unavailable, "no endpoint is in use");
-    };
-    let mut error = if errors.is_empty() {
-        last
-    } else {
-        errors.push(last);
-        // What will not go away by itself says more than what may.
-        let telling = errors.iter().find(|error| !error.is_transient());
-        let same = |kind| errors.iter().all(|error| error.kind() == kind);
-        let kind = match (telling, errors.first().map(Error::kind)) {
-            (Some(error), _) => error.kind(),
-            (None, Some(kind)) if same(kind) => kind,
-            _ => ErrorKind::Unavailable,
-        };
-        let reasons: Vec<&str> = errors.iter().map(Error::message).collect();
-        Error::new(kind, reasons.join("; "))
-    };
-    if error.kind() == ErrorKind::ConnectionRefused {
-        let message = format!(
-            "{}; start one with `synod serve` or name another address with --addr",
-            error.message()
-        );
-        error = Error::new(ErrorKind::ConnectionRefused, message).with_source(error);
-    }
-    error
 }
 
 #[cfg(test)]
@@ -474,16 +305,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_dead_line_is_replaced_and_its_users_are_told() {
+    async fn a_broken_line_is_replaced_once() {
         let channels = channels(&["127.0.0.1:1"]);
         let line = channels.all_lines().remove(0);
-        channels.failed(&line);
-        line.down().await;
+        channels.broken(&line);
+        assert!(!line.is_down());
         let other = channels.all_lines().remove(0);
         assert!(!Arc::ptr_eq(&line, &other));
-        // Reported twice, it harms nobody.
-        channels.failed(&line);
-        assert!(!other.down.is_cancelled());
+        // Reported again, by another who waited on it.
+        channels.broken(&line);
+        assert!(Arc::ptr_eq(&other, &channels.all_lines().remove(0)));
+    }
+
+    #[tokio::test]
+    async fn those_who_wait_on_a_silent_endpoint_are_told() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = silent.local_addr().unwrap().to_string();
+        let channels = Arc::new(channels(&[&url]));
+        let line = channels.all_lines().remove(0);
+        channels.suspect(&line);
+        channels.suspect(&line);
+        line.down().await;
+        line.left().await;
+        assert!(!Arc::ptr_eq(&line, &channels.all_lines().remove(0)));
     }
 
     #[tokio::test]
@@ -502,25 +346,5 @@ mod tests {
             panic!("another cluster");
         };
         assert!(error.message().contains("another cluster"), "{error}");
-    }
-
-    #[test]
-    fn the_error_of_many_endpoints_names_each_and_what_will_not_go_away() {
-        let error = |kind, text: &str| Error::new(kind, text);
-        let refused = || error(ErrorKind::ConnectionRefused, "nothing listens at a");
-        let one = none_answers(vec![refused()]);
-        assert_eq!(one.kind(), ErrorKind::ConnectionRefused);
-        assert_eq!(
-            one.message(),
-            "nothing listens at a; start one with `synod serve` or name another address with --addr"
-        );
-        let mixed = none_answers(vec![
-            refused(),
-            error(ErrorKind::Timeout, "no answer from b"),
-        ]);
-        assert_eq!(mixed.kind(), ErrorKind::Unavailable);
-        assert_eq!(mixed.message(), "nothing listens at a; no answer from b");
-        let tls = none_answers(vec![refused(), error(ErrorKind::Tls, "c")]);
-        assert_eq!(tls.kind(), ErrorKind::Tls);
     }
 }

@@ -4,21 +4,25 @@
 //! Every time a watch is made on a stream it gets an id that was never used before, so that no late
 //! answer is taken for one of its successor. A server refuses a watch without naming its id, but
 //! answers in the order in which watches were asked for.
+//!
+//! Orders and streams are here; `answers` and `progress` are what the server says.
+
+mod answers;
+mod progress;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use synod_store::{
-    Error, ErrorKind, Event, Header, Result, Revision, WatchBatch, WatchItem, WatchRequest,
-};
-use synod_wire::convert::error::{Call, from_status};
-use synod_wire::convert::watch::{NO_WATCH, WatchAnswer, WatchCommand, WatchCreate, WatchNews};
+use synod_store::{Error, Header, Result, WatchItem, WatchRequest};
+use synod_wire::convert::watch::{WatchCommand, WatchCreate};
 use tokio::sync::oneshot;
 
 use super::buffer::Buffer;
 use super::fragments::Joiner;
 use super::resume::Tracker;
-use crate::error::{Cause, cause, copy, status_of_reason};
+use crate::error::copy;
 
 /// A watch of this client, whatever it is called on a stream.
 pub(crate) type Key = u64;
@@ -53,9 +57,6 @@ pub(crate) struct Denied {
     pub(crate) key: Key,
     pub(crate) request: WatchRequest,
 }
-
-/// How often a watch is asked for again that was refused although its user may read the keys.
-const DENIALS: u32 = 3;
 
 /// The watches.
 #[derive(Debug, Default)]
@@ -255,47 +256,6 @@ impl Hub {
         }
     }
 
-    /// An answer came.
-    ///
-    /// # Errors
-    ///
-    /// When it makes no sense.
-    pub(crate) fn answer(&mut self, answer: WatchAnswer) -> Result<()> {
-        let WatchAnswer {
-            header,
-            watch_id,
-            news,
-        } = answer;
-        match news {
-            WatchNews::Created => self.created(watch_id, header),
-            WatchNews::Refused { reason } => {
-                let id = self.next_asked(watch_id)?;
-                self.ended(id, &reason)
-            }
-            WatchNews::Progress if watch_id == NO_WATCH => {
-                self.progress_of_all(header.revision);
-                Ok(())
-            }
-            // Of a watch that was closed, or made anew under another id.
-            _ if !self.ids.contains_key(&watch_id) => Ok(()),
-            WatchNews::Progress => {
-                self.progress(watch_id, header.revision);
-                Ok(())
-            }
-            WatchNews::Events { events, fragment } => {
-                self.events(watch_id, header.revision, events, fragment);
-                Ok(())
-            }
-            WatchNews::Compacted { compact_revision } => {
-                if let Some(key) = self.ids.remove(&watch_id) {
-                    self.end(key, Ok(WatchItem::Compacted { compact_revision }));
-                }
-                Ok(())
-            }
-            WatchNews::Canceled { reason } => self.ended(watch_id, &reason),
-        }
-    }
-
     /// Asks the server for a watch, if there is a stream.
     fn ask(&mut self, key: Key) {
         if !self.is_open {
@@ -322,181 +282,6 @@ impl Hub {
             watch_id: id,
             fragment: true,
         }));
-    }
-
-    /// The oldest id that was asked for, which the answer is about.
-    fn next_asked(&mut self, named: i64) -> Result<i64> {
-        match self.asked.pop_front() {
-            Some(id) if named == NO_WATCH || named == id => Ok(id),
-            _ => Err(Error::new(
-                ErrorKind::Other,
-                format!("malformed answer: watch {named} was not asked for"),
-            )),
-        }
-    }
-
-    fn created(&mut self, watch_id: i64, header: Header) -> Result<()> {
-        let id = self.next_asked(watch_id)?;
-        let Some(entry) = self.ids.get(&id).and_then(|key| self.watches.get_mut(key)) else {
-            // Closed meanwhile; the server has been told.
-            return Ok(());
-        };
-        entry.tracker.created(header.revision);
-        entry.denials = 0;
-        entry.stage = Stage::Live {
-            id,
-            stands: true,
-            caught_up: entry.tracker.start() > header.revision,
-        };
-        if let Some(created) = entry.created.take() {
-            // When this fails the watch is being closed: an order for that is on its way.
-            let _ = created.send(Ok(header));
-        }
-        self.ask_progress();
-        Ok(())
-    }
-
-    fn events(&mut self, id: i64, revision: Revision, events: Vec<Event>, more: bool) {
-        let Some(entry) = self.ids.get(&id).and_then(|key| self.watches.get_mut(key)) else {
-            return;
-        };
-        let mut events = entry.joiner.join(events, more);
-        entry.tracker.events(&mut events);
-        let Some(last) = events.last().map(|event| event.kv.mod_revision) else {
-            return;
-        };
-        if !more {
-            entry.stage = Stage::Live {
-                id,
-                stands: true,
-                caught_up: true,
-            };
-        }
-        let revision = if more { last } else { revision.max(last) };
-        let batch = WatchBatch { revision, events };
-        self.deliver(id, WatchItem::Events(batch));
-        self.ask_progress();
-    }
-
-    /// The server says how far one watch is, in its place among the events.
-    fn progress(&mut self, id: i64, revision: Revision) {
-        let Some(entry) = self.ids.get(&id).and_then(|key| self.watches.get_mut(key)) else {
-            return;
-        };
-        if entry.tracker.progress(revision) {
-            entry.progress = Progress::Unwanted;
-            self.deliver(id, WatchItem::Progress(revision));
-        }
-    }
-
-    /// Asks how far the stream is, when a watch wants to know and no answer is due.
-    fn ask_progress(&mut self) {
-        if self.progress_asked {
-            return;
-        }
-        for entry in self.watches.values_mut() {
-            if let Progress::Wanted(doubt) = entry.progress
-                && let Stage::Live {
-                    stands: true,
-                    caught_up,
-                    ..
-                } = entry.stage
-                && (caught_up || self.ordered_progress)
-            {
-                entry.progress = Progress::Asked(doubt);
-                self.progress_asked = true;
-            }
-        }
-        if self.progress_asked {
-            self.out.push(WatchCommand::Progress);
-        }
-    }
-
-    /// The server says how far the stream is.
-    ///
-    /// Old servers say so without regard to events that they have still to send
-    /// (etcd-io/etcd#15220). Of them a second answer is awaited, before which they have sent what
-    /// the first one overtook; a watch that is behind does not ask; and nothing is built on the
-    /// answer: a watch that resumes does so after its last event.
-    fn progress_of_all(&mut self, revision: Revision) {
-        self.progress_asked = false;
-        let mut told = Vec::new();
-        for entry in self.watches.values_mut() {
-            let (Progress::Asked(doubt), Stage::Live { id, .. }) = (entry.progress, entry.stage)
-            else {
-                continue;
-            };
-            if !self.ordered_progress && doubt == Doubt::Unanswered {
-                entry.progress = Progress::Wanted(Doubt::AnsweredOnce);
-                continue;
-            }
-            entry.progress = Progress::Unwanted;
-            let mut tracker = entry.tracker;
-            if tracker.progress(revision) {
-                told.push(id);
-            }
-            if self.ordered_progress {
-                entry.tracker = tracker;
-            }
-        }
-        for id in told {
-            self.deliver(id, WatchItem::Progress(revision));
-        }
-        self.ask_progress();
-    }
-
-    /// Gives an item to the reader of a watch, and cancels the watch when it has too many.
-    fn deliver(&mut self, id: i64, item: WatchItem) {
-        let Some(entry) = self.ids.get(&id).and_then(|key| self.watches.get_mut(key)) else {
-            return;
-        };
-        if !entry.buffer.push(item) {
-            entry.joiner.clear();
-            entry.stage = Stage::Paused;
-            self.ids.remove(&id);
-            self.out.push(WatchCommand::Cancel(id));
-        }
-    }
-
-    /// The server ended, or did not make, the watch with this id.
-    ///
-    /// # Errors
-    ///
-    /// When the reason may go away: another stream is tried.
-    fn ended(&mut self, id: i64, reason: &str) -> Result<()> {
-        let Some(key) = self.ids.remove(&id) else {
-            return Ok(());
-        };
-        let status = status_of_reason(reason);
-        let cause = cause(&status);
-        let Some(entry) = self.watches.get_mut(&key) else {
-            return Ok(());
-        };
-        entry.joiner.clear();
-        entry.stage = Stage::Waiting;
-        let error = from_status(&status, Call::Read);
-        let denied = cause == Cause::Token || error.kind() == ErrorKind::PermissionDenied;
-        if denied && self.renewable && entry.denials < DENIALS {
-            entry.denials += 1;
-            entry.stage = Stage::Paused;
-            let request = entry.request.clone();
-            self.denied.push(Denied { key, request });
-            return Ok(());
-        }
-        if matches!(cause, Cause::Unfit | Cause::Busy) || reason.is_empty() {
-            return Err(Error::new(
-                ErrorKind::Unavailable,
-                format!("a watch was cancelled: {reason}"),
-            ));
-        }
-        let kind = match error.kind() {
-            _ if cause == Cause::Token => ErrorKind::Unauthenticated,
-            // What etcd says of a watch that makes no sense has no code.
-            ErrorKind::Other if reason.starts_with("mvcc: ") => ErrorKind::InvalidArgument,
-            kind => kind,
-        };
-        self.end(key, Err(Error::new(kind, error.message())));
-        Ok(())
     }
 
     /// Gives a watch its last item.
