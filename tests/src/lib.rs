@@ -8,6 +8,7 @@
 //! - [`bridge`]: a TCP bridge that drops, holds, delays, resets and swallows.
 //! - [`process`]: child processes that end with the test, whatever happens to it.
 //! - [`ports`]: free loopback ports that stay free.
+//! - [`subjects`]: makes stores of every kind for the conformance suite.
 //! - [`wait`]: waiting for conditions, with a bound.
 //! - [`mod@skip`]: tests that cannot run here say so, and are counted.
 // A harness states what it expects by unwrapping it, as tests do.
@@ -21,5 +22,6 @@ pub mod ports;
 pub mod process;
 pub mod raw;
 pub mod skip;
+pub mod subjects;
 pub mod target;
 pub mod wait;

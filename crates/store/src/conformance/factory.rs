@@ -76,6 +76,8 @@ pub enum Quirk {
     FutureWatchNotSilent,
     /// etcd before 3.5.8: a progress notification overtakes events (etcd-io/etcd#15220).
     ProgressOvertakesEvents,
+    /// etcd before 3.5.7: a full store refuses transactions that put nothing (etcd-io/etcd#13429).
+    TxnWithoutPutNeedsSpace,
 }
 
 impl Quirk {
@@ -85,6 +87,7 @@ impl Quirk {
         Quirk::CompactionDropsDelete,
         Quirk::FutureWatchNotSilent,
         Quirk::ProgressOvertakesEvents,
+        Quirk::TxnWithoutPutNeedsSpace,
     ];
 }
 

@@ -3,17 +3,23 @@
 
 use std::time::Duration;
 
-use crate::{AlarmKind, ErrorKind, LeaseGrantRequest, RangeRequest, Txn, TxnOp};
+use crate::{
+    AlarmKind, Compare, CompareOp, DeleteRequest, ErrorKind, LeaseGrantRequest, RangeRequest, Txn,
+    TxnOp,
+};
 
 use super::case::{Case, case};
 use super::check::{Checked, Failure, holds, refused, same};
 use super::ctx::Ctx;
-use super::factory::Needs;
+use super::factory::{Needs, Quirk};
 
 pub(super) const CASES: &[Case] = &[
     case!(a_full_store_raises_an_alarm).needing(Needs::Quota),
     case!(a_full_store_refuses_what_adds).needing(Needs::Quota),
     case!(a_full_store_still_reads_and_deletes).needing(Needs::Quota),
+    case!(a_full_store_runs_txns_that_add_nothing)
+        .needing(Needs::Quota)
+        .excused_by(Quirk::TxnWithoutPutNeedsSpace),
     case!(a_full_store_goes_on_when_there_is_space).needing(Needs::Quota),
 ];
 
@@ -66,8 +72,6 @@ async fn a_full_store_still_reads_and_deletes(t: Ctx) -> Checked {
     t.put("b", "1").await?;
     fill(&t).await?;
     t.existing("a").await?;
-    let txn = Txn::new().and_then([TxnOp::from(RangeRequest::new(t.one("a")))]);
-    t.txn(txn).await?;
     same("deleted", t.delete(t.one("b")).await?.deleted, 1)?;
     t.store.lease_keep_alive(lease).await?;
     t.store.lease_revoke(lease).await?;
@@ -75,6 +79,18 @@ async fn a_full_store_still_reads_and_deletes(t: Ctx) -> Checked {
     let now = t.revision().await?;
     t.store.compact(now, true).await?;
     Ok(())
+}
+
+async fn a_full_store_runs_txns_that_add_nothing(t: Ctx) -> Checked {
+    t.put("a", "1").await?;
+    fill(&t).await?;
+    let read = TxnOp::from(RangeRequest::new(t.one("a")));
+    t.txn(Txn::new().and_then([read.clone()])).await?;
+    let delete = TxnOp::from(DeleteRequest::new(t.one("a")));
+    let exists = Compare::version(t.one("a"), CompareOp::Equal, 1);
+    let txn = Txn::new().when([exists]).and_then([delete]).or_else([read]);
+    same("succeeded", t.txn(txn).await?.succeeded, true)?;
+    same("the key", t.get("a").await?, None)
 }
 
 async fn a_full_store_goes_on_when_there_is_space(t: Ctx) -> Checked {
