@@ -21,6 +21,8 @@ mod retry;
 mod session;
 mod settle;
 mod slot;
+#[cfg(test)]
+mod testing;
 #[doc(hidden)]
 pub mod waiters;
 mod watch;

@@ -87,6 +87,12 @@ impl Client {
         Client::assemble(store, Settings::default())
     }
 
+    /// A client of this store, with the options' settings; their URL does not matter.
+    #[cfg(test)]
+    pub(crate) fn over(store: Arc<dyn Store>, options: ConnectOptions) -> Client {
+        Client::assemble(store, options.settings)
+    }
+
     fn assemble(store: Arc<dyn Store>, settings: Settings) -> Client {
         let store: Arc<dyn Store> = if settings.namespace.is_empty() {
             store

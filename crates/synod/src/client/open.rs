@@ -38,6 +38,7 @@ fn refuse_network_options(options: &ConnectOptions) -> Result<()> {
     Ok(())
 }
 
+#[cfg(not(all(feature = "embedded", feature = "etcd")))]
 fn missing<T>(options: &ConnectOptions, feature: &'static str) -> Result<T> {
     Err(Error::FeatureMissing {
         url: options.url.clone(),
@@ -45,14 +46,56 @@ fn missing<T>(options: &ConnectOptions, feature: &'static str) -> Result<T> {
     })
 }
 
+#[cfg(feature = "embedded")]
+async fn memory(_: &ConnectOptions) -> Result<Arc<dyn Store>> {
+    use synod_engine::{Engine, EngineOptions};
+    crate::runtime()?;
+    Ok(Arc::new(Engine::open(EngineOptions::memory())?))
+}
+
+#[cfg(not(feature = "embedded"))]
 async fn memory(options: &ConnectOptions) -> Result<Arc<dyn Store>> {
     missing(options, "embedded")
 }
 
+#[cfg(feature = "embedded")]
+async fn file(_: &ConnectOptions, path: std::path::PathBuf) -> Result<Arc<dyn Store>> {
+    use synod_engine::{Engine, EngineOptions};
+    // Opening reads all that was written.
+    let opening = crate::runtime()?.spawn_blocking(|| Engine::open(EngineOptions::file(path)));
+    let opened = opening.await.map_err(|_| Error::NoRuntime)?;
+    Ok(Arc::new(opened?))
+}
+
+#[cfg(not(feature = "embedded"))]
 async fn file(options: &ConnectOptions, _: std::path::PathBuf) -> Result<Arc<dyn Store>> {
     missing(options, "embedded")
 }
 
+#[cfg(feature = "etcd")]
+async fn etcd(options: &ConnectOptions, endpoints: Vec<String>) -> Result<Arc<dyn Store>> {
+    use synod_etcd::{EtcdOptions, EtcdStore};
+    let mut etcd = EtcdOptions::new(endpoints);
+    if let Some((name, password)) = &options.user {
+        etcd = etcd.with_user(name, password);
+    }
+    if let Some(tls) = &options.tls {
+        let mut theirs = synod_etcd::TlsOptions::new();
+        if let Some(pem) = &tls.ca {
+            theirs = theirs.with_ca_pem(pem.clone());
+        }
+        if let Some((certificate, key)) = &tls.identity {
+            theirs = theirs.with_identity_pem(certificate.clone(), key.clone());
+        }
+        if let Some(name) = &tls.server_name {
+            theirs = theirs.with_domain(name);
+        }
+        etcd = etcd.with_tls(theirs);
+    }
+    Ok(Arc::new(EtcdStore::connect(etcd).await?))
+}
+
+#[cfg(not(feature = "etcd"))]
 async fn etcd(options: &ConnectOptions, _: Vec<String>) -> Result<Arc<dyn Store>> {
     missing(options, "etcd")
 }

@@ -15,7 +15,7 @@ use crate::clock::{Clock, SystemClock};
 /// How to connect; awaiting it connects.
 ///
 /// ```
-/// # tokio_test(async {
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> { tokio::runtime::Runtime::new()?.block_on(async {
 /// use std::time::Duration;
 /// use synod::Client;
 ///
@@ -23,10 +23,8 @@ use crate::clock::{Clock, SystemClock};
 ///     .with_namespace("staging/")
 ///     .with_timeout(Duration::from_secs(5))
 ///     .await?;
-/// # Ok::<_, synod::Error>(()) });
-/// # fn tokio_test<F: Future<Output = Result<(), synod::Error>>>(f: F) {
-/// #     tokio::runtime::Runtime::new().unwrap().block_on(f).unwrap();
-/// # }
+/// # drop(client);
+/// # Ok(()) }) }
 /// ```
 #[derive(Clone)]
 #[must_use = "options do nothing until they are awaited"]

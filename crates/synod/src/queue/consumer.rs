@@ -45,6 +45,9 @@ const CHAIN: (usize, usize) = (8, 48);
 /// How long the watch of an empty queue stays open without a caller.
 const LINGER: Duration = Duration::from_millis(200);
 
+/// The pause after a watch that fell.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// A look from the very start is due after this many times what the last one took, so that they
 /// cost at most a twentieth of the time, but no later than the second number says.
 const FULL_LOOK: (u32, Duration) = (20, Duration::from_secs(5));
@@ -211,8 +214,18 @@ impl Core {
         if let Some((lookout, seen)) = &mut intake.lookout {
             if !demand.tries {
                 let nudge = tokio::select! {
-                    nudge = lookout.next(*seen) => nudge?,
+                    nudge = lookout.next(*seen) => nudge,
                     () = self.wake.notified() => return Ok(()),
+                };
+                let nudge = match nudge {
+                    Err(error) if error.is_transient() => {
+                        // The look that follows bears the trouble, or tells of it.
+                        tracing::debug!(%error, "the watch of a queue fell");
+                        intake.lookout = None;
+                        tokio::time::sleep(PAUSE).await;
+                        return Ok(());
+                    }
+                    nudge => nudge?,
                 };
                 if let Nudge::Events(events) = nudge {
                     self.accept_events(intake, events);

@@ -50,6 +50,8 @@ mod keys;
 mod look;
 mod producer;
 mod scan;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::future::Future;
@@ -309,7 +311,6 @@ impl Queue {
     /// # Cancel safety
     ///
     /// Dropping the stream is like dropping a [`Queue::dequeue`].
-    #[must_use]
     pub fn stream(&self) -> Items {
         let queue = self.clone();
         Items {

@@ -53,7 +53,7 @@ impl Life {
         }
         let deadline = *self.deadline.lock();
         if self.clock.now() >= deadline {
-            self.become_(SessionState::Lost);
+            self.turn(SessionState::Lost);
         }
         *self.state.borrow()
     }
@@ -65,12 +65,12 @@ impl Life {
             let mut deadline = self.deadline.lock();
             *deadline = (*deadline).max(sent.saturating_add(ttl));
             drop(deadline);
-            self.become_(SessionState::Alive);
+            self.turn(SessionState::Alive);
         }
     }
 
     /// Changes the state, unless it is a final one.
-    fn become_(&self, next: SessionState) {
+    fn turn(&self, next: SessionState) {
         self.state.send_if_modified(|state| {
             let changes = !state.is_over() && *state != next;
             if changes {
@@ -85,7 +85,7 @@ impl Life {
         let over = self.state_now().is_over();
         if !over {
             self.ending.lock().get_or_insert(ending);
-            self.become_(SessionState::Closed);
+            self.turn(SessionState::Closed);
         }
         !over
     }
@@ -145,12 +145,12 @@ impl Keeper {
                 }
                 Some(Err(error)) if error.is_lease_gone() => {
                     tracing::warn!(lease = %self.life.lease, "the session was lost: its lease is gone");
-                    self.life.become_(SessionState::Lost);
+                    self.life.turn(SessionState::Lost);
                     return;
                 }
                 Some(Err(error)) => {
                     tracing::warn!(lease = %self.life.lease, %error, "a renewal failed; trying again");
-                    self.life.become_(SessionState::Troubled);
+                    self.life.turn(SessionState::Troubled);
                     next = clock.now().saturating_add(pause);
                     pause = (pause * 2).min(PAUSE.1);
                 }

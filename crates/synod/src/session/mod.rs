@@ -23,6 +23,8 @@
 //! One round trip to begin, one every TTL/3, one to end.
 
 mod keeper;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::future::{Future, IntoFuture};

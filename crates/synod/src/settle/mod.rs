@@ -54,6 +54,8 @@
 //! same Txn, and two round trips before a client's first operation.
 
 mod epoch;
+#[cfg(test)]
+mod tests;
 mod token;
 mod txn;
 

@@ -45,6 +45,9 @@
 //! Free: 1 round trip. Else 1 to join, 2 to stand in line (the watches are opened at once), 1 when it
 //! is our turn; 2 more for each predecessor that gives up out of turn.
 
+#[cfg(test)]
+mod tests;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;

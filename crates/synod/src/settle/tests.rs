@@ -1,0 +1,219 @@
+//! Settled outcomes at the edges that the queue's enumeration does not reach.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use synod_store::{Key, KeyRange, PutRequest, RangeRequest, Replies, Store};
+
+use crate::clock::{Clock, ManualClock};
+use crate::testing::{Fault, Faulty, until_async};
+use crate::{Client, ConnectOptions, Resolution};
+
+const LONG: Duration = Duration::from_secs(20);
+
+async fn keys(store: &Arc<dyn Store>, prefix: &str) -> Vec<Key> {
+    let request = RangeRequest::new(KeyRange::prefix(prefix)).keys_only();
+    store
+        .range(request)
+        .await
+        .unwrap()
+        .kvs
+        .into_iter()
+        .map(|kv| kv.key)
+        .collect()
+}
+
+#[tokio::test]
+async fn a_late_copy_from_a_dead_session_never_lands() {
+    let faulty = Faulty::new();
+    let client = faulty.client(LONG);
+    let queue = client.queue("q");
+    queue.enqueue("a").await.unwrap();
+    // The first copy is on its way; the session dies before it arrives.
+    faulty.script([Fault::Late]);
+    faulty.close_gate(1);
+    let second = tokio::spawn({
+        let queue = queue.clone();
+        async move { queue.enqueue("b").await }
+    });
+    assert!(faulty.wait_at_gate().await);
+    for lease in faulty.engine.leases().await.unwrap().leases {
+        faulty.engine.lease_revoke(lease).await.unwrap();
+    }
+    faulty.open_gate();
+    second.await.unwrap().unwrap();
+    faulty.deliver_late().await;
+    assert_eq!(queue.list(9).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn what_a_lane_says_is_final_when_the_session_is_dead() {
+    let faulty = Faulty::new();
+    let client = faulty.client(LONG);
+    let queue = client.queue("q");
+    queue.enqueue("a").await.unwrap();
+    // Applied, and then the answer and the session are lost.
+    faulty.script([Fault::Lose]);
+    faulty.close_gate(1);
+    let second = tokio::spawn({
+        let queue = queue.clone();
+        async move { queue.enqueue("b").await }
+    });
+    assert!(faulty.wait_at_gate().await);
+    for lease in faulty.engine.leases().await.unwrap().leases {
+        faulty.engine.lease_revoke(lease).await.unwrap();
+    }
+    faulty.open_gate();
+    second.await.unwrap().unwrap();
+    assert_eq!(queue.list(9).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_closed_client_leaves_nothing_of_its_own() {
+    let faulty = Faulty::new();
+    let client = faulty.client(LONG);
+    client.queue("q").enqueue("a").await.unwrap();
+    assert_eq!(keys(&faulty.engine, "__synod/").await.len(), 2);
+    client.close().await.unwrap();
+    assert!(keys(&faulty.engine, "__synod/").await.is_empty());
+    assert!(faulty.engine.leases().await.unwrap().leases.is_empty());
+    assert_eq!(keys(&faulty.engine, "q/").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_certain_store_holds_no_records() {
+    let faulty = Faulty::over(crate::testing::engine(), Replies::Certain);
+    faulty.client(LONG).queue("q").enqueue("a").await.unwrap();
+    assert!(keys(&faulty.engine, "__synod/").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_system_prefix_can_be_chosen() {
+    let faulty = Faulty::new();
+    let options = ConnectOptions::new("memory:").with_system_prefix("sys/");
+    let client = Client::over(Arc::new(faulty.clone()), options);
+    client.queue("q").enqueue("a").await.unwrap();
+    assert_eq!(keys(&faulty.engine, "sys/").await.len(), 2);
+    assert!(keys(&faulty.engine, "__synod/").await.is_empty());
+}
+
+#[tokio::test]
+async fn lanes_of_the_dead_are_swept_when_they_are_old() {
+    let faulty = Faulty::new();
+    let clock = Arc::new(ManualClock::new());
+    let client = || {
+        let options = ConnectOptions::new("memory:").with_clock(clock.clone());
+        Client::over(Arc::new(faulty.clone()), options)
+    };
+    client().queue("q").enqueue("a").await.unwrap();
+    // The client is gone without a close: its session revokes itself, its lane stays.
+    until_async(async || keys(&faulty.engine, "__synod/fence/").await.is_empty()).await;
+    let dead = keys(&faulty.engine, "__synod/lane/").await;
+    assert_eq!(dead.len(), 1);
+    // A record that is none of ours is left alone.
+    faulty
+        .engine
+        .put(PutRequest::new("__synod/lane/x", "y"))
+        .await
+        .unwrap();
+
+    clock.advance(Duration::from_secs(3000));
+    let young = client();
+    young.queue("q").enqueue("b").await.unwrap();
+    assert_eq!(
+        keys(&faulty.engine, "__synod/lane/").await.len(),
+        3,
+        "too young to be swept"
+    );
+
+    clock.advance(Duration::from_secs(700));
+    let old = client();
+    old.queue("q").enqueue("c").await.unwrap();
+    until_async(async || {
+        !keys(&faulty.engine, "__synod/lane/")
+            .await
+            .contains(&dead[0])
+    })
+    .await;
+    // The others' are still there: theirs has not been long ago.
+    assert_eq!(keys(&faulty.engine, "__synod/lane/").await.len(), 3);
+    young.queue("q").enqueue("d").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_late_copy_does_not_land_after_its_key_was_taken_and_freed_again() {
+    let faulty = Faulty::new();
+    let clock = Arc::new(ManualClock::new());
+    let options = ConnectOptions::new("memory:").with_clock(clock.clone());
+    let queue = Client::over(Arc::new(faulty.clone()), options).queue("q");
+    queue.enqueue("a").await.unwrap();
+    let stamp = clock.unix_nanos() + 1_000_000;
+    clock.set_unix_nanos(stamp);
+    faulty.script([Fault::Late]);
+    faulty.close_gate(1);
+    let second = tokio::spawn({
+        let queue = queue.clone();
+        async move { queue.enqueue("b").await }
+    });
+    assert!(faulty.wait_at_gate().await);
+    // A rival has the same nanosecond: the guards of the second copy are false.
+    let rival = format!("q/{stamp}");
+    faulty
+        .engine
+        .put(PutRequest::new(rival.clone(), "rival"))
+        .await
+        .unwrap();
+    faulty.open_gate();
+    second.await.unwrap().unwrap();
+    faulty
+        .engine
+        .delete(synod_store::DeleteRequest::new(rival))
+        .await
+        .unwrap();
+    faulty.deliver_late().await;
+    let values: Vec<_> = queue
+        .list(9)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|item| item.value)
+        .collect();
+    assert_eq!(values, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn a_record_that_is_gone_is_no_reason_to_guess() {
+    let faulty = Faulty::new();
+    let client = faulty.client(Duration::from_millis(100));
+    let queue = client.queue("q");
+    queue.enqueue("a").await.unwrap();
+    faulty.script([Fault::Lose]);
+    faulty.close_gate(1);
+    let error = queue.enqueue("b").await.unwrap_err();
+    let token = error.token().unwrap().clone();
+    // Somebody wipes the records while the outcome is open.
+    for key in keys(&faulty.engine, "__synod/").await {
+        faulty
+            .engine
+            .delete(synod_store::DeleteRequest::new(key))
+            .await
+            .unwrap();
+    }
+    let other = Faulty::over(Arc::clone(&faulty.engine), Replies::Lossy).client(LONG);
+    assert_eq!(other.resolve(&token).await.unwrap(), Resolution::Forgotten);
+}
+
+#[tokio::test]
+async fn more_operations_than_lanes_all_get_their_turn() {
+    let faulty = Faulty::new();
+    let client = faulty.client(LONG);
+    let enqueues = (0..100).map(|number| {
+        let queue = client.queue("q");
+        tokio::spawn(async move { queue.enqueue(number.to_string()).await })
+    });
+    for enqueue in enqueues.collect::<Vec<_>>() {
+        enqueue.await.unwrap().unwrap();
+    }
+    assert_eq!(client.queue("q").len().await.unwrap(), 100);
+    assert!(keys(&faulty.engine, "__synod/lane/").await.len() <= 16);
+}

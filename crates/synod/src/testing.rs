@@ -1,0 +1,345 @@
+//! A store for tests that loses answers, delays requests and stops at gates, over the embedded one.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use synod_engine::{Engine, EngineOptions};
+use synod_store::{
+    Alarm, AlarmKind, Applied, BoxFuture, CompactResponse, DeleteRequest, DeleteResponse, Error,
+    ErrorKind, HashResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseId,
+    LeaseKeepAliveResponse, LeaseListResponse, LeaseRevokeResponse, LeaseTimeToLiveResponse,
+    Member, PutRequest, PutResponse, RangeRequest, RangeResponse, Replies, Result, Revision,
+    StatusResponse, Store, Txn, TxnResponse, Watch, WatchRequest,
+};
+use tokio::sync::watch;
+
+use crate::slot::Slot;
+use crate::{Client, ConnectOptions};
+
+/// What happens to one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Nothing: it is answered.
+    None,
+    /// It fails before it is sent, and says so.
+    Refuse,
+    /// It is not applied, but its caller cannot know.
+    Drop,
+    /// It is applied, and the answer is lost.
+    Lose,
+    /// Its caller gets no answer; it arrives when [`Faulty::deliver_late`] says.
+    Late,
+    /// Its caller gets no answer; it arrives before the next Txn.
+    Overtaken,
+}
+
+/// All that can go wrong with one call.
+pub(crate) const FAULTS: [Fault; 5] = [
+    Fault::Refuse,
+    Fault::Drop,
+    Fault::Lose,
+    Fault::Late,
+    Fault::Overtaken,
+];
+
+/// The embedded store behind a network that misbehaves as told.
+#[derive(Debug, Clone)]
+pub(crate) struct Faulty {
+    pub(crate) engine: Arc<dyn Store>,
+    state: Arc<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    replies: Replies,
+    script: Slot<Script>,
+    /// How many calls may pass the gate.
+    gate: watch::Sender<usize>,
+    /// How many calls have come to the gate.
+    arrived: watch::Sender<usize>,
+}
+
+#[derive(Debug, Default)]
+struct Script {
+    faults: VecDeque<Fault>,
+    /// When set, all calls fail like this.
+    always: Option<Fault>,
+    late: Vec<Txn>,
+    overtaken: Vec<Txn>,
+    txns: usize,
+    ranges: usize,
+    watches: usize,
+    keep_alives: usize,
+}
+
+/// Waits for a condition; fails when it does not come.
+pub(crate) async fn until(condition: impl Fn() -> bool) {
+    until_async(async || condition()).await;
+}
+
+/// Waits for a condition that has to be asked for; fails when it does not come.
+pub(crate) async fn until_async(condition: impl AsyncFn() -> bool) {
+    for _ in 0..4000 {
+        if condition().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    panic!("the condition has not come");
+}
+
+pub(crate) fn engine() -> Arc<dyn Store> {
+    Arc::new(Engine::open(EngineOptions::memory()).unwrap())
+}
+
+impl Faulty {
+    /// A new store over a network.
+    pub(crate) fn new() -> Faulty {
+        Faulty::over(engine(), Replies::Lossy)
+    }
+
+    pub(crate) fn over(engine: Arc<dyn Store>, replies: Replies) -> Faulty {
+        let state = State {
+            replies,
+            script: Slot::default(),
+            gate: watch::Sender::new(usize::MAX),
+            arrived: watch::Sender::new(0),
+        };
+        Faulty {
+            engine,
+            state: Arc::new(state),
+        }
+    }
+
+    /// What the next calls that change something meet, in order; then nothing.
+    pub(crate) fn script(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.state.script.lock().faults = faults.into_iter().collect();
+    }
+
+    /// What all calls meet from now on.
+    pub(crate) fn always(&self, fault: Option<Fault>) {
+        self.state.script.lock().always = fault;
+    }
+
+    /// The late requests arrive now.
+    pub(crate) async fn deliver_late(&self) {
+        let (late, overtaken) = {
+            let mut script = self.state.script.lock();
+            (
+                std::mem::take(&mut script.late),
+                std::mem::take(&mut script.overtaken),
+            )
+        };
+        for txn in late.into_iter().chain(overtaken) {
+            // As in a cluster, nobody hears what becomes of them.
+            let _ = self.engine.txn(txn).await;
+        }
+    }
+
+    /// Lets only `count` more calls through.
+    pub(crate) fn close_gate(&self, count: usize) {
+        let arrived = *self.state.arrived.borrow();
+        self.state.gate.send_replace(arrived + count);
+    }
+
+    pub(crate) fn open_gate(&self) {
+        self.state.gate.send_replace(usize::MAX);
+    }
+
+    /// Waits until a call stands before the gate. False when none comes.
+    pub(crate) async fn wait_at_gate(&self) -> bool {
+        let limit = *self.state.gate.borrow();
+        let mut arrived = self.state.arrived.subscribe();
+        let come = arrived.wait_for(|arrived| *arrived > limit);
+        tokio::time::timeout(Duration::from_millis(500), come)
+            .await
+            .is_ok()
+    }
+
+    pub(crate) fn txns(&self) -> usize {
+        self.state.script.lock().txns
+    }
+
+    pub(crate) fn ranges(&self) -> usize {
+        self.state.script.lock().ranges
+    }
+
+    pub(crate) fn watches(&self) -> usize {
+        self.state.script.lock().watches
+    }
+
+    pub(crate) fn keep_alives(&self) -> usize {
+        self.state.script.lock().keep_alives
+    }
+
+    /// A client of this store that waits no longer than `timeout`.
+    pub(crate) fn client(&self, timeout: Duration) -> Client {
+        let options = ConnectOptions::new("memory:").with_timeout(timeout);
+        Client::over(Arc::new(self.clone()), options)
+    }
+
+    async fn pass(&self) {
+        self.state.arrived.send_modify(|arrived| *arrived += 1);
+        let mine = *self.state.arrived.borrow();
+        let mut gate = self.state.gate.subscribe();
+        gate.wait_for(|limit| *limit >= mine).await.unwrap();
+    }
+
+    fn next_fault(&self) -> Fault {
+        let mut script = self.state.script.lock();
+        script
+            .always
+            .or_else(|| script.faults.pop_front())
+            .unwrap_or(Fault::None)
+    }
+
+    /// A call that changes something and can come late only as a Txn.
+    async fn change<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
+        self.pass().await;
+        match self.next_fault() {
+            Fault::None => call.await,
+            Fault::Refuse => Err(refused()),
+            Fault::Lose => {
+                let _ = call.await;
+                Err(lost())
+            }
+            Fault::Drop | Fault::Late | Fault::Overtaken => Err(lost()),
+        }
+    }
+
+    async fn read<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
+        self.pass().await;
+        let always = self.state.script.lock().always;
+        match always {
+            None => call.await,
+            Some(_) => Err(refused()),
+        }
+    }
+}
+
+fn refused() -> Error {
+    Error::new(ErrorKind::Unavailable, "nobody there")
+}
+
+fn lost() -> Error {
+    Error::new(ErrorKind::Unavailable, "connection reset").with_applied(Applied::Maybe)
+}
+
+impl Store for Faulty {
+    fn range(&self, request: RangeRequest) -> BoxFuture<'_, Result<RangeResponse>> {
+        self.state.script.lock().ranges += 1;
+        Box::pin(self.read(self.engine.range(request)))
+    }
+
+    fn put(&self, request: PutRequest) -> BoxFuture<'_, Result<PutResponse>> {
+        Box::pin(self.change(self.engine.put(request)))
+    }
+
+    fn delete(&self, request: DeleteRequest) -> BoxFuture<'_, Result<DeleteResponse>> {
+        Box::pin(self.change(self.engine.delete(request)))
+    }
+
+    fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<TxnResponse>> {
+        Box::pin(async move {
+            self.state.script.lock().txns += 1;
+            if txn.is_read_only() {
+                return self.read(self.engine.txn(txn)).await;
+            }
+            self.pass().await;
+            let fault = self.next_fault();
+            let overtaken = std::mem::take(&mut self.state.script.lock().overtaken);
+            let answer = match fault {
+                Fault::None => self.engine.txn(txn).await,
+                Fault::Refuse => Err(refused()),
+                Fault::Drop => Err(lost()),
+                Fault::Lose => {
+                    let _ = self.engine.txn(txn).await;
+                    Err(lost())
+                }
+                Fault::Late => {
+                    self.state.script.lock().late.push(txn);
+                    Err(lost())
+                }
+                Fault::Overtaken => {
+                    self.state.script.lock().overtaken.push(txn);
+                    Err(lost())
+                }
+            };
+            for txn in overtaken {
+                let _ = self.engine.txn(txn).await;
+            }
+            answer
+        })
+    }
+
+    fn compact(
+        &self,
+        revision: Revision,
+        physical: bool,
+    ) -> BoxFuture<'_, Result<CompactResponse>> {
+        self.engine.compact(revision, physical)
+    }
+
+    fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<Watch>> {
+        self.state.script.lock().watches += 1;
+        Box::pin(self.read(self.engine.watch(request)))
+    }
+
+    fn lease_grant(&self, request: LeaseGrantRequest) -> BoxFuture<'_, Result<LeaseGrantResponse>> {
+        Box::pin(self.change(self.engine.lease_grant(request)))
+    }
+
+    fn lease_revoke(&self, id: LeaseId) -> BoxFuture<'_, Result<LeaseRevokeResponse>> {
+        Box::pin(self.change(self.engine.lease_revoke(id)))
+    }
+
+    fn lease_keep_alive(&self, id: LeaseId) -> BoxFuture<'_, Result<LeaseKeepAliveResponse>> {
+        Box::pin(async move {
+            let answer = self.read(self.engine.lease_keep_alive(id)).await;
+            self.state.script.lock().keep_alives += 1;
+            answer
+        })
+    }
+
+    fn lease_time_to_live(
+        &self,
+        id: LeaseId,
+        keys: bool,
+    ) -> BoxFuture<'_, Result<LeaseTimeToLiveResponse>> {
+        Box::pin(self.read(self.engine.lease_time_to_live(id, keys)))
+    }
+
+    fn leases(&self) -> BoxFuture<'_, Result<LeaseListResponse>> {
+        Box::pin(self.read(self.engine.leases()))
+    }
+
+    fn status(&self) -> BoxFuture<'_, Result<StatusResponse>> {
+        Box::pin(self.read(self.engine.status()))
+    }
+
+    fn alarms(&self) -> BoxFuture<'_, Result<Vec<Alarm>>> {
+        Box::pin(self.read(self.engine.alarms()))
+    }
+
+    fn disarm(&self, kind: AlarmKind) -> BoxFuture<'_, Result<Vec<Alarm>>> {
+        Box::pin(self.change(self.engine.disarm(kind)))
+    }
+
+    fn hash_kv(&self, revision: Revision) -> BoxFuture<'_, Result<HashResponse>> {
+        Box::pin(self.read(self.engine.hash_kv(revision)))
+    }
+
+    fn defragment(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.change(self.engine.defragment()))
+    }
+
+    fn members(&self) -> BoxFuture<'_, Result<Vec<Member>>> {
+        Box::pin(self.read(self.engine.members()))
+    }
+
+    fn replies(&self) -> Replies {
+        self.state.replies
+    }
+}
