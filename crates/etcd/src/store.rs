@@ -129,6 +129,10 @@ impl EtcdStore {
         })
     }
 
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.inner.caller
+    }
+
     async fn kv_range(&self, request: RangeRequest) -> Result<RangeResponse> {
         let request = pb::RangeRequest::from(&request);
         let answer = self
