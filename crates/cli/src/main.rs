@@ -1,2 +1,94 @@
-//! The `synod` command.
-fn main() {}
+//! The command `synod`: Synod's primitives at a prompt and in scripts, and a server.
+//!
+//! # Layout
+//!
+//! - `args`: what can be typed. `cmd`: what it does, a file each. `output`: how answers look.
+//! - `prompt`: the prompt of every primitive. `local`: the server that nobody had to set up.
+//! - `address`, `password`, `connect`: from options and environment to a connected client.
+//! - `failure`, `explain`: what went wrong, the exit code, and the way out.
+
+mod address;
+mod args;
+mod cmd;
+mod connect;
+mod env;
+mod explain;
+mod failure;
+mod hangup;
+mod local;
+mod output;
+mod password;
+mod prompt;
+mod signals;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use args::{Cli, Command, Format};
+use cmd::Context;
+use env::Env;
+use failure::{Exit, Failure, Result};
+use output::{Output, notice};
+use signals::Signals;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let format = cli.global.output;
+    match start(cli) {
+        Ok(()) => ExitCode::from(Exit::Done as u8),
+        Err(failure) => {
+            if !failure.is_silent() {
+                notice(failure.render(format).trim_end());
+            }
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}
+
+fn start(cli: Cli) -> Result<()> {
+    let env = Env::of_process();
+    log(&cli.command, &env)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed("cannot start").because(&error))?;
+    let format: Format = cli.global.output;
+    let result = runtime.block_on(async {
+        let context = Context {
+            env,
+            signals: Signals::listen()?,
+            out: Output::stdout(format),
+        };
+        cmd::run(cli, context).await
+    });
+    // What still runs has nothing left to give back: see `queue`, which waits for what has.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+/// Logs to stderr what `$SYNOD_LOG` asks for: a server what happens to it, a command nothing but
+/// what it says itself.
+fn log(command: &Command, env: &Env) -> Result<()> {
+    let usual = match command {
+        Command::Serve(_) => "warn,synod=info,synod_engine=info,synod_server=info",
+        _ => "off",
+    };
+    let filter = match env.text("SYNOD_LOG")? {
+        None => EnvFilter::new(usual),
+        Some(text) => EnvFilter::try_new(&text).map_err(|error| {
+            Failure::usage(format!("$SYNOD_LOG is no filter for logs: {text}"))
+                .because(&error)
+                .hint("such as `debug`, or `warn,synod_engine=debug`")
+        })?,
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    Ok(())
+}

@@ -22,6 +22,7 @@ mod auth;
 mod channels;
 mod connector;
 mod error;
+mod info;
 mod keepalive;
 mod options;
 mod retry;
@@ -32,5 +33,6 @@ mod watch;
 
 #[doc(hidden)]
 pub use connector::{Connection, Connector};
+pub use info::ServerInfo;
 pub use options::{EtcdOptions, TlsOptions};
 pub use store::EtcdStore;

@@ -38,19 +38,8 @@ pub(crate) struct FileJournal<F: Fs = Disk> {
     low: bool,
 }
 
-impl FileJournal<Disk> {
-    /// Opens a data directory, makes it if it is missing or empty, and gives all that it holds to `replay`.
-    pub(crate) fn open(
-        dir: &Path,
-        options: Options,
-        replay: Replay<'_>,
-    ) -> Result<Self, JournalError> {
-        Self::open_in(Disk, dir, options, replay)
-    }
-}
-
 impl<F: Fs> FileJournal<F> {
-    /// As `open`, in another file system.
+    /// Opens a data directory, makes it if it is missing or empty, and gives all that it holds to `replay`.
     pub(crate) fn open_in(
         fs: F,
         dir: &Path,

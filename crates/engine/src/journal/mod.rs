@@ -39,11 +39,13 @@ mod verify;
 use bytes::Bytes;
 
 pub(crate) use error::JournalError;
-pub(crate) use fs::Disk;
+pub(crate) use fs::{Disk, Fs};
 pub(crate) use log::FileJournal;
 pub(crate) use memory::Memory;
 pub(crate) use recover::Item;
-pub(crate) use verify::{Damage, Report, verify};
+#[cfg(test)]
+pub(crate) use sim::Sim;
+pub(crate) use verify::verify;
 
 /// The format of all files; each of them names it.
 const FORMAT: u32 = 1;

@@ -46,7 +46,6 @@ pub(super) struct End {
     pub(super) last_frame: Option<Vec<u8>>,
     /// Whether a frame was begun behind it and not finished.
     pub(super) torn: bool,
-    pub(super) snapshot: Option<snapshot::Read>,
     pub(super) records: u64,
     /// Bytes of all frames read.
     pub(super) log_bytes: u64,
@@ -65,14 +64,11 @@ pub(super) fn read<F: Fs>(
             replay(Item::Chunk(c))
         })?),
     };
-    let start = snapshot.map_or(
-        Position {
-            segment: 1,
-            next: 1,
-            chain: 0,
-        },
-        |s| s.position,
-    );
+    let start = snapshot.unwrap_or(Position {
+        segment: 1,
+        next: 1,
+        chain: 0,
+    });
     let numbers: Vec<u64> = contents
         .segments
         .iter()
@@ -137,7 +133,6 @@ pub(super) fn read<F: Fs>(
         next: log.next,
         last_frame,
         torn,
-        snapshot,
         records: log.records,
         log_bytes: log.log_bytes,
     })

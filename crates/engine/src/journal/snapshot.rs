@@ -235,21 +235,14 @@ impl<F: File> Source<'_, F> {
     }
 }
 
-/// What reading a snapshot told.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Read {
-    pub(super) position: Position,
-    pub(super) chunks: u64,
-    pub(super) bytes: u64,
-}
-
-/// Gives all chunks of a snapshot to `chunk`, each checked before; any damage is an error.
+/// Gives all chunks of a snapshot to `chunk`, each checked before, and tells where in the log it stands; any damage is
+/// an error.
 pub(super) fn read<F: Fs>(
     fs: &F,
     dir: &Path,
     number: u64,
     chunk: &mut dyn FnMut(&[u8]) -> Result<(), String>,
-) -> Result<Read, JournalError> {
+) -> Result<Position, JournalError> {
     let path = dir.join(name(number));
     let io = JournalError::io;
     let mut file = fs.open_read(&path).map_err(io(&path))?;
@@ -297,13 +290,8 @@ pub(super) fn read<F: Fs>(
         }
         if len == END {
             let whole = u64_at(bytes, 0) == Some(chunks) && source.at == source.len;
-            let read = Read {
-                position,
-                chunks,
-                bytes: source.len,
-            };
             return whole
-                .then_some(read)
+                .then_some(position)
                 .ok_or_else(|| corrupt(at, "the snapshot's end is damaged"));
         }
         chain = crc;

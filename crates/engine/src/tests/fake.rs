@@ -67,6 +67,10 @@ impl Journal for Fake {
         0
     }
 
+    fn is_low_on_space(&mut self) -> bool {
+        false
+    }
+
     fn size_on_disk(&self) -> u64 {
         0
     }

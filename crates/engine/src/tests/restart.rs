@@ -143,7 +143,9 @@ async fn a_long_log_is_replaced_by_a_snapshot_while_writes_go_on() {
         put(&store, &format!("k{}", turn % 7), &value).await;
         if turn % 100 == 0 {
             let head = store.status().await.unwrap().header.revision;
-            let _ = store.compact(Revision(head.0.saturating_sub(50)), false).await;
+            let _ = store
+                .compact(Revision(head.0.saturating_sub(50)), false)
+                .await;
         }
     }
     let head = store.status().await.unwrap().header.revision;

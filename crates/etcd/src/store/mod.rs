@@ -63,6 +63,10 @@ struct Inner {
 }
 
 impl EtcdStore {
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.inner.caller
+    }
+
     /// Connects to a cluster: returns once an endpoint has answered, and the user, if one is given,
     /// has been let in. Must be called within a Tokio runtime, in which the client's tasks run.
     ///

@@ -11,13 +11,13 @@ const TORN_AT_EACH_BYTE: usize = 160;
 
 impl Sim {
     /// Only what is durable now.
-    pub(in crate::journal) fn power_loss(&self) -> Self {
+    pub(crate) fn power_loss(&self) -> Self {
         let ops = self.ops();
         self.images(ops).swap_remove(0).1
     }
 
     /// The disks that a crash after the first `upto` calls may leave, each with a word on how it came about.
-    pub(in crate::journal) fn images(&self, upto: usize) -> Vec<(String, Self)> {
+    pub(crate) fn images(&self, upto: usize) -> Vec<(String, Self)> {
         let state = self.state();
         let blank = vec![Vec::new(); state.inodes.len()];
         let (mut durable, mut live) = (blank.clone(), blank);

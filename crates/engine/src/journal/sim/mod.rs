@@ -49,7 +49,7 @@ struct State {
 
 /// A handle; clones share one disk.
 #[derive(Clone, Default)]
-pub(super) struct Sim(Arc<Mutex<State>>);
+pub(crate) struct Sim(Arc<Mutex<State>>);
 
 fn apply(bytes: &mut Vec<u8>, offset: u64, data: &[u8]) {
     let offset = offset as usize;
@@ -101,29 +101,29 @@ impl Sim {
     }
 
     /// How many changing calls were made.
-    pub(super) fn ops(&self) -> usize {
+    pub(crate) fn ops(&self) -> usize {
         self.state().ops.len()
     }
 
     /// Lets the `n`th changing call from now on fail (0 is the next), and only that one.
-    pub(super) fn fail_call(&self, n: usize) {
+    pub(crate) fn fail_call(&self, n: usize) {
         let mut state = self.state();
         state.fail = Some(state.calls + n);
     }
 
     /// Whether the failure asked for has happened.
-    pub(super) fn has_failed(&self) -> bool {
+    pub(crate) fn has_failed(&self) -> bool {
         let state = self.state();
         state.fail.is_some_and(|n| state.calls > n)
     }
 
     /// How many bytes all files together may have.
-    pub(super) fn set_capacity(&self, bytes: Option<usize>) {
+    pub(crate) fn set_capacity(&self, bytes: Option<usize>) {
         self.state().capacity = bytes;
     }
 
     /// All files as a reader sees them now.
-    pub(super) fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+    pub(crate) fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let state = self.state();
         state
             .names
@@ -133,13 +133,13 @@ impl Sim {
     }
 
     /// A copy of the disk as a reader sees it now: what a killed process leaves, or `cp -a` makes.
-    pub(super) fn copy(&self) -> Self {
+    pub(crate) fn copy(&self) -> Self {
         let files = self.files();
         Self::with(self.state().dirs.clone(), files)
     }
 
     /// A copy with one file changed.
-    pub(super) fn with_file(&self, path: &Path, bytes: Option<Vec<u8>>) -> Self {
+    pub(crate) fn with_file(&self, path: &Path, bytes: Option<Vec<u8>>) -> Self {
         let mut files = self.files();
         match bytes {
             Some(bytes) => files.insert(path.to_owned(), bytes),
@@ -170,14 +170,14 @@ impl State {
 }
 
 /// An open file of a [`Sim`].
-pub(super) struct SimFile {
+pub(crate) struct SimFile {
     sim: Sim,
     inode: Inode,
     writable: bool,
 }
 
 /// A lock in a [`Sim`].
-pub(super) struct SimLock {
+pub(crate) struct SimLock {
     sim: Sim,
     path: PathBuf,
     shared: bool,

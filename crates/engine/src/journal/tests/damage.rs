@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::super::{Report, segment, verify};
+use super::super::verify::Report;
+use super::super::{segment, verify};
 use super::*;
 
 /// A disk with a snapshot and three segments behind it, and how many records it holds in whole groups.

@@ -8,7 +8,7 @@ use super::*;
 
 fn open_at(dir: &Path) -> Result<(FileJournal, Vec<Bytes>), JournalError> {
     let mut found = Vec::new();
-    let journal = FileJournal::open(dir, OPTIONS, &mut |item| {
+    let journal = FileJournal::open_in(Disk, dir, OPTIONS, &mut |item| {
         let (Item::Chunk(bytes) | Item::Record(_, bytes)) = item;
         found.push(Bytes::copy_from_slice(bytes));
         Ok(())

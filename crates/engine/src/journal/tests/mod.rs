@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::sim::Sim;
-use super::{FileJournal, Item, Journal, JournalError, Options, Snapshot};
+use super::{FileJournal, Item, Journal, JournalError, Options};
 
 /// Small, so that a few records already need several segments.
 const OPTIONS: Options = Options {

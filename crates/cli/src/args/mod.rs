@@ -1,0 +1,147 @@
+//! The command line: what can be typed. What it does is in `cmd`.
+
+mod global;
+mod queue;
+mod serve;
+
+use clap::{Parser, Subcommand};
+
+pub(crate) use global::{Format, Global};
+pub(crate) use queue::{PopArgs, PushArgs, QueueArgs, QueueCommand};
+pub(crate) use serve::{CompactionMode, ServeArgs};
+
+use crate::failure::EXIT_CODES;
+
+/// What `synod` and `synod --help` open with.
+const ABOUT: &str = "Coordination for programs that must agree: queues over an etcd-like store";
+
+const LONG_ABOUT: &str = "\
+Coordination for programs that must agree: queues over an etcd-like store.
+
+With no address given, and nothing listening on 127.0.0.1:2379, synod starts a server of its own \
+there in the background, with its data in your data directory: `synod status` shows it, \
+`synod stop` ends it. Point --addr at an etcd cluster, and the same commands work there.";
+
+const EXAMPLES: &str = "\
+Examples:
+  synod queue                                 a prompt: push VALUE, pop, help, quit
+  synod queue push hello                      one command for scripts
+  synod --addr h1:2379,h2:2379 queue pop      on an etcd cluster
+  synod --addr file:/var/lib/app queue len    on an embedded store, without a server
+  synod serve --data ./data                   a server that etcd's clients can use too
+
+Environment:
+  SYNOD_ADDR, ETCDCTL_ENDPOINTS               --addr, the first one that is set
+  SYNOD_USER, ETCDCTL_USER                    --user
+  SYNOD_PASSWORD, ETCDCTL_PASSWORD            the password for --user
+  SYNOD_CACERT, SYNOD_CERT, SYNOD_KEY         --cacert, --cert, --key (ETCDCTL_... as well)
+  SYNOD_LOCAL_PORT                            port of the background server; 2379
+  SYNOD_DATA_DIR                              data of the background server; $XDG_DATA_HOME/synod
+                                              or ~/.local/share/synod
+  SYNOD_STATE_DIR                             its log and state, and the prompts' histories;
+                                              $XDG_STATE_HOME/synod or ~/.local/state/synod
+  SYNOD_LOG                                   what to log on stderr, such as `debug`
+";
+
+/// The command line of `synod`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "synod",
+    version,
+    about = ABOUT,
+    long_about = LONG_ABOUT,
+    after_long_help = format!("{EXAMPLES}\n{EXIT_CODES}"),
+    after_help = "`synod --help` adds examples, environment variables and exit codes.",
+    max_term_width = 100,
+    disable_help_subcommand = true,
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// A queue: a prompt, or one of its commands
+    Queue(QueueArgs),
+    /// Serves the etcd v3 API in the foreground, on a durable store or in memory
+    Serve(ServeArgs),
+    /// Shows what answers, where its data is, its size, revision and clients
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status,
+    /// Ends the server that runs in the background
+    #[command(after_help = STOP_EXAMPLES)]
+    Stop,
+    /// Prints the completion script of a shell
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  synod status                                the server on this machine
+  synod status --output json                  the same as one JSON object
+  synod status --addr https://db1:2379 --cacert ca.pem
+
+Nothing is started. Exit code 3 when nothing answers.
+
+JSON: address, server (`synod` or `etcd`), version, api_version, cluster_id, member_id, revision,
+compact_revision, db_size, db_size_in_use, alarms; of a Synod server also pid, data, started_at
+(seconds since 1970), connections, watchers, leases, keys, requests, db_size_quota, listen, and of
+the one in the background also log.";
+
+const STOP_EXAMPLES: &str = "\
+Examples:
+  synod stop
+  SYNOD_LOCAL_PORT=2479 synod stop
+
+Ends the server that `synod` started in the background, and no other: its process must be the one
+that answers at the address. The data stay. Exit code 4 when none runs.";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  synod completions bash > ~/.local/share/bash-completion/completions/synod
+  synod completions zsh > ~/.zfunc/_synod
+  synod completions fish > ~/.config/fish/completions/synod.fish";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_help_has_examples() {
+        fn check(command: &mut clap::Command) {
+            let help = command.render_long_help().to_string();
+            assert!(help.contains("Examples:"), "{help}");
+            for command in command.get_subcommands_mut() {
+                check(command);
+            }
+        }
+        check(&mut Cli::command());
+    }
+
+    #[test]
+    fn global_options_stand_anywhere() {
+        for line in [
+            "synod --addr h:1 --name q queue push a",
+            "synod queue --addr h:1 --name q push a",
+            "synod queue push --addr h:1 --name q a",
+            "synod queue push a --addr h:1 --name q",
+        ] {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!(cli.global.addr.as_deref(), Some("h:1"), "{line}");
+            assert_eq!(cli.global.name.as_deref(), Some("q"), "{line}");
+        }
+    }
+}

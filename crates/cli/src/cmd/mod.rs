@@ -1,0 +1,44 @@
+//! What the commands do: a file or folder each, named like the command.
+
+mod completions;
+mod queue;
+mod serve;
+mod status;
+mod stop;
+
+use crate::args::{Cli, Command};
+use crate::env::Env;
+use crate::failure::Result;
+use crate::output::Output;
+use crate::signals::Signals;
+
+/// What every command is given.
+pub(crate) struct Context {
+    pub(crate) env: Env,
+    pub(crate) signals: Signals,
+    pub(crate) out: Output,
+}
+
+/// Runs a command.
+pub(crate) async fn run(cli: Cli, context: Context) -> Result<()> {
+    let global = cli.global;
+    match cli.command {
+        Command::Queue(args) => queue::run(&global, args, context).await,
+        Command::Serve(args) => {
+            global.refuse_connection("serve", "a server listens: see --listen and --cert-file")?;
+            serve::run(args, context).await
+        }
+        Command::Status => {
+            global.refuse_name("status")?;
+            status::run(&global, context).await
+        }
+        Command::Stop => {
+            global.refuse_connection("stop", "it ends the server on this machine alone")?;
+            stop::run(context).await
+        }
+        Command::Completions { shell } => {
+            global.refuse_connection("completions", "it prints a script")?;
+            completions::run(shell)
+        }
+    }
+}

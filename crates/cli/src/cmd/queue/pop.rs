@@ -1,0 +1,80 @@
+//! `synod queue pop`: takes items as many as were asked for, or as come.
+//!
+//! An item is taken when it can be printed: not while nobody reads the output any more, and one
+//! whose printing fails goes back, to the end of the queue.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, timeout_at};
+
+use super::Context;
+use super::ops::Ops;
+use crate::args::PopArgs;
+use crate::failure::{Exit, Failure, Result};
+use crate::hangup::Hangup;
+
+pub(super) async fn run(
+    ops: &Ops,
+    args: &PopArgs,
+    patience: Option<Duration>,
+    context: &mut Context,
+) -> Result<()> {
+    let mut hangup = Hangup::watch()?;
+    let mut taken: u64 = 0;
+    let mut deadline = patience.map(from_now);
+    while args.follow || taken < args.count {
+        let item = tokio::select! {
+            biased;
+            stop = context.signals.stop() => return Err(stop.failure()),
+            () = hangup.gone() => return Err(Failure::silent(Exit::Done)),
+            item = take(ops, deadline) => item?,
+        };
+        let Some(item) = item else {
+            return late(ops, args, taken, patience);
+        };
+        ops.show(item, &mut context.out).await?;
+        taken = taken.saturating_add(1);
+        if args.follow {
+            deadline = patience.map(from_now);
+        }
+    }
+    Ok(())
+}
+
+/// The next item; `None` when it has not come by `deadline`.
+async fn take(ops: &Ops, deadline: Option<Instant>) -> Result<Option<Bytes>> {
+    match deadline {
+        None => ops.take().await.map(Some),
+        Some(deadline) => match ops.try_take().await? {
+            // Also when no time is left, what is there is taken.
+            Some(item) => Ok(Some(item)),
+            None => timeout_at(deadline, ops.take()).await.ok().transpose(),
+        },
+    }
+}
+
+fn late(ops: &Ops, args: &PopArgs, taken: u64, patience: Option<Duration>) -> Result<()> {
+    let patience = humantime::format_duration(patience.unwrap_or_default());
+    if args.follow && taken > 0 {
+        return Ok(());
+    }
+    let name = ops.name();
+    Err(Failure::new(
+        Exit::Nothing,
+        match taken {
+            0 => format!("nothing came into {name} within {patience}"),
+            _ => format!(
+                "only {taken} of {} items came into {name} within {patience}",
+                args.count
+            ),
+        },
+    ))
+}
+
+fn from_now(patience: Duration) -> Instant {
+    let now = Instant::now();
+    // Too far away to be told from for ever.
+    now.checked_add(patience)
+        .unwrap_or_else(|| now + Duration::from_secs(100 * 365 * 24 * 3600))
+}

@@ -1,0 +1,137 @@
+//! From options and environment to a connected client.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use synod::{Client, ConnectOptions, TlsOptions};
+
+use crate::address::{self, Source, Target};
+use crate::args::Global;
+use crate::env::Env;
+use crate::explain::explain;
+use crate::failure::{Failure, Result};
+use crate::local;
+use crate::password;
+use crate::signals::Signals;
+
+/// A client, and where it is connected to.
+#[derive(Debug)]
+pub(crate) struct Connected {
+    pub(crate) client: Client,
+    pub(crate) url: String,
+}
+
+/// Connects to the address that was given, or to the server on this machine, which is started
+/// when it does not run. A request may take as long as `patience`, or the client's default.
+pub(crate) async fn connect(
+    global: &Global,
+    env: &Env,
+    patience: Option<Duration>,
+    signals: &mut Signals,
+) -> Result<Connected> {
+    let port = local::paths::port(env)?;
+    let target = address::resolve(global, env, port)?;
+    if target.source == Source::Local {
+        tokio::select! {
+            biased;
+            stop = signals.stop() => return Err(stop.failure()),
+            ensured = local::start::ensure(env, port) => ensured?,
+        }
+    }
+    let options = options(global, env, patience, &target, signals).await?;
+    tokio::select! {
+        biased;
+        stop = signals.stop() => Err(stop.failure()),
+        client = options.connect() => match client {
+            Ok(client) => Ok(Connected { client, url: target.url }),
+            Err(error) => Err(explain(&cannot_reach(&target), &error)),
+        },
+    }
+}
+
+/// How to connect to `target`.
+async fn options(
+    global: &Global,
+    env: &Env,
+    patience: Option<Duration>,
+    target: &Target,
+    signals: &mut Signals,
+) -> Result<ConnectOptions> {
+    let mut options = ConnectOptions::new(&target.url);
+    if let Some(namespace) = &global.namespace {
+        options = options.with_namespace(namespace);
+    }
+    if let Some(patience) = patience {
+        options = options.with_timeout(patience);
+    }
+    if let Some(pem) = Pem::read(global, env)? {
+        let mut tls = TlsOptions::new();
+        if let Some(ca) = pem.ca {
+            tls = tls.with_ca(ca);
+        }
+        if let Some((cert, key)) = pem.identity {
+            tls = tls.with_identity(cert, key);
+        }
+        options = options.with_tls(tls);
+    }
+    if let Some(user) = password::user(global, env, signals).await? {
+        options = options.with_user(user.name, user.password);
+    }
+    Ok(options)
+}
+
+/// "cannot reach http://h:1 (from --addr)".
+pub(crate) fn cannot_reach(target: &Target) -> String {
+    match target.source {
+        Source::Variable(name) => format!("cannot reach {} (from ${name})", target.url),
+        _ => format!("cannot reach {}", target.url),
+    }
+}
+
+/// The certificates that options and environment name, read.
+pub(crate) struct Pem {
+    pub(crate) ca: Option<Vec<u8>>,
+    /// Certificate and key.
+    pub(crate) identity: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Pem {
+    /// `None` when none are named.
+    pub(crate) fn read(global: &Global, env: &Env) -> Result<Option<Pem>> {
+        let path = |option: &Option<PathBuf>, names: [&str; 2]| {
+            option
+                .clone()
+                .or_else(|| names.into_iter().find_map(|name| env.path(name)))
+        };
+        let ca = path(&global.cacert, ["SYNOD_CACERT", "ETCDCTL_CACERT"]);
+        let cert = path(&global.cert, ["SYNOD_CERT", "ETCDCTL_CERT"]);
+        let key = path(&global.key, ["SYNOD_KEY", "ETCDCTL_KEY"]);
+        let identity = match (&cert, &key) {
+            (Some(cert), Some(key)) => Some((read_pem(cert)?, read_pem(key)?)),
+            (None, None) => None,
+            (Some(_), None) => {
+                return Err(Failure::usage("--cert needs --key, the key that fits it"));
+            }
+            (None, Some(_)) => {
+                return Err(Failure::usage("--key needs --cert, its certificate"));
+            }
+        };
+        let ca = ca.as_deref().map(read_pem).transpose()?;
+        Ok((ca.is_some() || identity.is_some()).then_some(Pem { ca, identity }))
+    }
+}
+
+/// Reads a PEM file; one that is none at all is told apart here, as later only "TLS" would be
+/// known.
+pub(crate) fn read_pem(path: &Path) -> Result<Vec<u8>> {
+    let bytes = std::fs::read(path).map_err(|error| {
+        Failure::usage(format!("cannot read {}", path.display())).because(&error)
+    })?;
+    let marker = b"-----BEGIN ";
+    if bytes.windows(marker.len()).any(|window| window == marker) {
+        Ok(bytes)
+    } else {
+        Err(Failure::usage(format!("{} is no PEM file", path.display()))
+            .hint("PEM files have lines such as -----BEGIN CERTIFICATE-----"))
+    }
+}

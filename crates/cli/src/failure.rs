@@ -1,0 +1,209 @@
+//! [`Failure`]: why a command did not do what it was told, what it prints then, and the exit code.
+//!
+//! On stderr, one line each: `error:`, then `cause:` for every cause below it, then `hint:` with
+//! the way out where there is one. With `--output json` the same as one object.
+
+use std::fmt::Write as _;
+use std::io;
+
+use serde_json::json;
+
+use crate::args::Format;
+
+/// The result of a command's part.
+pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
+
+/// What the exit code says. The numbers are a promise; `synod --help` lists them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// Done.
+    Done = 0,
+    /// It failed; nothing else below fits.
+    Failed = 1,
+    /// The command line or an address is wrong.
+    Usage = 2,
+    /// The store could not be reached: nothing listens, TLS or the log-in was refused.
+    Unreachable = 3,
+    /// Nothing was there, or not in time.
+    Nothing = 4,
+    /// The answer was lost: it may have happened or not.
+    Unknown = 5,
+    /// Ended by Ctrl-C.
+    Interrupted = 130,
+    /// Ended by SIGTERM.
+    Terminated = 143,
+}
+
+/// The last lines of `synod --help`.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+    0  done
+    1  the operation failed
+    2  the command line, or an address in it, is wrong
+    3  the store could not be reached: nothing listens there, or TLS or the log-in was refused
+    4  nothing was there, or nothing came in time
+    5  the answer was lost: the operation may have happened or not
+  130  ended by Ctrl-C
+  143  ended by SIGTERM";
+
+/// Why a command failed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    /// Empty when there is nothing to say: the reader of our output went away, or Ctrl-C.
+    message: String,
+    causes: Vec<String>,
+    hint: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Failure {
+        Failure {
+            exit,
+            message: message.into(),
+            causes: Vec::new(),
+            hint: None,
+        }
+    }
+
+    /// It failed.
+    pub(crate) fn failed(message: impl Into<String>) -> Failure {
+        Failure::new(Exit::Failed, message)
+    }
+
+    /// The command line is wrong.
+    pub(crate) fn usage(message: impl Into<String>) -> Failure {
+        Failure::new(Exit::Usage, message)
+    }
+
+    /// Ends with this code and not a word.
+    pub(crate) fn silent(exit: Exit) -> Failure {
+        Failure::new(exit, "")
+    }
+
+    #[must_use]
+    pub(crate) fn cause(mut self, cause: impl Into<String>) -> Failure {
+        self.causes.push(cause.into());
+        self
+    }
+
+    #[must_use]
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Failure {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds `error` and what lies at the root of it as causes, without saying anything twice. What
+    /// lies in between is for programmers.
+    #[must_use]
+    pub(crate) fn because(mut self, error: &(dyn std::error::Error + 'static)) -> Failure {
+        let mut root = error;
+        while let Some(source) = root.source() {
+            root = source;
+        }
+        for text in [error.to_string(), root.to_string()] {
+            let known = self.message.contains(&text)
+                || self.causes.iter().any(|cause| cause.contains(&text));
+            if !known {
+                self.causes.push(text);
+            }
+        }
+        self
+    }
+
+    pub(crate) fn is_silent(&self) -> bool {
+        self.message.is_empty()
+    }
+
+    /// What goes to stderr.
+    pub(crate) fn render(&self, format: Format) -> String {
+        match format {
+            Format::Text => {
+                let mut text = format!("error: {}\n", one_line(&self.message));
+                for cause in &self.causes {
+                    let _ = writeln!(text, "cause: {}", one_line(cause));
+                }
+                if let Some(hint) = &self.hint {
+                    let _ = writeln!(text, "hint: {}", one_line(hint));
+                }
+                text
+            }
+            Format::Json => {
+                let mut line = json!({
+                    "error": self.message,
+                    "exit": self.exit as u8,
+                    "causes": self.causes,
+                    "hint": self.hint,
+                })
+                .to_string();
+                line.push('\n');
+                line
+            }
+        }
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.trim().replace(['\n', '\r'], " ")
+}
+
+/// Writing output failed. A reader that went away is no failure: `synod queue list | head -1`.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            Failure::silent(Exit::Done)
+        } else {
+            Failure::failed("cannot write the output").because(&error)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_a_line_each_for_error_cause_and_hint() {
+        let failure = Failure::failed("cannot\nopen it")
+            .because(&io::Error::other("disk on fire"))
+            .hint("bring water");
+        assert_eq!(
+            failure.render(Format::Text),
+            "error: cannot open it\ncause: disk on fire\nhint: bring water\n"
+        );
+        let json: serde_json::Value = serde_json::from_str(&failure.render(Format::Json)).unwrap();
+        assert_eq!(json["exit"], 1);
+        assert_eq!(json["hint"], "bring water");
+    }
+
+    #[test]
+    fn a_cause_that_was_said_is_not_repeated() {
+        let failure = Failure::failed("cannot open: gone").because(&io::Error::other("gone"));
+        assert_eq!(failure.render(Format::Text), "error: cannot open: gone\n");
+    }
+
+    #[test]
+    fn a_reader_that_went_away_is_no_failure() {
+        let failure = Failure::from(io::Error::from(io::ErrorKind::BrokenPipe));
+        assert!(failure.is_silent());
+        assert_eq!(failure.exit, Exit::Done);
+    }
+
+    #[test]
+    fn the_help_lists_every_exit_code() {
+        for exit in [
+            Exit::Done,
+            Exit::Failed,
+            Exit::Usage,
+            Exit::Unreachable,
+            Exit::Nothing,
+            Exit::Unknown,
+            Exit::Interrupted,
+            Exit::Terminated,
+        ] {
+            let line = format!("{:>5}  ", exit as u8);
+            assert!(EXIT_CODES.contains(&line), "{line:?} is missing");
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Whether somebody still reads what is written to standard output.
+
+use std::io;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use tokio::sync::oneshot;
+
+/// Waits until nobody can read standard output any more: the other end of its pipe is closed. For
+/// ever with a file or a terminal.
+#[derive(Debug)]
+pub(crate) struct Hangup(oneshot::Receiver<()>);
+
+impl Hangup {
+    /// Watches standard output on a thread, which ends with the process at the latest.
+    pub(crate) fn watch() -> io::Result<Hangup> {
+        let (tx, rx) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("hangup".to_owned())
+            .spawn(move || {
+                let stdout = io::stdout();
+                loop {
+                    // Errors and the end are reported although no events are asked for.
+                    let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
+                    match poll(&mut fds, None) {
+                        Ok(_) => break,
+                        Err(rustix::io::Errno::INTR) => {}
+                        Err(_) => return,
+                    }
+                }
+                let _ = tx.send(());
+            })?;
+        Ok(Hangup(rx))
+    }
+
+    /// Waits for it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe, until it has completed; it completes once.
+    pub(crate) async fn gone(&mut self) {
+        if (&mut self.0).await.is_err() {
+            // It cannot be watched; a write will tell.
+            std::future::pending::<()>().await;
+        }
+    }
+}
