@@ -125,20 +125,14 @@ impl<F: Fs> Writer<F> {
         write().map_err(|e| failed(&self.home.dir, &self.temporary, e))
     }
 
-    /// Retires what the snapshot covers: oldest first, so that what a crash leaves is always an unbroken run.
+    /// Retires what the snapshot covers. In any order: recovery looks at nothing before the newest snapshot.
     fn purge(&self) {
         let Home {
             fs, dir, options, ..
         } = self.home.as_ref();
         let Ok(names) = fs.list(dir) else { return };
         let below = |number: &u64| *number < self.position.segment;
-        let mut segments: Vec<u64> = names
-            .iter()
-            .filter_map(|n| segment::parse(n))
-            .filter(below)
-            .collect();
-        segments.sort_unstable();
-        for number in segments {
+        for number in names.iter().filter_map(|n| segment::parse(n)).filter(below) {
             segment::retire(fs, dir, number, options.segment_bytes);
         }
         for number in names.iter().filter_map(|n| parse(n)).filter(below) {

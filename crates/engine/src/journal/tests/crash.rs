@@ -105,6 +105,12 @@ fn a_snapshot_retires_the_log_and_its_files_are_used_again() {
     for _ in 0..6 {
         for _ in 0..20 {
             author.append(1).unwrap();
+            let files = author.sim.files();
+            let mut logs = files.iter().filter(|(p, _)| named(p, ".log"));
+            assert!(
+                logs.all(|(_, bytes)| bytes.len() == 400),
+                "room for the seal is kept"
+            );
         }
         assert!(author.journal.log_bytes() > 800);
         author.snapshot(0).unwrap();

@@ -54,6 +54,12 @@ fn after_any_failed_call_nothing_acknowledged_is_lost() {
             (bounds.0..=bounds.1).contains(&again.acknowledged),
             "{how}, reopened"
         );
+        let shown = (again.acknowledged, again.acknowledged);
+        again.check(
+            &sim.power_loss(),
+            shown,
+            &format!("{how}, shown, power lost"),
+        );
         again.append(1).unwrap();
         let all = (again.acknowledged, again.acknowledged);
         again.check(
