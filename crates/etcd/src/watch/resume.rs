@@ -14,6 +14,8 @@ use synod_store::{Event, Revision};
 /// How far a watch is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tracker {
+    /// The revision asked for at first, before which nothing is reported.
+    start: Revision,
     /// The first revision that was not delivered; `None` before a watch from now has been created.
     next: Option<Revision>,
 }
@@ -22,6 +24,7 @@ impl Tracker {
     /// A watch from this revision on; [`Revision::ZERO`] for the one after now.
     pub(crate) fn new(start: Revision) -> Tracker {
         Tracker {
+            start,
             next: (!start.is_zero()).then_some(start),
         }
     }
@@ -51,6 +54,9 @@ impl Tracker {
     /// anything.
     pub(crate) fn progress(&mut self, revision: Revision) -> bool {
         let next = revision.next();
+        if revision < self.start {
+            return false;
+        }
         if self.next.is_some_and(|known| known > next) {
             return false;
         }
@@ -112,8 +118,9 @@ mod tests {
     #[test]
     fn a_progress_moves_on_and_never_back() {
         let mut tracker = Tracker::new(Revision(5));
-        assert!(!tracker.progress(Revision(3)));
-        assert!(tracker.progress(Revision(4)));
+        // A watch from a revision to come is silent.
+        assert!(!tracker.progress(Revision(4)));
+        assert_eq!(tracker.start(), Revision(5));
         assert!(tracker.progress(Revision(8)));
         assert_eq!(tracker.start(), Revision(9));
         assert!(tracker.progress(Revision(8)));
