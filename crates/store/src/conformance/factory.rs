@@ -78,6 +78,9 @@ pub enum Quirk {
     ProgressOvertakesEvents,
     /// etcd before 3.5.7: a full store refuses transactions that put nothing (etcd-io/etcd#13429).
     TxnWithoutPutNeedsSpace,
+    /// A namespace: of a range of all greater keys it makes one that ends where the prefix does,
+    /// and a delete with an end conflicts with a put that it covers, in one transaction.
+    EveryRangeEnds,
 }
 
 impl Quirk {

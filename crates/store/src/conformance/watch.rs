@@ -460,11 +460,14 @@ async fn many_watches_stand_at_once(t: Ctx) -> Checked {
 
 async fn progress_is_told_when_asked_for(t: Ctx) -> Checked {
     let now = t.put("a", "1").await?;
-    let mut watch = t.watch_from(now.next()).await?;
+    let mut watch = t.watch_from(now).await?;
+    same("event", kinds(&t, &watch.events(1).await?), ["+a"])?;
     watch.silent_until(now).await?;
     // What happens to other keys is progress too.
-    let other = t.revision().await?;
-    watch.silent_until(other).await
+    let request = WatchRequest::new(t.one("b")).starting_at(now);
+    let mut watch = t.watch(request).await?;
+    let later = t.put("a", "2").await?;
+    watch.silent_until(later).await
 }
 
 async fn progress_does_not_overtake_events(t: Ctx) -> Checked {
