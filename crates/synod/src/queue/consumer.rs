@@ -39,8 +39,9 @@ const UNKNOWN_BATCH: usize = 8;
 /// Looks read values along while none of the last was larger.
 const SMALL: usize = 4096;
 
-/// How many candidates a claim of one item tries: at first, and at most.
-const CHAIN: (usize, usize) = (8, 48);
+/// How many candidates a claim of one item tries: at first, and at most. Each is a Txn inside the
+/// one before, which are two messages, and protobuf decoders stop at 100.
+const CHAIN: (usize, usize) = (8, 32);
 
 /// How long the watch of an empty queue stays open without a caller.
 const LINGER: Duration = Duration::from_millis(200);
