@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 
 use synod_store::{Error, ErrorKind, Result};
 
-use crate::journal::{self, Disk, FileJournal, Fs, Journal, Memory};
+use crate::journal::{Disk, FileJournal, Fs, Journal, Memory};
 use crate::options::EngineOptions;
 use crate::record::{FORMAT, Identity, Opened, Record};
 use crate::recover::{self, Recovered, Recovery};
@@ -77,9 +77,8 @@ impl Engine {
     pub(crate) fn open_in<F: Fs>(fs: F, options: EngineOptions) -> Result<Engine> {
         let path = options.path.clone().unwrap_or_default();
         let mut recovery = Recovery::new();
-        let journal = FileJournal::open_in(fs, &path, journal::Options::default(), &mut |item| {
-            recovery.take(item)
-        });
+        let journal =
+            FileJournal::open_in(fs, &path, options.journal, &mut |item| recovery.take(item));
         let mut journal = journal.map_err(recover::error)?;
         let recovered = recovery.finish(options.clock.now()).map_err(|reason| {
             let text = format!("{} is damaged: {reason}", path.display());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock};
+use crate::journal;
 
 /// How much history an engine keeps by itself. Beyond it the oldest revisions are compacted; explicit compactions go on
 /// top.
@@ -47,6 +48,7 @@ pub struct EngineOptions {
     pub(crate) progress_interval: Duration,
     /// A snapshot is written when the log is longer than this, and than the data.
     pub(crate) snapshot_bytes: u64,
+    pub(crate) journal: journal::Options,
 }
 
 /// The bounds of one request.
@@ -74,6 +76,7 @@ impl EngineOptions {
             client_urls: Vec::new(),
             progress_interval: Duration::from_secs(600),
             snapshot_bytes: 64 << 20,
+            journal: journal::Options::default(),
         }
     }
 

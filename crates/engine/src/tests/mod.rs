@@ -3,6 +3,8 @@
 mod basics;
 mod durable;
 mod fake;
+mod model;
+mod random;
 mod restart;
 
 use std::time::Duration;
@@ -38,7 +40,7 @@ async fn delete(store: &Engine, range: KeyRange) -> u64 {
 
 /// The next item, which must come soon.
 async fn next(watch: &mut Watch) -> WatchItem {
-    let item = tokio::time::timeout(Duration::from_secs(20), watch.next()).await;
+    let item = tokio::time::timeout(Duration::from_secs(10), watch.next()).await;
     item.expect("the watch stays silent")
         .expect("the watch ended")
         .unwrap()

@@ -47,6 +47,8 @@ pub(crate) enum Command {
     Settle { reply: Reply<()> },
     /// Write a snapshot, and answer when the log before it is gone.
     Defragment { reply: Reply<()> },
+    /// The snapshot's thread ends.
+    SnapshotDone,
     /// Look at the clock, and at what else may be due.
     Wake,
     /// Settle everything before, then let go of the data.

@@ -228,6 +228,7 @@ impl Writer {
             Command::Defragment { reply } if self.keeps_records => self.defragment.push(reply),
             // Memory that is not needed any more was given back already.
             Command::Defragment { reply } => turn.settled.push(reply),
+            Command::SnapshotDone => self.finish_snapshot(),
             Command::Wake => {}
             Command::Close { reply } => turn.close = Some(reply),
         }

@@ -54,7 +54,7 @@ impl Running {
 }
 
 impl Writer {
-    /// Begins a snapshot when the log has become long, and sees whether one is done.
+    /// Begins a snapshot when the log has become long.
     pub(super) fn look_after_snapshot(&mut self) {
         if self
             .snapshot
@@ -108,7 +108,7 @@ impl Writer {
             .name("synod-snapshot".to_owned())
             .spawn(move || {
                 let result = write(&shared, &plan, sink);
-                shared.send(Command::Wake);
+                shared.send(Command::SnapshotDone);
                 result
             })
             .map_err(|source| JournalError::Io {
@@ -123,7 +123,8 @@ impl Writer {
         Ok(())
     }
 
-    fn finish_snapshot(&mut self) {
+    /// Takes note of a snapshot that is done.
+    pub(super) fn finish_snapshot(&mut self) {
         let Some(running) = self.snapshot.take() else {
             return;
         };
