@@ -117,11 +117,13 @@ async fn certificates_are_verified() {
     let error = refused(EtcdOptions::new([plain.clone()])).await;
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
     assert!(error.message().contains(&plain), "{error}");
+    assert!(error.message().contains("https://"), "{error}");
     let etcd = etcd_or_skip!();
     let secure = etcd.endpoints()[0].replace("http", "https");
     let error = refused(EtcdOptions::new([secure.clone()]).with_tls(tls(&certs))).await;
     assert_eq!(error.kind(), ErrorKind::Tls, "{error:?}");
     assert!(error.message().contains(&secure), "{error}");
+    assert!(error.message().contains("speak no TLS"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

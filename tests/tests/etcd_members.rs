@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use synod_etcd::{EtcdOptions, EtcdStore};
+use synod_etcd::{Connection, Connector, EtcdOptions, EtcdStore};
 use synod_store::{ErrorKind, PutRequest, RangeRequest, Store};
 use synod_tests::bridge::{Bridge, Mode};
 use synod_tests::wait;
@@ -228,6 +228,24 @@ async fn one_endpoint_does_all_the_work() {
         store.put(PutRequest::new("a", "1")).await.unwrap();
     }
     assert_eq!((used.requests(), other.requests()), (51, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_can_be_made_by_other_means() {
+    let member = Member::start().await;
+    let address = member.address;
+    // A name that no resolver knows leads to the member.
+    let connector = Connector::new(move |authority| {
+        Box::pin(async move {
+            assert_eq!(authority, "somewhere:7");
+            let stream = tokio::net::TcpStream::connect(address).await?;
+            Ok(Box::new(stream) as Box<dyn Connection>)
+        })
+    });
+    let options = EtcdOptions::new(["somewhere:7"]).with_connector(connector);
+    let store = EtcdStore::connect(options).await.unwrap();
+    store.range(RangeRequest::new("a")).await.unwrap();
+    assert_eq!(member.requests(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -108,13 +108,25 @@ fn unreachable_error(status: Status, endpoint: &str) -> Error {
         Error::new(ErrorKind::Timeout, why)
     } else if io_kind(io::ErrorKind::InvalidData) || sources(&status).any(is_handshake) {
         // Of the TLS library: certificates, and peers that speak no TLS.
-        let why = format!("no secure connection to {endpoint}: {reason}");
+        let hint = if speaks_no_tls(&reason) {
+            " (it seems to speak no TLS: if so, give its address with http://)"
+        } else {
+            ""
+        };
+        let why = format!("no secure connection to {endpoint}: {reason}{hint}");
         Error::new(ErrorKind::Tls, why)
     } else {
         let why = format!("no connection to {endpoint}: {reason}");
         Error::new(ErrorKind::Unavailable, why)
     };
     error.with_source(status)
+}
+
+/// Whether the other side's answer to a TLS greeting was no TLS.
+fn speaks_no_tls(reason: &str) -> bool {
+    ["handshake eof", "InvalidContentType"]
+        .iter()
+        .any(|sign| reason.contains(sign))
 }
 
 /// Whether the other side ended the connection while TLS was being agreed on.

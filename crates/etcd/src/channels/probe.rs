@@ -73,8 +73,18 @@ fn refused(status: Status, url: &str) -> Finding {
             ErrorKind::Unsupported,
             format!("what answers at {url} is no etcd: {}", status.message()),
         )),
+        Cause::Broken if url.starts_with("http://") => hinted(
+            error(status, Call::Read, url),
+            "if TLS is spoken there, give its address with https://",
+        ),
         _ => Finding::Failed(error(status, Call::Read, url)),
     }
+}
+
+/// A failure with a way out.
+fn hinted(error: Error, hint: &str) -> Finding {
+    let message = format!("{} ({hint})", error.message());
+    Finding::Failed(Error::new(error.kind(), message).with_source(error))
 }
 
 /// Releases before 3.4.25 and 3.5.8 answer a request for progress beside the events, with a
