@@ -6,6 +6,7 @@
 //! - [`etcd`]: finds a real etcd and runs clusters of it; [`etcd_or_skip!`].
 //! - [`certs`]: certificates for TLS tests.
 //! - [`bridge`]: a TCP bridge that drops, holds, delays, resets and swallows.
+//! - [`cli`]: the command `synod`, in a home of its own.
 //! - [`process`]: child processes that end with the test, whatever happens to it.
 //! - [`ports`]: free loopback ports that stay free.
 //! - [`subjects`]: makes stores of every kind for the conformance suite.
@@ -17,6 +18,7 @@
 
 pub mod bridge;
 pub mod certs;
+pub mod cli;
 pub mod etcd;
 pub mod ports;
 pub mod process;

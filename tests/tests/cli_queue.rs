@@ -1,0 +1,355 @@
+//! `synod queue`: the prompt on a pipe, and the commands for scripts.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
+use std::time::Duration;
+
+use synod_tests::cli::{Home, Served, finish};
+use synod_tests::process::Process;
+use synod_tests::wait::{self, PATIENCE};
+use tokio::task::spawn_blocking;
+
+/// A home with a server that keeps nothing, and the option that names it.
+async fn served() -> (Home, Served) {
+    let home = Home::new();
+    let server = Served::start(&home, &["--memory", "--listen", "127.0.0.1:0"]).await;
+    (home, server)
+}
+
+/// The next line that a process prints, without its newline.
+async fn next_line(process: &mut Process) -> (BufReader<std::process::ChildStdout>, String) {
+    let stdout = process.child().stdout.take().expect("it is a pipe");
+    line_of(BufReader::new(stdout)).await
+}
+
+async fn line_of(
+    mut stdout: BufReader<std::process::ChildStdout>,
+) -> (BufReader<std::process::ChildStdout>, String) {
+    let reading = spawn_blocking(move || {
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        (stdout, line)
+    });
+    let (stdout, line) = wait::soon("a line is printed", reading).await.unwrap();
+    (stdout, line.trim_end_matches('\n').to_owned())
+}
+
+/// Waits until the server has this many watchers: a blocked pop has one.
+async fn watched(home: &Home, server: &Served, watchers: u64) {
+    wait::until(format!("{watchers} watchers"), || async {
+        let status = home
+            .ok(&["status", "--addr", &server.url, "--output", "json"])
+            .await;
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        status["watchers"].as_u64() == Some(watchers)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_prompt_answers_in_these_words() {
+    let home = Home::new();
+    let input = b"push a\npush b c\nfoo\npop\nquit\n";
+    let ran = home.run_with(&["queue"], input).await;
+    assert_eq!(ran.stdout, "must set value to push\nunknown action\na\n");
+    assert_eq!(ran.code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_prompt_runs_on_an_embedded_store_too() {
+    let home = Home::new();
+    let input = b"push a\npush\n\n# nothing\nlen\npeek\npush \"b c\"\r\nlen\npop\npop\nexit\npop\n";
+    let ran = home.run_with(&["queue", "--addr", "memory:"], input).await;
+    assert_eq!(ran.stdout, "must set value to push\n1\na\n2\na\nb c\n");
+    assert_eq!(ran.stderr, "");
+    assert_eq!(ran.code, Some(0));
+    assert_eq!(home.background(), None, "no server is needed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_input_ends_the_prompt() {
+    let home = Home::new();
+    let addr = ["queue", "--addr", "memory:"];
+    let ran = home.run_with(&addr, b"").await;
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), ""));
+    let ran = home.run_with(&addr, b"push a\nlen").await;
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "1\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_prompt_helps_and_goes_on_after_a_line_it_cannot_read() {
+    let home = Home::new();
+    let input = b"help\npush 'a\npeek\nlen x\n";
+    let ran = home.run_with(&["queue", "--addr", "memory:"], input).await;
+    for word in ["push VALUE", "pop", "len", "peek", "quit", "exit"] {
+        assert!(ran.stdout.contains(word), "{ran:?}");
+    }
+    assert!(
+        ran.stdout
+            .ends_with("the queue is empty\nlen takes no value\n"),
+        "{ran:?}"
+    );
+    assert!(
+        ran.stderr
+            .starts_with("error: the line ends inside a quote\nhint: ")
+    );
+    assert_eq!(ran.code, Some(2), "a script learns that a line was not run");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_prompt_answers_in_json_when_asked() {
+    let home = Home::new();
+    let ran = home
+        .run_with(
+            &["queue", "--addr", "memory:", "--output", "json"],
+            b"push\npush a\nlen\npop\n",
+        )
+        .await;
+    assert_eq!(
+        ran.stdout,
+        "{\"error\":\"must set value to push\"}\n{\"len\":1}\n{\"value\":\"a\"}\n"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blocked_pop_gets_what_another_process_pushes() {
+    let (home, server) = served().await;
+    let mut popper = home.start(&["queue", "--addr", &server.url]);
+    let mut stdin = popper.child().stdin.take().unwrap();
+    stdin.write_all(b"pop\n").unwrap();
+    watched(&home, &server, 1).await;
+    assert_eq!(
+        home.ok(&["queue", "push", "hello", "--addr", &server.url])
+            .await,
+        ""
+    );
+    let (_stdout, line) = next_line(&mut popper).await;
+    assert_eq!(line, "hello");
+    stdin.write_all(b"quit\n").unwrap();
+    assert_eq!(popper.wait(PATIENCE).await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_for_scripts() {
+    let (home, server) = served().await;
+    let addr = ["--addr", server.url.as_str()];
+    let run = async |args: &[&str]| {
+        let args: Vec<&str> = ["queue"].iter().chain(&addr).chain(args).copied().collect();
+        home.run(&args).await
+    };
+    let ok = async |args: &[&str]| {
+        let ran = run(args).await;
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{args:?}");
+        ran.stdout
+    };
+    assert_eq!(ok(&["len"]).await, "0\n");
+    assert_eq!(run(&["peek"]).await.code, Some(4));
+    assert_eq!(ok(&["push", "a", "b c", "-5", "d"]).await, "");
+    assert_eq!(ok(&["len"]).await, "4\n");
+    assert_eq!(ok(&["peek"]).await, "a\n");
+    assert_eq!(ok(&["list"]).await, "a\nb c\n-5\nd\n");
+    assert_eq!(ok(&["pop"]).await, "a\n");
+    assert_eq!(ok(&["pop", "--count", "2"]).await, "b c\n-5\n");
+    assert_eq!(ok(&["push", "--", "--e"]).await, "");
+    assert_eq!(ok(&["push", "f", "--name", "other"]).await, "");
+    assert_eq!(ok(&["clear"]).await, "2\n");
+    assert_eq!(ok(&["clear"]).await, "0\n");
+    assert_eq!(ok(&["list", "--name", "other"]).await, "f\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pop_with_a_timeout_says_that_nothing_came() {
+    let (home, server) = served().await;
+    let queue = |args: &[&str]| {
+        let args: Vec<String> = ["queue", "--addr", &server.url]
+            .iter()
+            .chain(args)
+            .map(|&arg| arg.to_owned())
+            .collect();
+        args
+    };
+    let run = async |args: &[&str]| {
+        let args = queue(args);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        home.run(&args).await
+    };
+    let ran = run(&["pop", "--timeout", "50ms"]).await;
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(4), ""));
+    assert_eq!(
+        ran.stderr,
+        "error: nothing came into my-test-queue within 50ms\n"
+    );
+
+    run(&["push", "a", "b"]).await;
+    let ran = run(&["pop", "--count", "3", "--timeout", "500ms"]).await;
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(4), "a\nb\n"));
+    assert!(ran.stderr.contains("only 2 of 3 items"), "{ran:?}");
+
+    // What is there is taken also when there is no time to wait.
+    run(&["push", "c"]).await;
+    let ran = run(&["pop", "--timeout", "0s"]).await;
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "c\n"), "{ran:?}");
+
+    run(&["push", "d", "e"]).await;
+    let ran = run(&["pop", "--follow", "--timeout", "500ms"]).await;
+    assert!(ran.stdout.ends_with("d\ne\n"), "{ran:?}");
+    assert_eq!(ran.code, Some(0), "it drained the queue");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_of_standard_input_are_values() {
+    let (home, server) = served().await;
+    let addr = ["--addr", server.url.as_str()];
+    let lines: String = (0..300).map(|n| format!("line {n}\n")).collect();
+    let ran = home
+        .run_with(
+            &["queue", "push", "-", "--output", "json", addr[0], addr[1]],
+            lines.as_bytes(),
+        )
+        .await;
+    assert_eq!(
+        (ran.code, ran.stdout.as_str()),
+        (Some(0), "{\"pushed\":300}\n")
+    );
+    assert_eq!(home.ok(&["queue", "list", addr[0], addr[1]]).await, lines);
+    let ran = home.run(&["queue", "push", addr[0], addr[1]]).await;
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.stderr.starts_with("error: must set value to push\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_are_no_text_come_out_as_they_went_in() {
+    let (home, server) = served().await;
+    let addr = ["--addr", server.url.as_str()];
+    home.run_with(&["queue", "push", "-", addr[0], addr[1]], b"\xff\x00z\n\n")
+        .await;
+    let json = home
+        .ok(&["queue", "list", "--output", "json", addr[0], addr[1]])
+        .await;
+    let objects: Vec<serde_json::Value> = json
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(objects[0]["value_base64"], "/wB6");
+    assert_eq!(objects[1]["value"], "");
+    assert!(
+        objects[0]["key"]
+            .as_str()
+            .unwrap()
+            .starts_with("my-test-queue/")
+    );
+
+    let mut command = home.command(&["queue", "pop", "--count", "2", addr[0], addr[1]]);
+    let output = spawn_blocking(move || command.output())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(output.stdout, b"\xff\x00z\n\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn follow_prints_each_item_at_once_and_loses_none_at_its_end() {
+    let (home, server) = served().await;
+    let addr = ["--addr", server.url.as_str()];
+    let mut taken = Vec::new();
+    // By turns: Ctrl-C, SIGTERM, and a reader that goes away.
+    for round in 0..6 {
+        let mut follower = home.start(&["queue", "pop", "--follow", addr[0], addr[1]]);
+        watched(&home, &server, 1).await;
+        home.ok(&["queue", "push", &format!("{round}"), addr[0], addr[1]])
+            .await;
+        let (stdout, line) = next_line(&mut follower).await;
+        assert_eq!(line, format!("{round}"));
+        taken.push(line);
+        let code = match round % 3 {
+            0 => {
+                follower.interrupt();
+                Some(130)
+            }
+            1 => {
+                follower.terminate();
+                Some(143)
+            }
+            _ => Some(0),
+        };
+        let rest = if round % 3 == 2 {
+            drop(stdout);
+            None
+        } else {
+            Some(stdout)
+        };
+        assert_eq!(follower.wait(PATIENCE).await.code(), code, "round {round}");
+        if let Some(stdout) = rest {
+            let (_, line) = line_of(stdout).await;
+            assert_eq!(line, "");
+        }
+    }
+    assert_eq!(home.ok(&["queue", "len", addr[0], addr[1]]).await, "0\n");
+    assert_eq!(taken.len(), 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_pop_takes_no_item() {
+    let (home, server) = served().await;
+    let addr = ["--addr", server.url.as_str()];
+    let mut popper = home.start(&["queue", "pop", addr[0], addr[1]]);
+    watched(&home, &server, 1).await;
+    popper.interrupt();
+    assert_eq!(popper.wait(PATIENCE).await.code(), Some(130));
+    home.ok(&["queue", "push", "a", addr[0], addr[1]]).await;
+    assert_eq!(home.ok(&["queue", "pop", addr[0], addr[1]]).await, "a\n");
+}
+
+/// Items are pushed while poppers are interrupted at random moments of their work: each item is
+/// printed, or still there.
+#[tokio::test(flavor = "multi_thread")]
+async fn pops_that_are_interrupted_while_items_arrive_lose_none() {
+    let (home, server) = served().await;
+    let addr = ["--addr", server.url.as_str()];
+    let mut printed = String::new();
+    for round in 0..20 {
+        let mut command = home.command(&["queue", "pop", "--follow", addr[0], addr[1]]);
+        command.stdin(Stdio::null());
+        let mut popper = Process::spawn(&mut command, None).unwrap();
+        watched(&home, &server, 1).await;
+        let stdout = popper.child().stdout.take().unwrap();
+        let reading = spawn_blocking(move || std::io::read_to_string(stdout).unwrap());
+        let lines: String = (0..20).map(|n| format!("{round}-{n}\n")).collect();
+        let mut pusher = home.start(&["queue", "push", "-", addr[0], addr[1]]);
+        pusher
+            .child()
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(lines.as_bytes())
+            .unwrap();
+        tokio::time::sleep(Duration::from_millis(round * 3)).await;
+        popper.interrupt();
+        popper.wait(PATIENCE).await;
+        assert!(pusher.wait(PATIENCE).await.success());
+        printed += &reading.await.unwrap();
+    }
+    printed += &home.ok(&["queue", "list", addr[0], addr[1]]).await;
+    let mut items: Vec<&str> = printed.lines().collect();
+    items.sort_unstable();
+    items.dedup();
+    assert_eq!(items.len(), 400);
+    assert_eq!(printed.lines().count(), 400, "none came twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_goes_away_is_no_failure() {
+    let (home, server) = served().await;
+    let addr = ["--addr", server.url.as_str()];
+    let lines: String = (0..500).map(|n| format!("{n:0200}\n")).collect();
+    home.run_with(&["queue", "push", "-", addr[0], addr[1]], lines.as_bytes())
+        .await;
+    let mut lister = home.start(&["queue", "list", addr[0], addr[1]]);
+    let (stdout, line) = next_line(&mut lister).await;
+    assert_eq!(line.len(), 200);
+    drop(stdout);
+    assert_eq!(lister.wait(PATIENCE).await.code(), Some(0));
+    let mut command = home.command(&["--help"]);
+    command.stdout(Stdio::null());
+    assert_eq!(finish(&mut command, b"").await.code, Some(0));
+}

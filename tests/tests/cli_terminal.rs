@@ -1,0 +1,176 @@
+//! `synod queue` on a real terminal: prompt, completion, history, Ctrl-C and Ctrl-D.
+
+use std::process::{Command, Stdio};
+
+use rexpect::process::WaitStatus;
+use rexpect::reader::Options;
+use rexpect::session::{PtySession, spawn_with_options};
+use rustix::process::{Pid, Signal, kill_process};
+use synod_tests::cli::{Home, Served};
+use synod_tests::wait::{self, PATIENCE};
+use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
+
+const PROMPT: &str = "my-test-queue> ";
+
+/// Runs a command on a terminal of its own.
+fn terminal(mut command: Command) -> PtySession {
+    command
+        .env("TERM", "xterm")
+        .stdin(Stdio::inherit())
+        .stdout(Stdio::inherit())
+        .stderr(Stdio::inherit());
+    let limit = u64::try_from(PATIENCE.as_millis()).unwrap();
+    let options = Options::new().timeout_ms(Some(limit));
+    let mut session = spawn_with_options(command, options).unwrap();
+    session.process_mut().set_kill_timeout(Some(1_000));
+    session
+}
+
+/// Waits until the server has this many watchers: a blocked pop has one.
+async fn watched(home: &Home, server: &Served, watchers: u64) {
+    wait::until(format!("{watchers} watchers"), || async {
+        let status = home
+            .ok(&["status", "--addr", &server.url, "--output", "json"])
+            .await;
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        status["watchers"].as_u64() == Some(watchers)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_ends_a_blocked_pop_and_keeps_the_prompt() {
+    let home = Home::new();
+    let server = Served::start(&home, &["--memory", "--listen", "127.0.0.1:0"]).await;
+    let runtime = Handle::current();
+    spawn_blocking(move || {
+        let mut session = terminal(home.command(&["queue", "--addr", &server.url]));
+        session.exp_string("`help` shows the words").unwrap();
+        session.exp_string(PROMPT).unwrap();
+
+        session.send_line("pop").unwrap();
+        runtime.block_on(watched(&home, &server, 1));
+        session.send_control('c').unwrap();
+        session.exp_string(PROMPT).unwrap();
+
+        // Nobody waits any more: what is pushed now stays.
+        runtime.block_on(home.ok(&["queue", "push", "x y", "--addr", &server.url]));
+        assert_eq!(
+            runtime.block_on(home.ok(&["queue", "len", "--addr", &server.url])),
+            "1\n"
+        );
+        session.send_line("pop").unwrap();
+        session.exp_string("\r\nx y\r\n").unwrap();
+        session.exp_string(PROMPT).unwrap();
+
+        // And again, with what another process pushes.
+        session.send_line("pop").unwrap();
+        runtime.block_on(watched(&home, &server, 1));
+        runtime.block_on(home.ok(&["queue", "push", "later", "--addr", &server.url]));
+        session.exp_string("\r\nlater\r\n").unwrap();
+        session.exp_string(PROMPT).unwrap();
+
+        // Ctrl-C gives a line up; Ctrl-D on an empty one is the end.
+        session.send("push lost").unwrap();
+        session.flush().unwrap();
+        session.exp_string("push lost").unwrap();
+        session.send_control('c').unwrap();
+        session.exp_string(PROMPT).unwrap();
+        session.send_line("len").unwrap();
+        session.exp_string("\r\n0\r\n").unwrap();
+        session.exp_string(PROMPT).unwrap();
+        session.send_control('d').unwrap();
+        session.exp_eof().unwrap();
+        assert!(matches!(
+            session.process().wait(),
+            Ok(WaitStatus::Exited(_, 0))
+        ));
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn words_are_completed_and_lines_remembered() {
+    let home = Home::new();
+    spawn_blocking(move || {
+        let prompt = || terminal(home.command(&["queue", "--addr", "memory:"]));
+        let mut session = prompt();
+        session.exp_string(PROMPT).unwrap();
+        session.send("pus\t").unwrap();
+        session.flush().unwrap();
+        session.exp_string("push ").unwrap();
+        session.send_line("'one two'").unwrap();
+        session.exp_string(PROMPT).unwrap();
+        session.send_line("peek").unwrap();
+        session.exp_string("\r\none two\r\n").unwrap();
+        session.exp_string(PROMPT).unwrap();
+        session.send_line("push a b").unwrap();
+        session
+            .exp_string("\r\nmust set value to push\r\n")
+            .unwrap();
+        session.exp_string(PROMPT).unwrap();
+        session.send_line("nonsense").unwrap();
+        session.exp_string("\r\nunknown action\r\n").unwrap();
+        session.exp_string(PROMPT).unwrap();
+        session.send_line("quit").unwrap();
+        session.exp_eof().unwrap();
+
+        // The next prompt remembers: the fifth line back is the first.
+        let mut session = prompt();
+        session.exp_string(PROMPT).unwrap();
+        session.send(&"\x1b[A".repeat(5)).unwrap();
+        session.flush().unwrap();
+        session.exp_string("push 'one two'").unwrap();
+        session.send_line("").unwrap();
+        session.exp_string(PROMPT).unwrap();
+        session.send_line("pop").unwrap();
+        session.exp_string("\r\none two\r\n").unwrap();
+        session.exp_string(PROMPT).unwrap();
+        session.send_line("exit").unwrap();
+        session.exp_eof().unwrap();
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_leaves_the_terminal_as_it_was() {
+    let home = Home::new();
+    spawn_blocking(move || {
+        // A shell, to ask how the terminal is set once the prompt was ended from outside.
+        let synod = home.command(&[]);
+        let mut shell = Command::new("sh");
+        shell.arg("-i").env("PS1", "shell: ");
+        for (name, value) in synod.get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        let program = synod.get_program().to_str().unwrap().to_owned();
+        let mut session = terminal(shell);
+        session.exp_string("shell: ").unwrap();
+        session.send_line("echo I am $$.").unwrap();
+        session.exp_string("I am ").unwrap();
+        let shell = session.exp_string(".").unwrap();
+        session
+            .send_line(&format!("{program} queue --addr memory:"))
+            .unwrap();
+        session.exp_string(PROMPT).unwrap();
+        let children = format!("/proc/{shell}/task/{shell}/children");
+        let children = std::fs::read_to_string(children).unwrap();
+        let prompt = Pid::from_raw(children.trim().parse().unwrap()).unwrap();
+        kill_process(prompt, Signal::TERM).unwrap();
+        session.exp_string("shell: ").unwrap();
+        session.send_line("echo code $?; stty -a").unwrap();
+        session.exp_string("code 143\r\n").unwrap();
+        session.exp_regex("[ ;]icanon").unwrap();
+        session.exp_regex("[ ;]iexten").unwrap();
+        session.send_line("exit").unwrap();
+        session.exp_eof().unwrap();
+    })
+    .await
+    .unwrap();
+}
