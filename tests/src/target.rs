@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::process::Output;
 use std::sync::Arc;
 
+use synod_engine::{Engine, EngineOptions};
 use synod_server::{Server, ServerOptions};
 use synod_store::Store;
 use tokio::net::TcpListener;
@@ -29,7 +30,7 @@ pub struct Served {
 impl Served {
     /// Serves a new memory store with default options.
     pub async fn start() -> Served {
-        Served::over(memory().await, ServerOptions::new()).await
+        Served::over(memory(), ServerOptions::new()).await
     }
 
     /// Serves `store`, on a free port of the loopback address.
@@ -95,8 +96,10 @@ impl Drop for Served {
 }
 
 /// A new memory store.
-pub async fn memory() -> Arc<dyn Store> {
-    panic!()
+#[must_use]
+pub fn memory() -> Arc<dyn Store> {
+    let engine = Engine::open(EngineOptions::memory()).expect("a memory store opens");
+    Arc::new(engine)
 }
 
 #[derive(Debug)]
@@ -152,7 +155,8 @@ pub async fn both(rule: impl AsyncFn(&Target)) {
 
 /// The same with options.
 pub async fn both_with(rule: impl AsyncFn(&Target), etcd: EtcdConfig, options: ServerOptions) {
-    let _ = options;
+    let ours = Target::Served(Served::over(memory(), options).await);
+    run(&rule, &ours).await;
     match Etcd::start(etcd).await {
         Some(etcd) => run(&rule, &Target::Etcd(Box::new(etcd))).await,
         None => skip::report(&format!("only on Synod's own server: {NO_ETCD}")),

@@ -9,23 +9,26 @@
 //! - `server.rs`: from the first connection to the last. `connection.rs`: one connection.
 //! - `limits.rs`: what a request may take. `options.rs`, `error.rs`: what a caller sets and gets.
 //! - One file for each service: `kv.rs`, `watch/`, `lease.rs`, `maintenance.rs`, `cluster.rs`,
-//!   `auth.rs`, `lock.rs`, `election.rs`, `health.rs` (plain HTTP too), `info.rs` (Synod's own).
+//!   `auth.rs`, `lock.rs`, `election/`, `health.rs` (plain HTTP too), `info.rs` (Synod's own).
 
 mod auth;
 mod checks;
 mod cluster;
 mod connection;
+mod election;
 mod error;
 mod health;
 mod info;
 mod kv;
 mod lease;
 mod limits;
+mod lock;
 mod maintenance;
 mod options;
 mod server;
 mod services;
 mod state;
+mod waiting;
 mod watch;
 
 pub use error::ServerError;

@@ -7,6 +7,8 @@ use synod_wire::etcdserverpb::lease_server::LeaseServer;
 use synod_wire::etcdserverpb::maintenance_server::MaintenanceServer;
 use synod_wire::etcdserverpb::watch_server::WatchServer;
 use synod_wire::synod_v1::synod_server::SynodServer;
+use synod_wire::v3electionpb::election_server::ElectionServer;
+use synod_wire::v3lockpb::lock_server::LockServer;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 
@@ -22,6 +24,8 @@ impl Api {
             .add_service(ClusterServer::new(self.clone()).max_decoding_message_size(most))
             .add_service(MaintenanceServer::new(self.clone()).max_decoding_message_size(most))
             .add_service(AuthServer::new(self.clone()).max_decoding_message_size(most))
+            .add_service(LockServer::new(self.clone()).max_decoding_message_size(most))
+            .add_service(ElectionServer::new(self.clone()).max_decoding_message_size(most))
             .add_service(HealthServer::new(self.clone()))
             .add_service(SynodServer::new(self.clone()));
         self.http_routes(grpc.into_axum_router()).into()

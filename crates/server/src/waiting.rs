@@ -1,0 +1,87 @@
+//! What the Lock and Election services share: the library's line of waiters, with the keys that
+//! etcd's services use, and errors as they give them.
+
+use std::borrow::Borrow;
+use std::time::Duration;
+
+use bytes::Bytes;
+use synod::__mechanism::waiters::{self, Join, Neighbours, Place, Suffix};
+use synod_store::{Error, ErrorKind, Header, Key, LeaseGrantRequest, LeaseId, Store};
+use synod_wire::convert::error::to_status;
+use tonic::Status;
+
+use crate::state::{Api, stopped};
+
+/// The time to live of the lease that is made for a caller who brings none. Nothing renews it.
+const LEASE_TTL: Duration = Duration::from_secs(60);
+
+/// How long a store may leave a waiter without an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The line of all who want `name`.
+pub(crate) fn prefix(name: &[u8]) -> Key {
+    Key::from(name).join("/")
+}
+
+/// A failure as etcd's services pass it on: its text, and no code that says what kind it is.
+pub(crate) fn unknown(error: impl Borrow<Error>) -> Status {
+    let error = error.borrow();
+    let status = to_status(error);
+    if error.kind() == ErrorKind::Closed {
+        return status;
+    }
+    Status::unknown(status.message())
+}
+
+impl Api {
+    /// The caller's lease, or a new one.
+    pub(crate) async fn lease_or_new(&self, lease: i64) -> Result<LeaseId, Status> {
+        match LeaseId::new(lease) {
+            Some(lease) => Ok(lease),
+            None => {
+                let request = LeaseGrantRequest::new(LEASE_TTL);
+                let granted = self.store().lease_grant(request).await.map_err(unknown)?;
+                Ok(granted.id)
+            }
+        }
+    }
+
+    /// Joins the line of `name` with a key that is named after the lease.
+    pub(crate) async fn join(
+        &self,
+        name: &[u8],
+        lease: LeaseId,
+        value: Bytes,
+    ) -> Result<Place, Status> {
+        let join = Join {
+            prefix: prefix(name),
+            suffix: lease.to_string().into(),
+            sharing: Suffix::Shared,
+            value,
+            lease,
+            neighbours: Neighbours::All,
+            patience: PATIENCE,
+        };
+        waiters::join(self.store().clone(), join)
+            .await
+            .map_err(|error| failed(error, "the lease has ended"))
+    }
+
+    /// Waits for the head of the line. `lost` is what to say if the caller's own key goes away.
+    pub(crate) async fn wait(&self, place: &mut Place, lost: &str) -> Result<Header, Status> {
+        tokio::select! {
+            header = place.wait(std::future::pending()) => {
+                header.map_err(|error| failed(error, lost))
+            }
+            () = self.stop.cancelled() => Err(stopped()),
+        }
+    }
+}
+
+fn failed(error: synod::Error, lost: &str) -> Status {
+    match error {
+        synod::Error::SessionLost => Status::unknown(lost),
+        synod::Error::Store(error) => unknown(error),
+        other => Status::unknown(format!("synod: {other}")),
+    }
+}
