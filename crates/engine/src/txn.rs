@@ -9,8 +9,8 @@
 use bytes::Bytes;
 use synod_store::{
     Compare, CompareOp, CompareOperand, DeleteRequest, DeleteResponse, Error, ErrorKind, Header,
-    KeyValue, LeaseId, PutLease, PutRequest, PutResponse, PutValue, RangeRequest, Result, Revision,
-    Txn, TxnOp, TxnOpResponse, TxnResponse,
+    KeyRange, KeyValue, LeaseId, PutLease, PutRequest, PutResponse, PutValue, RangeRequest, Result,
+    Revision, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
 
 use crate::mvcc::{Change, Overlay, State, StoredKey, Version, View};
@@ -164,6 +164,18 @@ pub(crate) fn check_revision(
         return Err(ErrorKind::Compacted.into());
     }
     Ok(())
+}
+
+/// Whether a transaction may look at many keys.
+pub(crate) fn is_wide(txn: &Txn) -> bool {
+    let is_wide = |range: &KeyRange| !matches!(range, KeyRange::One(_));
+    txn.compares.iter().any(|compare| is_wide(&compare.range))
+        || txn.success.iter().chain(&txn.failure).any(|op| match op {
+            TxnOp::Range(request) => is_wide(&request.range),
+            TxnOp::Delete(request) => is_wide(&request.range),
+            TxnOp::Put(_) => false,
+            TxnOp::Txn(txn) => self::is_wide(txn),
+        })
 }
 
 /// What the writer knows when it runs a transaction.

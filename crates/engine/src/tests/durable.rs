@@ -37,10 +37,10 @@ fn puts(
     .collect()
 }
 
-/// Waits until `bytes` of requests lie in the writer's queue.
+/// Waits until so many puts of [`puts`] lie in the writer's queue; each counts 275 or 276 bytes.
 async fn waiting(store: &Engine, requests: usize) {
     for _ in 0..10_000 {
-        if store.shared().waiting_bytes() >= requests * 256 {
+        if store.shared().waiting_bytes() >= requests * 275 {
             return;
         }
         tokio::task::yield_now().await;

@@ -2,6 +2,7 @@
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -43,7 +44,7 @@ impl Journal for Fake {
         self.appends.lock().unwrap().push(group.len());
         // The test may be gone already.
         let _ = self.begun.send(());
-        match self.fates.recv() {
+        match self.fates.recv_timeout(Duration::from_secs(30)) {
             Ok(Fate::Full) => Err(JournalError::NoSpace {
                 dir: "/full".into(),
             }),

@@ -1,15 +1,19 @@
 //! The engine as a whole: through its public face, on injected clocks, journals and file systems.
 
 mod basics;
+mod concurrent;
+mod crash;
 mod durable;
 mod fake;
 mod model;
 mod random;
 mod restart;
+mod space;
+mod watching;
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use synod_store::{
     DeleteRequest, EventKind, KeyRange, LeaseId, PutRequest, RangeRequest, Revision, Store, Watch,
     WatchItem, WatchRequest,
@@ -44,6 +48,11 @@ async fn next(watch: &mut Watch) -> WatchItem {
     item.expect("the watch stays silent")
         .expect("the watch ended")
         .unwrap()
+}
+
+/// Whether a watch has nothing to say now.
+fn is_silent(watch: &mut Watch) -> bool {
+    watch.next().now_or_never().is_none()
 }
 
 /// The next `count` events: kind, key and revision.

@@ -69,6 +69,12 @@ impl Hub {
         self.count.load(Ordering::Relaxed)
     }
 
+    /// How many watches are live.
+    #[cfg(test)]
+    pub(crate) fn live(&self) -> usize {
+        self.lock().live.len()
+    }
+
     /// Makes a watch, which is behind.
     pub(super) fn add(&self, request: WatchRequest) -> Arc<Watcher> {
         self.count.fetch_add(1, Ordering::Relaxed);

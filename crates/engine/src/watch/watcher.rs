@@ -137,3 +137,52 @@ impl Queue {
         Some(item)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use synod_store::{EventKind, KeyValue};
+
+    use super::*;
+
+    fn events(count: usize, bytes: usize) -> Vec<Event> {
+        let kv = KeyValue {
+            value: vec![0; bytes].into(),
+            ..KeyValue::default()
+        };
+        let event = Event {
+            kind: EventKind::Put,
+            kv,
+            prev_kv: None,
+        };
+        vec![event; count]
+    }
+
+    #[test]
+    fn a_queue_is_bounded_in_events_and_bytes_but_holds_any_one_batch() {
+        let watcher = Watcher::new(0, WatchRequest::new("k"));
+        let mut queue = watcher.queue();
+        assert!(queue.push_events(events(MAX_EVENTS * 2, 0)));
+        assert!(!queue.push_events(events(1, 0)));
+        queue.pop();
+        assert!(queue.push_events(events(MAX_EVENTS, 0)));
+        assert!(!queue.push_events(events(1, 0)));
+        queue.pop();
+        assert!(queue.push_events(events(1, MAX_BYTES * 2)));
+        assert!(!queue.push_events(events(1, 1)));
+        queue.pop();
+        assert!(queue.push_events(events(2, MAX_BYTES / 4)));
+        assert!(queue.push_events(events(2, MAX_BYTES / 4)));
+        assert!(!queue.push_events(events(1, 1)));
+        assert_eq!(queue.items.len(), 2);
+    }
+
+    #[test]
+    fn signs_of_progress_do_not_pile_up() {
+        let watcher = Watcher::new(0, WatchRequest::new("k"));
+        let mut queue = watcher.queue();
+        queue.push_progress(Revision(3));
+        queue.push_progress(Revision(4));
+        assert_eq!(queue.pop(), Some(WatchItem::Progress(Revision(4))));
+        assert_eq!(queue.pop(), None);
+    }
+}

@@ -1,30 +1,29 @@
 //! Carrying out one command on the state in memory.
 
 use std::collections::BTreeSet;
-use std::sync::RwLockWriteGuard;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use synod_store::{
-    CompactResponse, ErrorKind, LeaseGrantResponse, LeaseId, LeaseRevokeResponse, Result, Revision,
-    Txn, TxnResponse,
+    CompactResponse, Error, ErrorKind, LeaseGrantResponse, LeaseId, LeaseRevokeResponse, Result,
+    Revision, Txn, TxnResponse,
 };
 
 use super::Writer;
 use super::group::Group;
+use super::head::Head;
 use crate::lease::{LeaseOp, MAX_TTL, MIN_TTL};
 use crate::mvcc::{Change, State, StoredKey, Version};
 use crate::record::{Commit, Compaction, LeaseEnd, LeaseGrant, Record};
 use crate::txn::{self, Ground};
 
-type Guard<'a> = RwLockWriteGuard<'a, State>;
-
 impl Writer {
     /// Applies the changes of one revision.
-    fn commit(&self, state: &mut Guard<'_>, group: &mut Group, changes: Vec<Change>) {
+    fn commit(&self, head: &mut Head<'_>, group: &mut Group, changes: Vec<Change>) {
         if changes.is_empty() {
             return;
         }
+        let state = head.state();
         let revision = state.head().next();
         self.record(group, || Record::Commit(Commit::new(revision, &changes)));
         state.apply(changes, |key, from, to| group.moved(key, from, to));
@@ -38,38 +37,56 @@ impl Writer {
         }
     }
 
+    /// Refuses what needs space while there is none.
+    fn check_space(&self) -> Result<()> {
+        if self.low_since_look.is_some() {
+            let text = format!("{}: the disk is full", ErrorKind::NoSpace.text());
+            return Err(Error::new(ErrorKind::NoSpace, text));
+        }
+        if self.shared.over_quota.load(Ordering::Relaxed) {
+            return Err(ErrorKind::NoSpace.into());
+        }
+        Ok(())
+    }
+
     /// The oldest readable revision, this group's compactions included.
-    fn compacted(state: &Guard<'_>, group: &Group) -> Option<Revision> {
+    fn compacted(state: &State, group: &Group) -> Option<Revision> {
         group.compaction.or(state.compaction())
     }
 
     pub(super) fn txn(
         &mut self,
-        state: &mut Guard<'_>,
+        head: &mut Head<'_>,
         group: &mut Group,
         txn: &Txn,
         puts: bool,
     ) -> Result<TxnResponse> {
-        if puts && self.shared.over_quota.load(Ordering::Relaxed) {
-            return Err(ErrorKind::NoSpace.into());
+        if puts {
+            self.check_space()?;
         }
-        let outcome = {
+        let run = |state: &State| {
             let ground = Ground {
                 state,
                 compacted: Self::compacted(state, group).unwrap_or_default(),
                 has_lease: &|id| self.leases.contains_key(&id),
             };
-            txn::run(&ground, txn)?
+            txn::run(&ground, txn)
         };
+        let outcome = if txn::is_wide(txn) {
+            head.look(run)?
+        } else {
+            run(head.state())?
+        };
+        let total = head.state().total_bytes();
         let live = outcome.changes.iter().filter(|c| c.version.is_live());
         let growth = live.fold(0, |sum: u64, change| sum.saturating_add(change.cost()));
         let quota = self.shared.options.quota_bytes;
-        if growth > 0 && state.total_bytes().saturating_add(growth) > quota {
-            self.upkeep.full_at = state.total_bytes();
+        if growth > 0 && total.saturating_add(growth) > quota {
+            self.upkeep.full_at = total;
             self.shared.over_quota.store(true, Ordering::Relaxed);
             return Err(ErrorKind::NoSpace.into());
         }
-        self.commit(state, group, outcome.changes);
+        self.commit(head, group, outcome.changes);
         let mut response = outcome.response;
         response.header = self.shared.header_at(response.header.revision);
         Ok(response)
@@ -77,7 +94,7 @@ impl Writer {
 
     pub(super) fn grant(
         &mut self,
-        state: &Guard<'_>,
+        head: &mut Head<'_>,
         group: &mut Group,
         id: Option<LeaseId>,
         ttl: Duration,
@@ -94,9 +111,7 @@ impl Writer {
             Some(id) => id,
             None => self.free_lease_id(),
         };
-        if self.shared.over_quota.load(Ordering::Relaxed) {
-            return Err(ErrorKind::NoSpace.into());
-        }
+        self.check_space()?;
         let ttl = Duration::from_secs(seconds);
         self.leases.insert(id, ttl);
         group.lease_ops.push(LeaseOp::Grant(id, ttl));
@@ -107,7 +122,7 @@ impl Writer {
             })
         });
         Ok(LeaseGrantResponse {
-            header: self.shared.header_at(state.head()),
+            header: self.shared.header_at(head.state().head()),
             id,
             ttl,
         })
@@ -125,7 +140,7 @@ impl Writer {
     /// Ends a lease and deletes its keys in one revision.
     pub(super) fn end_lease(
         &mut self,
-        state: &mut Guard<'_>,
+        head: &mut Head<'_>,
         group: &mut Group,
         id: LeaseId,
     ) -> Result<LeaseRevokeResponse> {
@@ -135,6 +150,7 @@ impl Writer {
         // The published keys and this group's; some of them may have left the lease in this group.
         let mut keys: BTreeSet<StoredKey> = group.attached(id).cloned().collect();
         keys.extend(self.shared.leases().stored_keys(id).cloned());
+        let state = head.state();
         let revision = state.head().next();
         let changes: Vec<Change> = keys
             .into_iter()
@@ -145,20 +161,21 @@ impl Writer {
             })
             .collect();
         self.record(group, || Record::LeaseEnd(LeaseEnd { id: id.get() }));
-        self.commit(state, group, changes);
+        self.commit(head, group, changes);
         group.lease_ops.push(LeaseOp::End(id));
         Ok(LeaseRevokeResponse {
-            header: self.shared.header_at(state.head()),
+            header: self.shared.header_at(head.state().head()),
         })
     }
 
     /// Forgets history below `revision` once the group is durable.
     pub(super) fn compact(
         &self,
-        state: &Guard<'_>,
+        head: &mut Head<'_>,
         group: &mut Group,
         revision: Revision,
     ) -> Result<CompactResponse> {
+        let state = head.state();
         if Self::compacted(state, group).is_some_and(|compacted| revision <= compacted) {
             return Err(ErrorKind::Compacted.into());
         }
@@ -172,7 +189,7 @@ impl Writer {
             })
         });
         Ok(CompactResponse {
-            header: self.shared.header_at(state.head()),
+            header: self.shared.header_at(head.state().head()),
         })
     }
 }

@@ -16,6 +16,7 @@
 mod apply;
 mod command;
 mod group;
+mod head;
 mod snapshot;
 mod upkeep;
 
@@ -23,7 +24,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use synod_store::{AlarmKind, Applied, CompactResponse, Error, ErrorKind, LeaseId, Result};
 
@@ -33,6 +34,7 @@ use crate::shared::Shared;
 use crate::watch::End;
 pub(crate) use command::{Command, Queued, Reply};
 use group::{Failure, Group};
+use head::Head;
 use snapshot::Running;
 use upkeep::Upkeep;
 
@@ -44,6 +46,8 @@ const GROUP_BYTES: usize = 8 << 20;
 const COMMANDS_A_LOCK: usize = 32;
 /// Leases that end in one group.
 const EXPIRIES_A_GROUP: usize = 256;
+/// How often the journal is asked whether there is space again. Tests do not wait.
+const SPACE_PAUSE: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 1 });
 /// How long a lease whose end could not be stored for want of space lives on.
 const EXPIRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -66,6 +70,8 @@ pub(crate) struct Writer {
     defragment: Vec<Reply<()>>,
     /// How long the log was when the files were measured last.
     measured: u64,
+    /// Since when the disk is so full that only what frees space is taken, and when that was looked at last.
+    low_since_look: Option<Instant>,
 }
 
 /// What a turn left to do.
@@ -98,6 +104,7 @@ impl Writer {
             snapshot_due: 0,
             defragment: Vec::new(),
             measured: 0,
+            low_since_look: None,
         };
         writer.measure_disk();
         writer
@@ -164,55 +171,50 @@ impl Writer {
         let base = self.shared.published();
         let mut queued = first;
         let (mut commands, mut bytes) = (0_usize, 0_usize);
+        self.look_for_space();
         self.expire(&mut turn.group);
         let shared = Arc::clone(&self.shared);
-        let mut state = shared.state_mut();
+        let mut head = Head::new(&shared);
         while let Some(Queued { size, command }) = queued {
             shared.taken(size);
             let is_close = matches!(command, Command::Close { .. });
-            self.carry_out(&mut state, turn, command);
+            self.carry_out(&mut head, turn, command);
             commands = commands.saturating_add(1);
             bytes = bytes.saturating_add(size);
             if is_close || commands >= GROUP_COMMANDS || bytes >= GROUP_BYTES {
                 break;
             }
             if commands.is_multiple_of(COMMANDS_A_LOCK) {
-                drop(state);
-                state = shared.state_mut();
+                head.release();
             }
             queued = self.commands.try_recv().ok();
         }
-        drop(state);
+        drop(head);
         self.make_durable(&mut turn.group, base)?;
         self.publish(&mut turn.group);
         Ok(())
     }
 
-    fn carry_out(
-        &mut self,
-        state: &mut std::sync::RwLockWriteGuard<'_, crate::mvcc::State>,
-        turn: &mut Turn,
-        command: Command,
-    ) {
+    fn carry_out(&mut self, head: &mut Head<'_>, turn: &mut Turn, command: Command) {
         let group = &mut turn.group;
         match command {
             Command::Txn { txn, puts, reply } => {
-                let answer = self.txn(state, group, &txn, puts);
+                let answer = self.txn(head, group, &txn, puts);
                 group.answer(reply, answer);
             }
             Command::Grant { id, ttl, reply } => {
-                let answer = self.grant(state, group, id, ttl);
+                let answer = self.grant(head, group, id, ttl);
                 group.answer(reply, answer);
             }
             Command::Revoke { id, reply } => {
-                let answer = self.end_lease(state, group, id);
+                let answer = self.end_lease(head, group, id);
                 group.answer(reply, answer);
             }
             Command::Compact {
                 revision,
                 physical,
                 reply,
-            } => match self.compact(state, group, revision) {
+            } => match self.compact(head, group, revision) {
                 Ok(answer) if physical => turn.physical.push((reply, answer)),
                 answer => group.answer(reply, answer),
             },
@@ -249,10 +251,10 @@ impl Writer {
             return;
         }
         let shared = Arc::clone(&self.shared);
-        let mut state = shared.state_mut();
+        let mut head = Head::new(&shared);
         for id in due {
             // It cannot be missing: what is in the table was published, and nothing of this group came before.
-            if self.end_lease(&mut state, group, id).is_ok() {
+            if self.end_lease(&mut head, group, id).is_ok() {
                 group.expired.push(id);
             }
         }
@@ -272,11 +274,31 @@ impl Writer {
         }
         match self.journal.append(&group.records) {
             Ok(()) => {
-                self.shared.disk_full.store(false, Ordering::Relaxed);
+                if self.low_since_look.is_none() {
+                    self.note_space();
+                }
                 self.shared.index.fetch_add(group.count, Ordering::Relaxed);
                 Ok(())
             }
             Err(error) => Err(self.append_failed(group, base, error)),
+        }
+    }
+
+    /// Asks the journal whether it could go on behind the segment at hand. With the last room only what frees space is
+    /// taken: without this, a full disk could not even be told what to delete.
+    fn note_space(&mut self) {
+        let low = self.journal.is_low_on_space();
+        self.low_since_look = low.then(Instant::now);
+        self.shared.disk_full.store(low, Ordering::Relaxed);
+    }
+
+    /// While there was no space: asks again once in a while, since asking is not cheap then.
+    fn look_for_space(&mut self) {
+        if self
+            .low_since_look
+            .is_some_and(|last| last.elapsed() >= SPACE_PAUSE)
+        {
+            self.note_space();
         }
     }
 

@@ -71,7 +71,9 @@ impl Writer {
         let most = most
             .max(self.shared.state().total_bytes())
             .max(self.snapshot_due);
-        let due = log > most || !self.defragment.is_empty();
+        // On a full disk a shorter log is worth an attempt, too.
+        let shrinks = self.low_since_look.is_some() && log > self.shared.state().total_bytes();
+        let due = log > most || shrinks && self.snapshot_due <= log || !self.defragment.is_empty();
         if due && let Err(error) = self.begin_snapshot() {
             self.snapshot_failed(error);
         }
@@ -140,13 +142,18 @@ impl Writer {
             Err(_) => self.snapshot_failed(JournalError::TooLarge { bytes: 0 }),
         }
         self.measure_disk();
+        if self.low_since_look.is_some() {
+            self.note_space();
+        }
     }
 
-    /// The log goes on; another snapshot is tried when it has grown by as much again.
+    /// The log goes on; another snapshot is tried when it has grown some more.
     fn snapshot_failed(&mut self, error: JournalError) {
         tracing::warn!(%error, "a snapshot failed; the log goes on growing");
         let log = self.journal.log_bytes();
-        self.snapshot_due = log.saturating_add(self.shared.options.snapshot_bytes);
+        // On a full disk the log cannot grow by much; a sixteenth of it is a fair time, too.
+        let grown = self.shared.options.snapshot_bytes.min(log / 16 + 1);
+        self.snapshot_due = log.saturating_add(grown);
         let error = recover::error(error);
         for reply in self.defragment.drain(..) {
             let error = synod_store::Error::new(error.kind(), error.message());

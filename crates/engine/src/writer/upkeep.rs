@@ -8,6 +8,7 @@ use synod_store::Revision;
 
 use super::Writer;
 use super::group::Group;
+use super::head::Head;
 use crate::options::Retention;
 use crate::shared::Shared;
 
@@ -150,7 +151,7 @@ impl Writer {
         let base = self.shared.published();
         let mut group = Group::default();
         let shared = std::sync::Arc::clone(&self.shared);
-        let compacted = self.compact(&shared.state_mut(), &mut group, target);
+        let compacted = self.compact(&mut Head::new(&shared), &mut group, target);
         if compacted.is_ok() && self.make_durable(&mut group, base).is_ok() {
             self.publish(&mut group);
         }

@@ -1,0 +1,176 @@
+//! Bounds: the quota, the retention of history, a full disk.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use synod_store::{
+    AlarmKind, ErrorKind, KeyRange, LeaseGrantRequest, PutRequest, RangeRequest, Revision, Store,
+    Txn, TxnOp,
+};
+
+use super::*;
+use crate::journal::Sim;
+use crate::{EngineOptions, ManualClock, Retention};
+
+async fn refusal(store: &Engine, key: &str, bytes: usize) -> Option<ErrorKind> {
+    let put = PutRequest::new(key, vec![b'v'; bytes]);
+    store.put(put).await.err().map(|error| error.kind())
+}
+
+#[tokio::test]
+async fn the_quota_refuses_puts_until_enough_is_deleted_and_compacted() {
+    let options = EngineOptions::memory()
+        .with_quota_bytes(100_000)
+        .with_retention(Retention::Unbounded);
+    let store = Engine::open(options).unwrap();
+    let mut stored = 0;
+    while refusal(&store, &format!("k{stored}"), 1000).await.is_none() {
+        stored += 1;
+        assert!(stored < 200);
+    }
+    assert!(stored > 80, "{stored}");
+    let no_space = Some(ErrorKind::NoSpace);
+    assert_eq!(store.alarms().await.unwrap()[0].kind, AlarmKind::NoSpace);
+    assert_eq!(refusal(&store, "small", 0).await, no_space);
+    let grant = LeaseGrantRequest::new(Duration::from_secs(9));
+    assert_eq!(
+        store.lease_grant(grant).await.unwrap_err().kind(),
+        ErrorKind::NoSpace
+    );
+    // A transaction with a put is refused even if the other branch runs; one without is not.
+    let put = || TxnOp::from(PutRequest::new("x", "1"));
+    assert!(store.txn(Txn::new().or_else([put()])).await.is_err());
+    store.range(RangeRequest::new("k0")).await.unwrap();
+    assert_eq!(delete(&store, KeyRange::prefix("k1")).await, 11);
+    assert_eq!(
+        refusal(&store, "small", 0).await,
+        no_space,
+        "history counts, too"
+    );
+    let head = store.status().await.unwrap().header.revision;
+    store.compact(head, true).await.unwrap();
+    assert_eq!(refusal(&store, "small", 0).await, None);
+    assert!(
+        store.alarms().await.unwrap().is_empty(),
+        "the alarm took itself back"
+    );
+
+    while refusal(&store, &format!("more{stored}"), 1000)
+        .await
+        .is_none()
+    {
+        stored += 1;
+    }
+    // Not enough for the alarm to take itself back, but for something small.
+    assert_eq!(delete(&store, KeyRange::between("k20", "k23")).await, 3);
+    let head = store.status().await.unwrap().header.revision;
+    store.compact(head, true).await.unwrap();
+    assert_eq!(refusal(&store, "small", 0).await, no_space);
+    let stood = store.disarm(AlarmKind::NoSpace).await.unwrap();
+    assert_eq!(stood.len(), 1);
+    assert!(store.alarms().await.unwrap().is_empty());
+    assert_eq!(refusal(&store, "small", 0).await, None, "it fits");
+    assert_eq!(refusal(&store, "k", 9000).await, no_space);
+    assert_eq!(store.alarms().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn history_is_bounded_by_revisions() {
+    let options = EngineOptions::memory().with_retention(Retention::Revisions(100));
+    let store = Engine::open(options).unwrap();
+    for value in 0..1_000 {
+        put(&store, "k", &value.to_string()).await;
+        assert!(store.stats().revisions <= 110);
+    }
+    assert!(store.stats().revisions >= 100);
+    let compacted = store
+        .hash_kv(Revision::ZERO)
+        .await
+        .unwrap()
+        .compact_revision;
+    assert!(compacted > Revision(800), "{compacted}");
+}
+
+#[tokio::test]
+async fn history_is_bounded_by_bytes() {
+    let options = EngineOptions::memory().with_quota_bytes(400_000);
+    let store = Engine::open(options).unwrap();
+    let value = "v".repeat(1000);
+    for _ in 0..2_000 {
+        put(&store, "k", &value).await;
+    }
+    // A turn later the last page is forgotten.
+    let history = store.stats().history_bytes;
+    assert!((50_000..120_000).contains(&history), "{history}");
+    assert_eq!(store.stats().keys, 1);
+}
+
+#[tokio::test]
+async fn history_is_bounded_by_time() {
+    let clock = ManualClock::new();
+    let period = Duration::from_secs(160);
+    let options = EngineOptions::memory()
+        .with_retention(Retention::Period(period))
+        .with_clock(Arc::new(clock.clone()));
+    let store = Engine::open(options).unwrap();
+    for second in 0..1_000_u64 {
+        let revision = put(&store, "k", "v").await;
+        assert_eq!(revision.0, second + 2);
+        clock.advance(Duration::from_secs(1));
+        let compacted = store
+            .hash_kv(Revision::ZERO)
+            .await
+            .unwrap()
+            .compact_revision
+            .0;
+        // What was current 160 s ago is readable, what was 181 s ago is not.
+        assert!(
+            compacted <= (second + 2).saturating_sub(159).max(1),
+            "{compacted}"
+        );
+        assert!(compacted + 181 >= second, "{compacted} at {second}");
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_leaves_room_for_what_frees_space() {
+    let sim = Sim::default();
+    let mut options = EngineOptions::file("/d");
+    options.journal.segment_bytes = 8 << 10;
+    let store = Engine::open_in(sim.clone(), options.clone()).unwrap();
+    sim.set_capacity(Some(100_000));
+    let mut stored = 0;
+    while refusal(&store, &format!("k{stored:04}"), 100)
+        .await
+        .is_none()
+    {
+        stored += 1;
+        assert!(stored < 2000);
+    }
+    assert!(stored > 100, "{stored}");
+    assert_eq!(store.alarms().await.unwrap().len(), 1);
+    assert_eq!(refusal(&store, "k", 100).await, Some(ErrorKind::NoSpace));
+    let found = store
+        .range(RangeRequest::new(KeyRange::all()))
+        .await
+        .unwrap();
+    assert_eq!(found.count, stored);
+    // Nothing acknowledged is lost by a crash now.
+    let image = Engine::open_in(sim.power_loss(), options.clone()).unwrap();
+    assert_eq!(image.stats().keys, stored);
+    drop(image);
+    assert_eq!(
+        delete(&store, KeyRange::prefix("k")).await,
+        stored,
+        "deleting works"
+    );
+    let head = store.status().await.unwrap().header.revision;
+    store.compact(head, true).await.unwrap();
+    sim.set_capacity(None);
+    store.defragment().await.unwrap();
+    assert_eq!(refusal(&store, "again", 100).await, None);
+    assert!(store.alarms().await.unwrap().is_empty());
+    store.close().await.unwrap();
+    let store = Engine::open_in(sim, options).unwrap();
+    assert_eq!(store.stats().keys, 1);
+}
