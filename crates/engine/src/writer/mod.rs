@@ -83,6 +83,19 @@ struct Turn {
     physical: Vec<(Reply<CompactResponse>, CompactResponse)>,
 }
 
+/// Sees to it that nobody waits for a writer that is gone.
+struct LastWords(Arc<Shared>);
+
+impl Drop for LastWords {
+    fn drop(&mut self) {
+        // After a close this is said already, and the first reason stays; else the writer panicked.
+        self.0.stop(End {
+            kind: ErrorKind::Poisoned,
+            message: ErrorKind::Poisoned.text().into(),
+        });
+    }
+}
+
 impl Writer {
     pub(crate) fn new(
         shared: Arc<Shared>,
@@ -112,6 +125,7 @@ impl Writer {
 
     /// Works until it is closed.
     pub(crate) fn run(mut self) {
+        let _last_words = LastWords(Arc::clone(&self.shared));
         loop {
             let first = self.next_command();
             let mut turn = Turn::default();

@@ -110,7 +110,7 @@ impl Writer {
             return;
         }
         let now = self.shared.clock.now();
-        if self.shared.hub.len() > 0 {
+        if self.shared.hub.len() > 0 && self.upkeep.progress_due.is_none_or(|due| due <= now) {
             let interval = self.shared.options.progress_interval;
             self.upkeep.progress_due = self.shared.hub.tick(now, interval);
         }
