@@ -25,7 +25,7 @@
 //!
 //! # Backup
 //!
-//! Copy the directory while it is closed; the copy opens like the original. [`verify`] checks a directory, or a copy,
+//! Copy the directory while it is closed; the copy opens like the original. [`verify()`] checks a directory, or a copy,
 //! without changing it.
 //!
 //! # Layout

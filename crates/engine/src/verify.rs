@@ -1,4 +1,4 @@
-//! [`verify`]: checks a data directory that nobody has open.
+//! [`verify()`]: checks a data directory that nobody has open.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use synod_store::Result;
 use crate::journal::{self, Disk};
 use crate::recover::{self, Recovery};
 
-/// What [`verify`] found in a data directory.
+/// What [`verify()`] found in a data directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {

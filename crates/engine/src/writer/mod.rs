@@ -4,7 +4,7 @@
 //! 1. wait for a command, or for the next lease to end;
 //! 2. take all commands that wait, up to a bound, and carry them out in memory, at revisions above the published one,
 //!    where no reader sees them (`apply.rs`);
-//! 3. make all of it durable with one append;
+//! 3. make all of it durable with one append (`durable.rs`);
 //! 4. publish the revision, the leases and the compaction; hand the changes to the watches; answer;
 //! 5. forget some compacted history, and see whether more should be compacted (`upkeep.rs`), or whether the log has grown
 //!    so long that a snapshot should replace it (`snapshot.rs`).
@@ -15,6 +15,7 @@
 
 mod apply;
 mod command;
+mod durable;
 mod group;
 mod head;
 mod snapshot;
@@ -26,10 +27,9 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use synod_store::{AlarmKind, Applied, CompactResponse, Error, ErrorKind, LeaseId, Result};
+use synod_store::{AlarmKind, CompactResponse, ErrorKind, LeaseId, Result};
 
-use crate::journal::{Journal, JournalError};
-use crate::recover;
+use crate::journal::Journal;
 use crate::shared::Shared;
 use crate::watch::End;
 pub(crate) use command::{Command, Queued, Reply};
@@ -46,10 +46,6 @@ const GROUP_BYTES: usize = 8 << 20;
 const COMMANDS_A_LOCK: usize = 32;
 /// Leases that end in one group.
 const EXPIRIES_A_GROUP: usize = 256;
-/// How often the journal is asked whether there is space again. Tests do not wait.
-const SPACE_PAUSE: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 1 });
-/// How long a lease whose end could not be stored for want of space lives on.
-const EXPIRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// The writer's own.
 pub(crate) struct Writer {
@@ -272,105 +268,6 @@ impl Writer {
                 group.expired.push(id);
             }
         }
-    }
-
-    /// One append for the whole group. If it fails nothing of the group is seen by anybody.
-    fn make_durable(
-        &mut self,
-        group: &mut Group,
-        base: synod_store::Revision,
-    ) -> Result<(), Failure> {
-        if group.count == 0 {
-            return Ok(());
-        }
-        if self.shared.why_stopped().is_some() {
-            return Err(self.stopped());
-        }
-        match self.journal.append(&group.records) {
-            Ok(()) => {
-                if self.low_since_look.is_none() {
-                    self.note_space();
-                }
-                self.shared.index.fetch_add(group.count, Ordering::Relaxed);
-                Ok(())
-            }
-            Err(error) => Err(self.append_failed(group, base, error)),
-        }
-    }
-
-    /// Asks the journal whether it could go on behind the segment at hand. With the last room only what frees space is
-    /// taken: without this, a full disk could not even be told what to delete.
-    fn note_space(&mut self) {
-        let low = self.journal.is_low_on_space();
-        self.low_since_look = low.then(Instant::now);
-        self.shared.disk_full.store(low, Ordering::Relaxed);
-    }
-
-    /// While there was no space: asks again once in a while, since asking is not cheap then.
-    fn look_for_space(&mut self) {
-        if self
-            .low_since_look
-            .is_some_and(|last| last.elapsed() >= SPACE_PAUSE)
-        {
-            self.note_space();
-        }
-    }
-
-    fn append_failed(
-        &mut self,
-        group: &mut Group,
-        base: synod_store::Revision,
-        error: JournalError,
-    ) -> Failure {
-        let nothing_kept = matches!(
-            error,
-            JournalError::NoSpace { .. } | JournalError::TooLarge { .. }
-        );
-        let error = recover::error(error);
-        let message = error.message().to_owned();
-        if nothing_kept {
-            self.take_back(group, base);
-            let full = error.kind() == ErrorKind::NoSpace;
-            self.shared.disk_full.store(full, Ordering::Relaxed);
-            return Failure {
-                kind: error.kind(),
-                applied: Applied::No,
-                message,
-            };
-        }
-        tracing::error!(%error, "a write failed; the store has stopped");
-        self.shared.stop(End {
-            kind: ErrorKind::Poisoned,
-            message: format!("{}: {message}", ErrorKind::Poisoned.text()).into(),
-        });
-        Failure {
-            applied: Applied::Maybe,
-            ..self.stopped()
-        }
-    }
-
-    fn stopped(&self) -> Failure {
-        let error = self
-            .shared
-            .why_stopped()
-            .unwrap_or_else(|| Error::from_kind(ErrorKind::Poisoned));
-        Failure {
-            kind: error.kind(),
-            applied: Applied::No,
-            message: error.message().to_owned(),
-        }
-    }
-
-    /// Takes a group back that left nothing on disk.
-    fn take_back(&mut self, group: &mut Group, base: synod_store::Revision) {
-        self.shared.state_mut().roll_back(base, |_, _, _| ());
-        let now = self.shared.clock.now();
-        let mut leases = self.shared.leases();
-        leases.spare(&group.expired, now, EXPIRY_PAUSE);
-        self.leases = leases.granted().collect();
-        drop(leases);
-        group.lease_ops.clear();
-        group.compaction = None;
     }
 
     /// Lets everybody see a group that is durable.

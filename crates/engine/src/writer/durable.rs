@@ -1,0 +1,113 @@
+//! Making a group durable, and what follows when that fails.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use synod_store::{Applied, Error, ErrorKind, Result, Revision};
+
+use super::Writer;
+use super::group::{Failure, Group};
+use crate::journal::JournalError;
+use crate::recover;
+use crate::watch::End;
+
+/// How often the journal is asked whether there is space again. Tests do not wait.
+const SPACE_PAUSE: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 1 });
+/// How long a lease whose end could not be stored for want of space lives on.
+const EXPIRY_PAUSE: Duration = Duration::from_secs(1);
+
+impl Writer {
+    /// One append for the whole group. If it fails nothing of the group is seen by anybody.
+    pub(super) fn make_durable(
+        &mut self,
+        group: &mut Group,
+        base: Revision,
+    ) -> Result<(), Failure> {
+        if group.count == 0 {
+            return Ok(());
+        }
+        if self.shared.why_stopped().is_some() {
+            return Err(self.stopped());
+        }
+        match self.journal.append(&group.records) {
+            Ok(()) => {
+                if self.low_since_look.is_none() {
+                    self.note_space();
+                }
+                self.shared.index.fetch_add(group.count, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) => Err(self.append_failed(group, base, error)),
+        }
+    }
+
+    /// Asks the journal whether it could go on behind the segment at hand. With the last room only what frees space is
+    /// taken: without this, a full disk could not even be told what to delete.
+    pub(super) fn note_space(&mut self) {
+        let low = self.journal.is_low_on_space();
+        self.low_since_look = low.then(Instant::now);
+        self.shared.disk_full.store(low, Ordering::Relaxed);
+    }
+
+    /// While there was no space: asks again once in a while, since asking is not cheap then.
+    pub(super) fn look_for_space(&mut self) {
+        if self
+            .low_since_look
+            .is_some_and(|last| last.elapsed() >= SPACE_PAUSE)
+        {
+            self.note_space();
+        }
+    }
+
+    fn append_failed(&mut self, group: &mut Group, base: Revision, error: JournalError) -> Failure {
+        let nothing_kept = matches!(
+            error,
+            JournalError::NoSpace { .. } | JournalError::TooLarge { .. }
+        );
+        let error = recover::error(error);
+        let message = error.message().to_owned();
+        if nothing_kept {
+            self.take_back(group, base);
+            let full = error.kind() == ErrorKind::NoSpace;
+            self.shared.disk_full.store(full, Ordering::Relaxed);
+            return Failure {
+                kind: error.kind(),
+                applied: Applied::No,
+                message,
+            };
+        }
+        tracing::error!(%error, "a write failed; the store has stopped");
+        self.shared.stop(End {
+            kind: ErrorKind::Poisoned,
+            message: format!("{}: {message}", ErrorKind::Poisoned.text()).into(),
+        });
+        Failure {
+            applied: Applied::Maybe,
+            ..self.stopped()
+        }
+    }
+
+    fn stopped(&self) -> Failure {
+        let error = self
+            .shared
+            .why_stopped()
+            .unwrap_or_else(|| Error::from_kind(ErrorKind::Poisoned));
+        Failure {
+            kind: error.kind(),
+            applied: Applied::No,
+            message: error.message().to_owned(),
+        }
+    }
+
+    /// Takes a group back that left nothing on disk.
+    fn take_back(&mut self, group: &mut Group, base: Revision) {
+        self.shared.state_mut().roll_back(base, |_, _, _| ());
+        let now = self.shared.clock.now();
+        let mut leases = self.shared.leases();
+        leases.spare(&group.expired, now, EXPIRY_PAUSE);
+        self.leases = leases.granted().collect();
+        drop(leases);
+        group.lease_ops.clear();
+        group.compaction = None;
+    }
+}
