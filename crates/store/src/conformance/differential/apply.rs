@@ -269,6 +269,7 @@ async fn collect(mut watch: Watch, base: u64, last: Revision, told: &mut Told) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Key;
 
     #[test]
     fn a_watch_has_an_end_if_it_can_see_it() {
