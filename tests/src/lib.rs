@@ -9,6 +9,7 @@
 //! - [`cli`]: the command `synod`, in a home of its own.
 //! - [`process`]: child processes that end with the test, whatever happens to it.
 //! - [`ports`]: free loopback ports that stay free.
+//! - [`stores`]: one test on every store, [`each_store!`].
 //! - [`subjects`]: makes stores of every kind for the conformance suite.
 //! - [`wait`]: waiting for conditions, with a bound.
 //! - [`mod@skip`]: tests that cannot run here say so, and are counted.
@@ -24,6 +25,7 @@ pub mod ports;
 pub mod process;
 pub mod raw;
 pub mod skip;
+pub mod stores;
 pub mod subjects;
 pub mod target;
 pub mod wait;

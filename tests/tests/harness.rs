@@ -1,7 +1,9 @@
 //! The harness itself: a real etcd starts, loses its leader, comes back with its data, and speaks TLS.
 
+use synod_store::{KeyRange, PutRequest, RangeRequest};
 use synod_tests::certs::Certs;
 use synod_tests::etcd::EtcdConfig;
+use synod_tests::stores::TestStore;
 use synod_tests::{etcd_or_skip, wait};
 
 fn stdout(output: &std::process::Output) -> String {
@@ -51,4 +53,19 @@ async fn a_node_speaks_tls() {
     let args = [ca.as_str(), "--command-timeout=2s", "get", "a"];
     let bare = synod_tests::etcd::etcdctl(&etcd.url(), &args).await;
     assert!(!bare.status.success());
+}
+
+synod_tests::each_store! {
+    async fn a_test_sees_its_own_part_of_a_store(store: TestStore) -> synod_store::Result<()> {
+        let (here, there) = (store.store(), store.another().await);
+        let put = here.put(PutRequest::new("a", "1")).await?;
+        let all = RangeRequest::new(KeyRange::all());
+        let found = there.range(all.clone()).await?;
+        assert_eq!(found.count, 1);
+        assert_eq!(found.kvs[0].mod_revision, put.header.revision);
+        // A second test on the same kind of store sees nothing of it.
+        let other = TestStore::new(store.kind()).await.unwrap();
+        assert_eq!(other.store().range(all).await?.count, 0);
+        Ok(())
+    }
 }

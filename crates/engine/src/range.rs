@@ -114,16 +114,18 @@ fn passes(request: &RangeRequest, version: &Version) -> bool {
     within(version.modified, min_mod, max_mod) && within(version.created, min_create, max_create)
 }
 
+/// Sorts pairs that are in key order. Equal ones stay in it, in both directions, as in etcd.
 fn sort(kvs: &mut [KeyValue], request: &RangeRequest) {
-    match request.sort_target {
-        // They come in key order.
-        SortTarget::Key => {}
-        SortTarget::Version => kvs.sort_by_key(|kv| kv.version),
-        SortTarget::CreateRevision => kvs.sort_by_key(|kv| kv.create_revision),
-        SortTarget::ModRevision => kvs.sort_by_key(|kv| kv.mod_revision),
-        SortTarget::Value => kvs.sort_by(|a, b| a.value.cmp(&b.value)),
-    }
-    if request.sort_order == SortOrder::Descending {
-        kvs.reverse();
+    let order = |a: &KeyValue, b: &KeyValue| match request.sort_target {
+        SortTarget::Key => a.key.cmp(&b.key),
+        SortTarget::Version => a.version.cmp(&b.version),
+        SortTarget::CreateRevision => a.create_revision.cmp(&b.create_revision),
+        SortTarget::ModRevision => a.mod_revision.cmp(&b.mod_revision),
+        SortTarget::Value => a.value.cmp(&b.value),
+    };
+    match (request.sort_target, request.sort_order) {
+        (SortTarget::Key, SortOrder::None | SortOrder::Ascending) => {}
+        (_, SortOrder::None | SortOrder::Ascending) => kvs.sort_by(order),
+        (_, SortOrder::Descending) => kvs.sort_by(|a, b| order(b, a)),
     }
 }

@@ -11,7 +11,9 @@ impl State {
     pub(crate) fn event(&self, revision: Revision, index: usize, prev: bool) -> Option<Event> {
         let key = self.changed_at(revision).get(index)?;
         let version = self.version_of(revision, index)?;
-        let prev_kv = prev
+        // A key that was deleted and put within the revision is a new one: as in etcd, its put has no pair before.
+        let created = version.is_live() && version.created == version.modified;
+        let prev_kv = (prev && !created)
             .then(|| self.history(key)?.at(revision.prev()))
             .flatten()
             .filter(|version| version.is_live())

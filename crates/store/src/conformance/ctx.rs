@@ -263,7 +263,7 @@ impl Events {
     /// with less than that, or lose it.
     pub(super) async fn silent_until(&mut self, revision: Revision) -> Checked {
         let begin = Instant::now();
-        while begin.elapsed() < PATIENCE {
+        while begin.elapsed() < PATIENCE / 2 {
             self.watch.request_progress();
             match tokio::time::timeout(Duration::from_millis(200), self.watch.next()).await {
                 Err(_) => {}
@@ -275,7 +275,8 @@ impl Events {
             }
         }
         Err(Failure::new(format!(
-            "no progress up to {revision} within {PATIENCE:?}"
+            "no progress up to {revision} within {:?}",
+            PATIENCE / 2
         )))
     }
 }

@@ -19,6 +19,7 @@
 mod case;
 mod check;
 mod ctx;
+pub mod differential;
 mod factory;
 
 mod compaction;

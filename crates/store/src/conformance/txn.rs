@@ -6,7 +6,7 @@ use futures_util::future::{join_all, try_join_all};
 
 use crate::{
     Compare, CompareOp, DeleteRequest, ErrorKind, Header, KeyRange, PutLease, PutRequest, PutValue,
-    RangeRequest, Revision, SortOrder, SortTarget, Txn, TxnOp, TxnOpResponse,
+    RangeRequest, Revision, SortOrder, SortTarget, Txn, TxnOp, TxnOpResponse, WatchRequest,
 };
 
 use super::case::{Case, case};
@@ -367,14 +367,24 @@ async fn a_key_put_and_deleted_with_all_greater_ones_runs_in_order(t: Ctx) -> Ch
         kv.create_revision,
         response.header.revision,
     )?;
-    let mut watch = t.watch_from(before.next()).await?;
-    let events = watch.events(6).await?;
+    let request = WatchRequest::new(t.all()).starting_at(before.next());
+    let events = t.watch(request.with_prev_kv()).await?.events(6).await?;
     let told: Vec<String> = events
         .iter()
-        .map(|event| format!("{:?} {}", event.kind, t.name_of(&event.kv.key)))
+        .map(|event| {
+            let before = event.prev_kv.as_ref().map_or(0, |kv| kv.version);
+            format!("{:?} {} {before}", event.kind, t.name_of(&event.kv.key))
+        })
         .collect();
+    // The delete of what the same revision created has no pair before it, nor has the put of what
+    // it deleted.
     let expected = [
-        "Put b", "Delete b", "Delete c", "Put b", "Delete b", "Put b",
+        "Put b 0",
+        "Delete b 0",
+        "Delete c 1",
+        "Put b 0",
+        "Delete b 1",
+        "Put b 0",
     ];
     same("events", told, expected)
 }

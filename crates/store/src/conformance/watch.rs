@@ -42,6 +42,9 @@ pub(super) const CASES: &[Case] = &[
     case!(a_dropped_watch_leaves_others_alone),
     case!(many_watches_stand_at_once),
     case!(progress_is_told_when_asked_for),
+    // Of an old server the etcd store cannot know when such a watch has caught up, and before that
+    // an answer would prove nothing.
+    case!(progress_is_told_when_the_past_holds_nothing).excused_by(Quirk::ProgressOvertakesEvents),
     case!(progress_does_not_overtake_events).excused_by(Quirk::ProgressOvertakesEvents),
     case!(large_events_come_whole),
     case!(a_large_txn_comes_in_one_batch),
@@ -463,11 +466,16 @@ async fn progress_is_told_when_asked_for(t: Ctx) -> Checked {
     let mut watch = t.watch_from(now).await?;
     same("event", kinds(&t, &watch.events(1).await?), ["+a"])?;
     watch.silent_until(now).await?;
+    let mut watch = t.watch(WatchRequest::new(t.one("b"))).await?;
     // What happens to other keys is progress too.
-    let request = WatchRequest::new(t.one("b")).starting_at(now);
-    let mut watch = t.watch(request).await?;
     let later = t.put("a", "2").await?;
     watch.silent_until(later).await
+}
+
+async fn progress_is_told_when_the_past_holds_nothing(t: Ctx) -> Checked {
+    let now = t.put("a", "1").await?;
+    let request = WatchRequest::new(t.one("b")).starting_at(now);
+    t.watch(request).await?.silent_until(now).await
 }
 
 async fn progress_does_not_overtake_events(t: Ctx) -> Checked {
