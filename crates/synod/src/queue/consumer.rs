@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use synod_store::{
-    Compare, ErrorKind, Event, EventFilter, EventKind, Key, PutRequest, RangeRequest, Revision,
-    Store, WatchRequest,
+    Compare, ErrorKind, Event, EventKind, Key, PutRequest, RangeRequest, Revision, Store,
+    WatchRequest,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Notify};
@@ -45,6 +45,13 @@ const CHAIN: (usize, usize) = (8, 32);
 
 /// How long the watch of an empty queue stays open without a caller.
 const LINGER: Duration = Duration::from_millis(200);
+
+/// How much longer, or shorter, a consumer holds back after a claim that it lost, or won: with
+/// these it loses about one in six. And the longest time.
+const SPREAD: (f64, f64, Duration) = (2.0, 0.87, Duration::from_millis(100));
+
+/// With this many candidates nobody holds back: each consumer finds one for itself.
+const PLENTY: usize = 8;
 
 /// The pause after a watch that fell.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -85,8 +92,22 @@ struct Intake {
     chain: usize,
     /// The most operations that the store takes in a Txn.
     max_ops: usize,
+    /// How long to hold back at most before a claim of what came just now, as others saw it too.
+    spread: Duration,
+    /// Whether the window came through the watch just now.
+    fresh: bool,
     /// The watch of an empty queue, and the revision up to which the window knows everything.
     lookout: Option<(Lookout, Revision)>,
+}
+
+/// Below this a pause is not worth its timer.
+const SHORTEST: Duration = Duration::from_micros(500);
+
+impl Intake {
+    /// Whether to leave the window to others for a while.
+    fn holds_back(&self) -> bool {
+        self.fresh && self.spread >= SHORTEST && self.lookout.is_some()
+    }
 }
 
 impl Core {
@@ -107,6 +128,8 @@ impl Core {
             taken: None,
             chain: CHAIN.0,
             max_ops: MAX_OPS,
+            spread: Duration::ZERO,
+            fresh: false,
             lookout: None,
         };
         Core {
@@ -175,6 +198,8 @@ impl Core {
                 Ok(())
             } else if intake.window.is_empty() {
                 self.fill(&mut intake, &demand).await
+            } else if intake.holds_back() {
+                self.hold_back(&mut intake).await
             } else {
                 self.claim(&mut intake, demand.wanted, begun).await
             };
@@ -262,7 +287,7 @@ impl Core {
     }
 
     async fn open(&self) -> Result<Lookout> {
-        let request = WatchRequest::new(self.keys.range()).without(EventFilter::NoDelete);
+        let request = WatchRequest::new(self.keys.range());
         retry::insist(self.patience, || {
             Lookout::open(Arc::clone(&self.store), request.clone())
         })
@@ -308,12 +333,18 @@ impl Core {
 
     /// Takes in what came through the watch.
     fn accept_events(&self, intake: &mut Intake, events: Vec<Event>) {
-        let mut items = Vec::with_capacity(events.len());
         for event in events {
             if let Some((_, seen)) = &mut intake.lookout {
                 *seen = (*seen).max(event.kv.mod_revision);
             }
-            if event.kind != EventKind::Put || !self.keys.is_item(&event.kv.key) {
+            if !self.keys.is_item(&event.kv.key) {
+                continue;
+            }
+            // Gone, or put anew: what was seen before is no candidate any more.
+            intake
+                .window
+                .retain(|candidate| candidate.key != event.kv.key);
+            if event.kind == EventKind::Delete {
                 continue;
             }
             if let Some(stamp) = self.keys.stamp(&event.kv.key) {
@@ -322,14 +353,34 @@ impl Core {
             if event.kv.key < intake.cursor {
                 intake.cursor = event.kv.key.clone();
             }
-            items.push(Candidate::new(event.kv, true));
+            intake.window.push_back(Candidate::new(event.kv, true));
+            intake.fresh = true;
         }
-        in_order(&mut items);
-        intake.window = items.into();
+        in_order(intake.window.make_contiguous());
+    }
+
+    /// Leaves what came just now to others for a random while: every consumer has seen it, and but
+    /// one would lose its claim. What they take meanwhile is seen through the watch.
+    async fn hold_back(&self, intake: &mut Intake) -> Result<()> {
+        intake.fresh = false;
+        let until = Instant::now() + intake.spread.mul_f64(rand::random::<f64>());
+        while !intake.window.is_empty() && intake.window.len() < PLENTY {
+            let Some((lookout, seen)) = &mut intake.lookout else {
+                break;
+            };
+            match tokio::time::timeout_at(until, lookout.next(*seen)).await {
+                Ok(Ok(Nudge::Events(events))) => self.accept_events(intake, events),
+                // A fallen watch is looked into when the window is used up.
+                Ok(_) | Err(_) => break,
+            }
+        }
+        intake.fresh = false;
+        Ok(())
     }
 
     /// Takes the first items of the window, and hands them out.
     async fn claim(&self, intake: &mut Intake, wanted: usize, begun: Instant) -> Result<()> {
+        intake.fresh = false;
         let plan = self.plan(intake, wanted);
         let claim = self.settle.run_to_end(plan.work(&intake.window));
         let (mut taken, revision, responses) = match self.attend(claim, begun).await {
@@ -338,6 +389,7 @@ impl Core {
                 revision,
                 responses,
             }) => {
+                intake.spread = intake.spread.mul_f64(SPREAD.1);
                 intake.chain = match alternative {
                     0 => intake.chain.saturating_sub(1).max(CHAIN.0),
                     late if late > intake.chain / 2 => intake.chain.saturating_mul(2).min(CHAIN.1),
@@ -350,6 +402,9 @@ impl Core {
                 )
             }
             Ok(Outcome::GuardsFalse) => {
+                // Lost: at first hold back for as long as a claim takes.
+                let longer = begun.elapsed().max(intake.spread.mul_f64(SPREAD.0));
+                intake.spread = longer.min(SPREAD.2);
                 intake.chain = intake.chain.saturating_mul(2).min(CHAIN.1);
                 plan.missed(&mut intake.window);
                 return Ok(());
