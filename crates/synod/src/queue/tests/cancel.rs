@@ -79,6 +79,31 @@ async fn a_dropped_dequeue_hands_its_item_to_the_next_local_caller() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_item_that_was_handed_over_but_never_fetched_goes_on() {
+    for again in [true, false] {
+        let faulty = Faulty::new();
+        let client = faulty.client(LONG);
+        let queue = client.queue("q");
+        queue.enqueue("a").await.unwrap();
+        {
+            let mut caller = std::pin::pin!(queue.dequeue());
+            assert!(futures_util::poll!(caller.as_mut()).is_pending());
+            let left = async || queue.len().await.unwrap();
+            until_async(async || left().await == 0).await;
+            // The claim has been answered; the item lies in the caller's hand, unseen.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        if again {
+            let next = tokio::time::timeout(LONG, queue.dequeue()).await;
+            assert_eq!(next.expect("the item").unwrap(), "a");
+        } else {
+            client.close().await.unwrap();
+            assert_eq!(drain(&faulty.engine, "q").await, ["a"]);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_enqueue_dropped_at_any_step_is_in_once_or_not() {
     for step in 0..6 {
         let faulty = Faulty::new();

@@ -155,3 +155,24 @@ async fn an_enqueue_that_was_never_sent_says_so() {
     faulty.always(None);
     assert_eq!(drain(&faulty.engine, "q").await, ["before"]);
 }
+
+#[tokio::test]
+async fn a_doubt_stays_a_doubt_when_later_copies_are_refused() {
+    for (fault, resolution) in [
+        (Fault::Lose, Resolution::Happened),
+        (Fault::Drop, Resolution::NeverWill),
+    ] {
+        let faulty = Faulty::new();
+        let client = faulty.client(SHORT);
+        let queue = client.queue("q");
+        queue.enqueue("before").await.unwrap();
+        faulty.script(std::iter::once(fault).chain([Fault::Refuse; 1000]));
+        let error = queue.enqueue("a").await.unwrap_err();
+        let token = error.token().unwrap_or_else(|| panic!("{error:?}"));
+        let other = Faulty::over(Arc::clone(&faulty.engine), Replies::Lossy).client(LONG);
+        assert_eq!(other.resolve(token).await.unwrap(), resolution);
+        faulty.script([]);
+        // Its own client hears of it too, and agrees.
+        assert_eq!(client.resolve(token).await.unwrap(), resolution);
+    }
+}

@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use synod_store::{PutRequest, Replies, Store};
 
 use crate::clock::{Clock, ManualClock};
-use crate::testing::{FAULTS, Fault, Faulty, engine};
+use crate::testing::{FAULTS, Fault, Faulty, WatchEnd, engine, until, until_async};
 use crate::{Client, ConnectOptions, Error, Queue, Resolution};
 
 mod cancel;

@@ -8,16 +8,16 @@ async fn keys_as_go_writes_them_come_out_by_modification_revision() {
     // Clocks that disagree: the keys are in another order than the puts.
     for (key, value) in [
         ("q/1790000000000000300", "first"),
-        ("q/1790000000000000100", "second"),
-        ("q/1790000000000000200", "third"),
+        ("q/1790000000000000200", "second"),
+        ("q/1790000000000000100", "third"),
     ] {
         put(&store, key, value).await;
     }
     // A put on an item moves it to the end.
-    put(&store, "q/1790000000000000300", "first, again").await;
+    put(&store, "q/1790000000000000200", "second, again").await;
     assert_eq!(
         drain(&store, "q").await,
-        ["second", "third", "first, again"]
+        ["first", "third", "second, again"]
     );
 }
 
@@ -122,6 +122,21 @@ async fn a_blocked_dequeue_survives_compaction() {
         .await
         .unwrap();
     assert_eq!(waiting.await.unwrap().unwrap(), "a");
+}
+
+#[tokio::test]
+async fn a_blocked_dequeue_survives_whatever_ends_its_watch() {
+    for end in [WatchEnd::Compacted, WatchEnd::Closed, WatchEnd::Broken] {
+        let faulty = Faulty::new();
+        let queue = faulty.client(LONG).queue("q");
+        let waiting = tokio::spawn(async move { queue.dequeue().await });
+        // Two looks before the watch stands, and one after.
+        until(|| faulty.watches() == 1 && faulty.ranges() >= 2).await;
+        faulty.end_watches(end);
+        put(&faulty.engine, "q/1790000000000000000", "a").await;
+        let value = tokio::time::timeout(LONG, waiting).await.expect("a value");
+        assert_eq!(value.unwrap().unwrap(), "a", "{end:?}");
+    }
 }
 
 #[tokio::test]
