@@ -5,13 +5,14 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use synod_engine::{Engine, EngineOptions};
 use synod_store::{
     Alarm, AlarmKind, Applied, BoxFuture, CompactResponse, DeleteRequest, DeleteResponse, Error,
     ErrorKind, HashResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseId,
     LeaseKeepAliveResponse, LeaseListResponse, LeaseRevokeResponse, LeaseTimeToLiveResponse,
     Member, PutRequest, PutResponse, RangeRequest, RangeResponse, Replies, Result, Revision,
-    StatusResponse, Store, Txn, TxnResponse, Watch, WatchRequest,
+    StatusResponse, Store, Txn, TxnResponse, Watch, WatchItem, WatchRequest,
 };
 use tokio::sync::watch;
 
@@ -44,6 +45,17 @@ pub(crate) const FAULTS: [Fault; 5] = [
     Fault::Overtaken,
 ];
 
+/// How watches end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WatchEnd {
+    /// History that they need is gone.
+    Compacted,
+    /// The stream ends without a word.
+    Closed,
+    /// The stream ends with an error.
+    Broken,
+}
+
 /// The embedded store behind a network that misbehaves as told.
 #[derive(Debug, Clone)]
 pub(crate) struct Faulty {
@@ -59,6 +71,8 @@ struct State {
     gate: watch::Sender<usize>,
     /// How many calls have come to the gate.
     arrived: watch::Sender<usize>,
+    /// How the watches that stand have ended.
+    ended: watch::Sender<Option<WatchEnd>>,
 }
 
 #[derive(Debug, Default)]
@@ -106,6 +120,7 @@ impl Faulty {
             script: Slot::default(),
             gate: watch::Sender::new(usize::MAX),
             arrived: watch::Sender::new(0),
+            ended: watch::Sender::new(None),
         };
         Faulty {
             engine,
@@ -136,6 +151,11 @@ impl Faulty {
             // As in a cluster, nobody hears what becomes of them.
             let _ = self.engine.txn(txn).await;
         }
+    }
+
+    /// Ends all watches that stand. They report nothing that happens after this.
+    pub(crate) fn end_watches(&self, end: WatchEnd) {
+        self.state.ended.send_replace(Some(end));
     }
 
     /// Lets only `count` more calls through.
@@ -284,7 +304,29 @@ impl Store for Faulty {
 
     fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<Watch>> {
         self.state.script.lock().watches += 1;
-        Box::pin(self.read(self.engine.watch(request)))
+        let mut ended = self.state.ended.subscribe();
+        ended.mark_unchanged();
+        Box::pin(async move {
+            let watch = self.read(self.engine.watch(request)).await?;
+            let header = watch.header();
+            let items = futures_util::stream::unfold(Some((watch, ended)), async |state| {
+                let (mut watch, mut ended) = state?;
+                let end = tokio::select! {
+                    biased;
+                    changed = ended.changed() => changed.ok().and(*ended.borrow()),
+                    item = watch.next() => return item.map(|item| (item, Some((watch, ended)))),
+                };
+                match end? {
+                    WatchEnd::Closed => None,
+                    WatchEnd::Broken => Some((Err(refused()), None)),
+                    WatchEnd::Compacted => {
+                        let compact_revision = Revision(1);
+                        Some((Ok(WatchItem::Compacted { compact_revision }), None))
+                    }
+                }
+            });
+            Ok(Watch::new(header, items, || {}))
+        })
     }
 
     fn lease_grant(&self, request: LeaseGrantRequest) -> BoxFuture<'_, Result<LeaseGrantResponse>> {

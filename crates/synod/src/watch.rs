@@ -105,3 +105,43 @@ impl Lookout {
 fn jittered(net: Duration) -> Instant {
     Instant::now() + net + net.mul_f64(rand::rng().random_range(0.0..0.34))
 }
+
+#[cfg(test)]
+mod tests {
+    use synod_store::PutRequest;
+
+    use super::*;
+    use crate::testing::engine;
+
+    #[tokio::test]
+    async fn silence_leads_to_a_read() {
+        let request = WatchRequest::new("key");
+        let net = Duration::from_millis(10);
+        let mut lookout = Lookout::open_with(engine(), request, net).await.unwrap();
+        for _ in 0..3 {
+            let nudge = lookout.next(Revision::ZERO).await.unwrap();
+            assert!(matches!(nudge, Nudge::Read), "{nudge:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_read_has_seen_is_ignored() {
+        let store = engine();
+        let request = WatchRequest::new("key");
+        let mut lookout = Lookout::open(Arc::clone(&store), request).await.unwrap();
+        let read = store
+            .put(PutRequest::new("key", "1"))
+            .await
+            .unwrap()
+            .header
+            .revision;
+        store.put(PutRequest::new("key", "2")).await.unwrap();
+        match lookout.next(read).await.unwrap() {
+            Nudge::Events(events) => {
+                let values: Vec<_> = events.into_iter().map(|event| event.kv.value).collect();
+                assert_eq!(values, ["2"]);
+            }
+            Nudge::Read => panic!("nothing was lost"),
+        }
+    }
+}

@@ -74,8 +74,14 @@ async fn file(options: &ConnectOptions, _: std::path::PathBuf) -> Result<Arc<dyn
 
 #[cfg(feature = "etcd")]
 async fn etcd(options: &ConnectOptions, endpoints: Vec<String>) -> Result<Arc<dyn Store>> {
+    use std::time::Duration;
+
     use synod_etcd::{EtcdOptions, EtcdStore};
-    let mut etcd = EtcdOptions::new(endpoints);
+    let timeout = options.settings.timeout;
+    // No attempt may take longer than the whole call.
+    let mut etcd = EtcdOptions::new(endpoints)
+        .with_connect_timeout(timeout.min(Duration::from_secs(3)))
+        .with_request_timeout(timeout.min(Duration::from_secs(5)));
     if let Some((name, password)) = &options.user {
         etcd = etcd.with_user(name, password);
     }

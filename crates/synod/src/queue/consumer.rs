@@ -9,22 +9,18 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use synod_store::{
-    Compare, ErrorKind, Event, EventFilter, EventKind, Key, PutRequest, RangeRequest, Revision,
-    Store, WatchRequest,
-};
+use synod_store::{Compare, ErrorKind, Key, PutRequest, RangeRequest, Revision, Store};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
 use super::claim::{Plan, before, fill_in};
 use super::desk::{Demand, Desk, Item, Ticket};
+use super::intake::Intake;
 use super::keys::{Keys, Stamps};
-use super::look::{Candidate, Look, in_order, look};
 use crate::clock::Clock;
-use crate::settle::{MAX_OPS, Outcome, Settle, Work};
+use crate::settle::{Outcome, Settle, Work};
 use crate::slot::Slot;
-use crate::watch::{Lookout, Nudge};
 use crate::{Error, Result, retry};
 
 /// The most items that one claim takes.
@@ -36,22 +32,13 @@ const CLAIM_BYTES: usize = 8 << 20;
 /// How many items a claim takes while their size is not known.
 const UNKNOWN_BATCH: usize = 8;
 
-/// Looks read values along while none of the last was larger.
-const SMALL: usize = 4096;
-
 /// How many candidates a claim of one item tries: at first, and at most. Each is a Txn inside the
 /// one before, which are two messages, and protobuf decoders stop at 100.
-const CHAIN: (usize, usize) = (8, 32);
+pub(super) const CHAIN: (usize, usize) = (8, 32);
 
-/// How long the watch of an empty queue stays open without a caller.
-const LINGER: Duration = Duration::from_millis(200);
-
-/// The pause after a watch that fell.
-const PAUSE: Duration = Duration::from_millis(50);
-
-/// A look from the very start is due after this many times what the last one took, so that they
-/// cost at most a twentieth of the time, but no later than the second number says.
-const FULL_LOOK: (u32, Duration) = (20, Duration::from_secs(5));
+/// How much longer, or shorter, a consumer holds back after a claim that it lost, or won: with
+/// these it loses about one in six. And the longest time.
+const SPREAD: (f64, f64, Duration) = (2.0, 0.87, Duration::from_millis(100));
 
 /// What the handles of one queue in one client share.
 #[derive(Debug)]
@@ -62,31 +49,9 @@ pub(crate) struct Core {
     pub(super) patience: Duration,
     pub(super) keys: Keys,
     pub(super) stamps: Stamps,
-    desk: Slot<Desk>,
-    wake: Notify,
+    pub(super) desk: Slot<Desk>,
+    pub(super) wake: Notify,
     intake: Mutex<Intake>,
-}
-
-/// What the task knows of the queue; it outlives the task.
-#[derive(Debug)]
-struct Intake {
-    /// Items that were there when they were seen, in the order in which they come out.
-    window: VecDeque<Candidate>,
-    /// Below this all items were gone when last seen: a hint.
-    cursor: Key,
-    /// Where the cursor moves once the window is used up.
-    next_cursor: Option<Key>,
-    full_look_due: Instant,
-    /// The largest value among those seen last; `None` while nothing is known.
-    largest: Option<usize>,
-    /// The largest value taken since the last look.
-    taken: Option<usize>,
-    /// How many candidates a claim of one item tries.
-    chain: usize,
-    /// The most operations that the store takes in a Txn.
-    max_ops: usize,
-    /// The watch of an empty queue, and the revision up to which the window knows everything.
-    lookout: Option<(Lookout, Revision)>,
 }
 
 impl Core {
@@ -98,17 +63,7 @@ impl Core {
         patience: Duration,
     ) -> Core {
         let keys = Keys::new(name);
-        let intake = Intake {
-            window: VecDeque::new(),
-            cursor: keys.start().clone(),
-            next_cursor: None,
-            full_look_due: Instant::now(),
-            largest: None,
-            taken: None,
-            chain: CHAIN.0,
-            max_ops: MAX_OPS,
-            lookout: None,
-        };
+        let start = keys.start().clone();
         Core {
             store,
             settle,
@@ -118,7 +73,7 @@ impl Core {
             stamps: Stamps::default(),
             desk: Slot::default(),
             wake: Notify::new(),
-            intake: Mutex::new(intake),
+            intake: Mutex::new(Intake::new(start)),
         }
     }
 
@@ -175,6 +130,8 @@ impl Core {
                 Ok(())
             } else if intake.window.is_empty() {
                 self.fill(&mut intake, &demand).await
+            } else if intake.holds_back() {
+                self.hold_back(&mut intake).await
             } else {
                 self.claim(&mut intake, demand.wanted, begun).await
             };
@@ -188,148 +145,9 @@ impl Core {
         }
     }
 
-    /// Keeps the watch of an empty queue a moment longer. False when there is nothing to wait for.
-    async fn linger(&self, intake: &mut Intake) -> bool {
-        if intake.lookout.is_none() {
-            return false;
-        }
-        tokio::select! {
-            () = self.wake.notified() => true,
-            () = self.settle.closing() => {
-                intake.lookout = None;
-                false
-            }
-            () = tokio::time::sleep(LINGER) => {
-                intake.lookout = None;
-                false
-            }
-        }
-    }
-
-    /// Finds out what is in the queue, or waits until there is something.
-    async fn fill(&self, intake: &mut Intake, demand: &Demand) -> Result<()> {
-        if let Some(cursor) = intake.next_cursor.take() {
-            intake.cursor = cursor;
-        }
-        let start = self.keys.start();
-        if let Some((lookout, seen)) = &mut intake.lookout {
-            if !demand.tries {
-                let nudge = tokio::select! {
-                    nudge = lookout.next(*seen) => nudge,
-                    () = self.wake.notified() => return Ok(()),
-                };
-                let nudge = match nudge {
-                    Err(error) if error.is_transient() => {
-                        // The look that follows bears the trouble, or tells of it.
-                        tracing::debug!(%error, "the watch of a queue fell");
-                        intake.lookout = None;
-                        tokio::time::sleep(PAUSE).await;
-                        return Ok(());
-                    }
-                    nudge => nudge?,
-                };
-                if let Nudge::Events(events) = nudge {
-                    self.accept_events(intake, events);
-                    return Ok(());
-                }
-            }
-            // The watch stands: what this read misses will come as an event.
-            let look = self.look(intake, start).await?;
-            self.conclude(intake, look, demand);
-            return Ok(());
-        }
-        let full = Instant::now() >= intake.full_look_due || intake.cursor == *start;
-        let from = if full {
-            start.clone()
-        } else {
-            intake.cursor.clone()
-        };
-        let mut look = self.look(intake, &from).await?;
-        if look.items.is_empty() && !full {
-            // The cursor is a hint: only the whole queue can be empty.
-            look = self.look(intake, start).await?;
-        }
-        let empty = look.items.is_empty();
-        self.conclude(intake, look, demand);
-        if empty && demand.waits {
-            // The watch first, then the read that it completes.
-            let lookout = self.open().await?;
-            let look = self.look(intake, start).await?;
-            intake.lookout = Some((lookout, look.revision));
-            self.conclude(intake, look, demand);
-        }
-        Ok(())
-    }
-
-    async fn open(&self) -> Result<Lookout> {
-        let request = WatchRequest::new(self.keys.range()).without(EventFilter::NoDelete);
-        retry::insist(self.patience, || {
-            Lookout::open(Arc::clone(&self.store), request.clone())
-        })
-        .await
-    }
-
-    async fn look(&self, intake: &mut Intake, from: &Key) -> Result<Look> {
-        intake.largest = intake.taken.take().or(intake.largest);
-        let with_values = intake.largest.is_some_and(|largest| largest <= SMALL);
-        let begun = Instant::now();
-        let look = look(&*self.store, &self.keys, from, with_values, self.patience).await?;
-        if from == self.keys.start() {
-            let pause = (begun.elapsed() * FULL_LOOK.0).min(FULL_LOOK.1);
-            intake.full_look_due = Instant::now() + pause;
-        }
-        Ok(look)
-    }
-
-    /// Takes in what a look saw.
-    fn conclude(&self, intake: &mut Intake, look: Look, demand: &Demand) {
-        if let Some((_, seen)) = &mut intake.lookout {
-            *seen = (*seen).max(look.revision);
-        }
-        if look.items.is_empty() {
-            self.desk.lock().answer_tries(demand.before);
-            return;
-        }
-        intake.next_cursor = look.last.as_ref().map(Key::successor);
-        let sizes = look
-            .items
-            .iter()
-            .filter_map(|item| item.value.as_ref().map(|v| v.len()));
-        intake.largest = sizes.max().or(intake.largest);
-        for stamp in look
-            .items
-            .iter()
-            .filter_map(|item| self.keys.stamp(&item.key))
-        {
-            self.stamps.saw(stamp);
-        }
-        intake.window = look.items;
-    }
-
-    /// Takes in what came through the watch.
-    fn accept_events(&self, intake: &mut Intake, events: Vec<Event>) {
-        let mut items = Vec::with_capacity(events.len());
-        for event in events {
-            if let Some((_, seen)) = &mut intake.lookout {
-                *seen = (*seen).max(event.kv.mod_revision);
-            }
-            if event.kind != EventKind::Put || !self.keys.is_item(&event.kv.key) {
-                continue;
-            }
-            if let Some(stamp) = self.keys.stamp(&event.kv.key) {
-                self.stamps.saw(stamp);
-            }
-            if event.kv.key < intake.cursor {
-                intake.cursor = event.kv.key.clone();
-            }
-            items.push(Candidate::new(event.kv, true));
-        }
-        in_order(&mut items);
-        intake.window = items.into();
-    }
-
     /// Takes the first items of the window, and hands them out.
     async fn claim(&self, intake: &mut Intake, wanted: usize, begun: Instant) -> Result<()> {
+        intake.fresh = false;
         let plan = self.plan(intake, wanted);
         let claim = self.settle.run_to_end(plan.work(&intake.window));
         let (mut taken, revision, responses) = match self.attend(claim, begun).await {
@@ -338,6 +156,7 @@ impl Core {
                 revision,
                 responses,
             }) => {
+                intake.spread = intake.spread.mul_f64(SPREAD.1);
                 intake.chain = match alternative {
                     0 => intake.chain.saturating_sub(1).max(CHAIN.0),
                     late if late > intake.chain / 2 => intake.chain.saturating_mul(2).min(CHAIN.1),
@@ -350,6 +169,9 @@ impl Core {
                 )
             }
             Ok(Outcome::GuardsFalse) => {
+                // Lost: at first hold back for as long as a claim takes.
+                let longer = begun.elapsed().max(intake.spread.mul_f64(SPREAD.0));
+                intake.spread = longer.min(SPREAD.2);
                 intake.chain = intake.chain.saturating_mul(2).min(CHAIN.1);
                 plan.missed(&mut intake.window);
                 return Ok(());

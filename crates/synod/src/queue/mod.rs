@@ -46,6 +46,7 @@ mod browse;
 mod claim;
 mod consumer;
 mod desk;
+mod intake;
 mod keys;
 mod look;
 mod producer;

@@ -180,3 +180,23 @@ async fn a_grant_whose_answer_is_lost_is_recognised() {
         assert_eq!(world.leases().await, 1, "{fault:?}");
     }
 }
+
+#[tokio::test]
+async fn the_lifetime_counts_from_the_send_not_from_the_answer() {
+    let world = world();
+    let session = world.session().await;
+    world.faulty.close_gate(0);
+    world.clock.advance(TTL / 3);
+    assert!(world.faulty.wait_at_gate().await);
+    // The answer takes ten seconds; nothing after it gets through.
+    world.clock.advance(Duration::from_secs(10));
+    world.faulty.close_gate(0);
+    until(|| world.faulty.keep_alives() == 1).await;
+    until(|| world.clock.sleepers() > 0).await;
+    world
+        .clock
+        .advance(TTL - Duration::from_secs(10) - Duration::from_nanos(1));
+    assert!(session.is_alive());
+    world.clock.advance(Duration::from_nanos(1));
+    assert!(!session.is_alive());
+}

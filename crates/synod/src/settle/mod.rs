@@ -53,6 +53,7 @@
 //! On a store whose answers are certain: nothing, the work alone is sent. Else one Put more in the
 //! same Txn, and two round trips before a client's first operation.
 
+mod drive;
 mod epoch;
 #[cfg(test)]
 mod tests;
@@ -63,18 +64,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use synod_store::{ErrorKind, Replies, Revision, Store, TxnOpResponse};
+use synod_store::{Replies, Revision, Store, TxnOpResponse};
 use tokio::sync::{Mutex, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
-use crate::retry::Backoff;
 use crate::slot::Slot;
 use crate::{Error, Result};
 
-use epoch::{Epoch, Lane};
-use txn::{Answer, Standing, Ticket};
+use epoch::Epoch;
+use txn::Answer;
 
 pub(crate) use token::OpId;
 pub use token::{ParseTokenError, Token};
@@ -328,14 +328,6 @@ impl Settle {
     }
 }
 
-/// How one passage through a lane ended.
-enum Passage {
-    /// The operation is settled.
-    Settled(Outcome),
-    /// It has not happened and never will; on another lane it may be tried anew.
-    Again,
-}
-
 impl Inner {
     fn remember(&self, op: OpId, verdict: Verdict) {
         let mut open = self.open.lock();
@@ -344,288 +336,6 @@ impl Inner {
         }
         if open.len() < REMEMBERED {
             open.insert(op, verdict);
-        }
-    }
-
-    /// The epoch to begin operations in.
-    async fn epoch(self: &Arc<Inner>) -> Result<Arc<Epoch>> {
-        let mut current = self.epoch.lock().await;
-        if let Some(epoch) = current.as_ref().filter(|epoch| epoch.is_usable()) {
-            return Ok(Arc::clone(epoch));
-        }
-        let first = current.is_none();
-        let epoch = Arc::new(Epoch::begin(&self.store, &self.settings).await?);
-        *current = Some(Arc::clone(&epoch));
-        if first {
-            let (store, settings) = (Arc::clone(&self.store), self.settings.clone());
-            // Not tracked: nobody waits for other clients' rubbish.
-            crate::runtime()?.spawn(async move {
-                match epoch::sweep(&*store, &settings).await {
-                    Ok(0) => {}
-                    Ok(epochs) => tracing::debug!(epochs, "lanes of dead clients were swept"),
-                    Err(error) => tracing::debug!(%error, "the sweep of dead lanes failed"),
-                }
-            });
-        }
-        Ok(epoch)
-    }
-
-    async fn retire(&self, epoch: &Arc<Epoch>) {
-        epoch.retire();
-        let mut current = self.epoch.lock().await;
-        if current
-            .as_ref()
-            .is_some_and(|current| Arc::ptr_eq(current, epoch))
-        {
-            *current = None;
-        }
-    }
-
-    /// Passes an operation through lanes until it is settled.
-    async fn drive(
-        self: &Arc<Inner>,
-        work: &Work,
-        op: OpId,
-        phase: Option<&Slot<Phase>>,
-    ) -> Result<Outcome> {
-        let mut backoff = Backoff::new();
-        loop {
-            // Nothing is on its way here: whoever left wants nothing to begin.
-            if let Some(phase) = phase
-                && matches!(*phase.lock(), Phase::Left)
-            {
-                return Ok(Outcome::GuardsFalse);
-            }
-            let lane = match self.epoch().await {
-                Ok(epoch) => epoch.lane().await,
-                Err(error) if error.is_transient() => {
-                    self.bear(error, phase)?;
-                    backoff.wait().await;
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            let Some(lane) = lane else { continue };
-            match self.pass(lane, work, op, phase).await? {
-                Passage::Settled(outcome) => return Ok(outcome),
-                Passage::Again => {}
-            }
-        }
-    }
-
-    /// Notes trouble while nothing is on its way; an error once nobody waits for the end of it.
-    fn bear(&self, error: Error, phase: Option<&Slot<Phase>>) -> Result<()> {
-        if self.abandoned.is_cancelled() {
-            return Err(error);
-        }
-        if let Some(phase) = phase {
-            let mut phase = phase.lock();
-            if let Phase::Quiet(trouble) = &mut *phase {
-                *trouble = Some(error);
-            }
-        }
-        Ok(())
-    }
-
-    /// Passes an operation through one lane.
-    async fn pass(
-        self: &Arc<Inner>,
-        lane: Lane,
-        work: &Work,
-        op: OpId,
-        phase: Option<&Slot<Phase>>,
-    ) -> Result<Passage> {
-        let token = Token {
-            epoch: lane.epoch.id,
-            fence_created: lane.epoch.created,
-            lane: lane.number,
-            lane_mod: lane.mod_revision,
-            begun: self.settings.clock.unix_nanos() / 1_000_000_000,
-            op,
-        };
-        let ticket = Ticket {
-            fence: lane.epoch.fence.clone(),
-            fence_created: token.fence_created,
-            lane: lane.key(),
-            lane_mod: token.lane_mod,
-            op,
-            begun: token.begun,
-        };
-        let request = ticket.txn(work);
-        let mut doubt = false;
-        let mut backoff = Backoff::new();
-        loop {
-            if let Some(phase) = phase {
-                let mut phase = phase.lock();
-                match &*phase {
-                    Phase::Left if !doubt => {
-                        lane.release(ticket.lane_mod);
-                        return Ok(Passage::Settled(Outcome::GuardsFalse));
-                    }
-                    Phase::Left => {}
-                    _ => *phase = Phase::Doubt(token.clone()),
-                }
-            }
-            let sent = tokio::time::timeout(ATTEMPT, self.store.txn(request.clone())).await;
-            let error = match sent {
-                Ok(Ok(response)) => {
-                    let revision = response.header.revision;
-                    match ticket.read(response) {
-                        Answer::Done {
-                            alternative,
-                            responses,
-                        } => {
-                            lane.release(revision);
-                            let responses = Some(responses);
-                            let done = Outcome::Done {
-                                alternative,
-                                revision,
-                                responses,
-                            };
-                            return Ok(Passage::Settled(done));
-                        }
-                        Answer::Refused(standing) => {
-                            return Ok(self.refused(lane, &ticket, standing).await);
-                        }
-                        Answer::GuardsFalse if !doubt => {
-                            lane.release(ticket.lane_mod);
-                            return Ok(Passage::Settled(Outcome::GuardsFalse));
-                        }
-                        Answer::GuardsFalse => {
-                            return self.void(lane, &ticket).await;
-                        }
-                        // A store that answers so cannot be believed: treated as no answer.
-                        Answer::Malformed => {
-                            synod_store::Error::new(ErrorKind::Other, "the answer makes no sense")
-                                .with_applied(synod_store::Applied::Maybe)
-                        }
-                    }
-                }
-                Ok(Err(error)) => error,
-                Err(_) => synod_store::Error::new(ErrorKind::Timeout, "no answer in time")
-                    .with_applied(synod_store::Applied::Maybe),
-            };
-            tracing::debug!(%error, %token, "an operation was not answered; sending it again");
-            doubt |= error.is_maybe_applied();
-            if !doubt {
-                if !error.is_transient() {
-                    lane.release(ticket.lane_mod);
-                    return Err(error.into());
-                }
-                if let Some(phase) = phase {
-                    let mut phase = phase.lock();
-                    if !matches!(*phase, Phase::Left) {
-                        *phase = Phase::Quiet(Some(error.into()));
-                    }
-                }
-                if self.abandoned.is_cancelled() {
-                    return Err(Error::Timeout {
-                        after: self.settings.patience,
-                    });
-                }
-            } else if self.abandoned.is_cancelled() {
-                // The lane stays in use for ever: its word must not be overwritten.
-                return Err(Error::Unknown {
-                    token,
-                    after: self.settings.patience,
-                });
-            }
-            backoff.wait().await;
-        }
-    }
-
-    /// Fence or lane were not as the Txn expected: no copy of it can apply any more.
-    async fn refused(&self, lane: Lane, ticket: &Ticket, standing: Standing) -> Passage {
-        let fence_gone = standing.fence_created != ticket.fence_created;
-        let record = standing.record_of(ticket.op);
-        if fence_gone {
-            self.retire(&lane.epoch).await;
-        } else {
-            lane.release(standing.lane_mod);
-        }
-        match record {
-            Some(record) => Passage::Settled(match record.alternative {
-                Some(alternative) => Outcome::Done {
-                    alternative,
-                    revision: standing.lane_mod,
-                    responses: None,
-                },
-                None => Outcome::GuardsFalse,
-            }),
-            None => Passage::Again,
-        }
-    }
-
-    /// Makes sure that no earlier copy can still apply, then reports that the guards were false.
-    async fn void(&self, lane: Lane, ticket: &Ticket) -> Result<Passage> {
-        let mut backoff = Backoff::new();
-        loop {
-            match self.store.txn(ticket.void()).await {
-                Ok(response) if response.succeeded => {
-                    lane.release(response.header.revision);
-                    return Ok(Passage::Settled(Outcome::GuardsFalse));
-                }
-                Ok(response) => {
-                    if let Some(standing) = Standing::from_reads(response) {
-                        return Ok(match self.refused(lane, ticket, standing).await {
-                            Passage::Again => Passage::Settled(Outcome::GuardsFalse),
-                            settled => settled,
-                        });
-                    }
-                }
-                Err(error) => tracing::debug!(%error, "a lane could not be closed; trying again"),
-            }
-            if self.abandoned.is_cancelled() {
-                return Err(Error::Timeout {
-                    after: self.settings.patience,
-                });
-            }
-            backoff.wait().await;
-        }
-    }
-
-    /// Resolves a token from the lane, and closes the lane if nothing has passed through it.
-    async fn look_up(&self, token: &Token) -> Result<Resolution> {
-        let (fence, lane) = epoch::keys_of(&self.settings.prefix, token.epoch, token.lane);
-        let ticket = Ticket {
-            fence,
-            fence_created: token.fence_created,
-            lane,
-            lane_mod: token.lane_mod,
-            op: token.op,
-            begun: token.begun,
-        };
-        let mut backoff = Backoff::new();
-        loop {
-            // The first Txn closes the lane, or tells why it need not be closed.
-            let standing = match self.store.txn(ticket.void()).await {
-                Ok(response) if response.succeeded => return Ok(Resolution::NeverWill),
-                Ok(response) => Standing::from_reads(response),
-                Err(error) if error.is_transient() || error.is_maybe_applied() => None,
-                Err(error) => return Err(error.into()),
-            };
-            let Some(standing) = standing else {
-                backoff.wait().await;
-                continue;
-            };
-            if let Some(record) = standing.record_of(token.op) {
-                return Ok(match record.alternative {
-                    Some(_) => Resolution::Happened,
-                    None => Resolution::NeverWill,
-                });
-            }
-            if standing.lane_mod != token.lane_mod {
-                return Ok(Resolution::Forgotten);
-            }
-            // The fence is gone, and nothing has passed. A lane that never was could also have
-            // been swept, but not before its time.
-            let now = self.settings.clock.unix_nanos() / 1_000_000_000;
-            let young = now.saturating_sub(token.begun) < epoch::KEEP_SECONDS / 2;
-            return Ok(if !token.lane_mod.is_zero() || young {
-                Resolution::NeverWill
-            } else {
-                Resolution::Forgotten
-            });
         }
     }
 }

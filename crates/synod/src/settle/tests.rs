@@ -3,7 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use synod_store::{Key, KeyRange, PutRequest, RangeRequest, Replies, Store};
+use synod_store::{
+    Compare, DeleteRequest, Key, KeyRange, PutRequest, RangeRequest, Replies, Store,
+};
+
+use super::{Outcome, Work};
 
 use crate::clock::{Clock, ManualClock};
 use crate::testing::{Fault, Faulty, until_async};
@@ -167,7 +171,7 @@ async fn a_late_copy_does_not_land_after_its_key_was_taken_and_freed_again() {
     second.await.unwrap().unwrap();
     faulty
         .engine
-        .delete(synod_store::DeleteRequest::new(rival))
+        .delete(DeleteRequest::new(rival))
         .await
         .unwrap();
     faulty.deliver_late().await;
@@ -193,11 +197,7 @@ async fn a_record_that_is_gone_is_no_reason_to_guess() {
     let token = error.token().unwrap().clone();
     // Somebody wipes the records while the outcome is open.
     for key in keys(&faulty.engine, "__synod/").await {
-        faulty
-            .engine
-            .delete(synod_store::DeleteRequest::new(key))
-            .await
-            .unwrap();
+        faulty.engine.delete(DeleteRequest::new(key)).await.unwrap();
     }
     let other = Faulty::over(Arc::clone(&faulty.engine), Replies::Lossy).client(LONG);
     assert_eq!(other.resolve(&token).await.unwrap(), Resolution::Forgotten);
@@ -216,4 +216,61 @@ async fn more_operations_than_lanes_all_get_their_turn() {
     }
     assert_eq!(client.queue("q").len().await.unwrap(), 100);
     assert!(keys(&faulty.engine, "__synod/lane/").await.len() <= 16);
+}
+
+#[tokio::test]
+async fn guards_that_were_false_once_stay_so_for_every_copy() {
+    let faulty = Faulty::new();
+    let client = faulty.client(LONG);
+    let settle = client.settle();
+    // A first operation, so that lease and fence are there.
+    client.queue("q").enqueue("a").await.unwrap();
+    faulty.script([Fault::Late]);
+    faulty.close_gate(1);
+    let running = tokio::spawn(async move {
+        let put = PutRequest::new("key", "mine");
+        let work = Work::new(vec![Compare::absent("key")], vec![put.into()]);
+        settle.run(work).await
+    });
+    assert!(faulty.wait_at_gate().await);
+    faulty
+        .engine
+        .put(PutRequest::new("key", "rival"))
+        .await
+        .unwrap();
+    faulty.open_gate();
+    assert!(matches!(running.await.unwrap(), Ok(Outcome::GuardsFalse)));
+    // The guards become true again, and only then the first copy arrives.
+    faulty
+        .engine
+        .delete(DeleteRequest::new("key"))
+        .await
+        .unwrap();
+    faulty.deliver_late().await;
+    assert!(keys(&faulty.engine, "key").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_copy_that_outlives_its_client_and_its_lane_never_lands() {
+    let faulty = Faulty::new();
+    // The lane is new: what the copy compares is that it does not exist.
+    faulty.script([Fault::None, Fault::None, Fault::Late]);
+    faulty.close_gate(3);
+    let client = faulty.client(Duration::from_millis(50));
+    let error = client.queue("q").enqueue("a").await.unwrap_err();
+    let token = error.token().unwrap().clone();
+    faulty.open_gate();
+    faulty.always(Some(Fault::Refuse));
+    for lease in faulty.engine.leases().await.unwrap().leases {
+        faulty.engine.lease_revoke(lease).await.unwrap();
+    }
+    drop(client);
+    let other = Faulty::over(Arc::clone(&faulty.engine), Replies::Lossy).client(LONG);
+    assert_eq!(other.resolve(&token).await.unwrap(), Resolution::NeverWill);
+    // As a sweep would.
+    for key in keys(&faulty.engine, "__synod/lane/").await {
+        faulty.engine.delete(DeleteRequest::new(key)).await.unwrap();
+    }
+    faulty.deliver_late().await;
+    assert_eq!(other.queue("q").len().await.unwrap(), 0);
 }

@@ -1,0 +1,251 @@
+//! What the consumer of a queue knows of it, and how it finds out: looks, the watch of an empty
+//! queue, and holding back where others race for the same items.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use synod_store::{Event, EventKind, Key, Revision, WatchRequest};
+use tokio::time::Instant;
+
+use super::consumer::{CHAIN, Core};
+use super::desk::Demand;
+use super::look::{Candidate, Look, in_order, look};
+use crate::settle::MAX_OPS;
+use crate::watch::{Lookout, Nudge};
+use crate::{Result, retry};
+
+/// Looks read values along while none of the last was larger.
+const SMALL: usize = 4096;
+
+/// How long the watch of an empty queue stays open without a caller.
+const LINGER: Duration = Duration::from_millis(200);
+
+/// With this many candidates nobody holds back: each consumer finds one for itself.
+const PLENTY: usize = 8;
+
+/// The pause after a watch that fell.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A look from the very start is due after this many times what the last one took, so that they
+/// cost at most a twentieth of the time, but no later than the second number says.
+const FULL_LOOK: (u32, Duration) = (20, Duration::from_secs(5));
+
+/// What the task knows of the queue; it outlives the task.
+#[derive(Debug)]
+pub(super) struct Intake {
+    /// Items that were there when they were seen, in the order in which they come out.
+    pub(super) window: VecDeque<Candidate>,
+    /// Below this all items were gone when last seen: a hint.
+    pub(super) cursor: Key,
+    /// Where the cursor moves once the window is used up.
+    pub(super) next_cursor: Option<Key>,
+    pub(super) full_look_due: Instant,
+    /// The largest value among those seen last; `None` while nothing is known.
+    pub(super) largest: Option<usize>,
+    /// The largest value taken since the last look.
+    pub(super) taken: Option<usize>,
+    /// How many candidates a claim of one item tries.
+    pub(super) chain: usize,
+    /// The most operations that the store takes in a Txn.
+    pub(super) max_ops: usize,
+    /// How long to hold back at most before a claim of what came just now, as others saw it too.
+    pub(super) spread: Duration,
+    /// Whether the window came through the watch just now.
+    pub(super) fresh: bool,
+    /// The watch of an empty queue, and the revision up to which the window knows everything.
+    pub(super) lookout: Option<(Lookout, Revision)>,
+}
+
+/// Below this a pause is not worth its timer.
+const SHORTEST: Duration = Duration::from_micros(500);
+
+impl Intake {
+    pub(super) fn new(start: Key) -> Intake {
+        Intake {
+            window: VecDeque::new(),
+            cursor: start,
+            next_cursor: None,
+            full_look_due: Instant::now(),
+            largest: None,
+            taken: None,
+            chain: CHAIN.0,
+            max_ops: MAX_OPS,
+            spread: Duration::ZERO,
+            fresh: false,
+            lookout: None,
+        }
+    }
+
+    /// Whether to leave the window to others for a while.
+    pub(super) fn holds_back(&self) -> bool {
+        self.fresh && self.spread >= SHORTEST && self.lookout.is_some()
+    }
+}
+
+impl Core {
+    /// Keeps the watch of an empty queue a moment longer. False when there is nothing to wait for.
+    pub(super) async fn linger(&self, intake: &mut Intake) -> bool {
+        if intake.lookout.is_none() {
+            return false;
+        }
+        tokio::select! {
+            () = self.wake.notified() => true,
+            () = self.settle.closing() => {
+                intake.lookout = None;
+                false
+            }
+            () = tokio::time::sleep(LINGER) => {
+                intake.lookout = None;
+                false
+            }
+        }
+    }
+
+    /// Finds out what is in the queue, or waits until there is something.
+    pub(super) async fn fill(&self, intake: &mut Intake, demand: &Demand) -> Result<()> {
+        if let Some(cursor) = intake.next_cursor.take() {
+            intake.cursor = cursor;
+        }
+        let start = self.keys.start();
+        if let Some((lookout, seen)) = &mut intake.lookout {
+            if !demand.tries {
+                let nudge = tokio::select! {
+                    nudge = lookout.next(*seen) => nudge,
+                    () = self.wake.notified() => return Ok(()),
+                };
+                let nudge = match nudge {
+                    Err(error) if error.is_transient() => {
+                        // The look that follows bears the trouble, or tells of it.
+                        tracing::debug!(%error, "the watch of a queue fell");
+                        intake.lookout = None;
+                        tokio::time::sleep(PAUSE).await;
+                        return Ok(());
+                    }
+                    nudge => nudge?,
+                };
+                if let Nudge::Events(events) = nudge {
+                    self.accept_events(intake, events);
+                    return Ok(());
+                }
+            }
+            // The watch stands: what this read misses will come as an event.
+            let look = self.look(intake, start).await?;
+            self.conclude(intake, look, demand);
+            return Ok(());
+        }
+        let full = Instant::now() >= intake.full_look_due || intake.cursor == *start;
+        let from = if full {
+            start.clone()
+        } else {
+            intake.cursor.clone()
+        };
+        let mut look = self.look(intake, &from).await?;
+        if look.items.is_empty() && !full {
+            // The cursor is a hint: only the whole queue can be empty.
+            look = self.look(intake, start).await?;
+        }
+        let empty = look.items.is_empty();
+        self.conclude(intake, look, demand);
+        if empty && demand.waits {
+            // The watch first, then the read that it completes.
+            let lookout = self.open().await?;
+            let look = self.look(intake, start).await?;
+            intake.lookout = Some((lookout, look.revision));
+            self.conclude(intake, look, demand);
+        }
+        Ok(())
+    }
+
+    async fn open(&self) -> Result<Lookout> {
+        let request = WatchRequest::new(self.keys.range());
+        retry::insist(self.patience, || {
+            Lookout::open(Arc::clone(&self.store), request.clone())
+        })
+        .await
+    }
+
+    async fn look(&self, intake: &mut Intake, from: &Key) -> Result<Look> {
+        intake.largest = intake.taken.take().or(intake.largest);
+        let with_values = intake.largest.is_some_and(|largest| largest <= SMALL);
+        let begun = Instant::now();
+        let look = look(&*self.store, &self.keys, from, with_values, self.patience).await?;
+        if from == self.keys.start() {
+            let pause = (begun.elapsed() * FULL_LOOK.0).min(FULL_LOOK.1);
+            intake.full_look_due = Instant::now() + pause;
+        }
+        Ok(look)
+    }
+
+    /// Takes in what a look saw.
+    fn conclude(&self, intake: &mut Intake, look: Look, demand: &Demand) {
+        if let Some((_, seen)) = &mut intake.lookout {
+            *seen = (*seen).max(look.revision);
+        }
+        if look.items.is_empty() {
+            self.desk.lock().answer_tries(demand.before);
+            return;
+        }
+        intake.next_cursor = look.last.as_ref().map(Key::successor);
+        let sizes = look
+            .items
+            .iter()
+            .filter_map(|item| item.value.as_ref().map(|v| v.len()));
+        intake.largest = sizes.max().or(intake.largest);
+        for stamp in look
+            .items
+            .iter()
+            .filter_map(|item| self.keys.stamp(&item.key))
+        {
+            self.stamps.saw(stamp);
+        }
+        intake.window = look.items;
+    }
+
+    /// Takes in what came through the watch.
+    fn accept_events(&self, intake: &mut Intake, events: Vec<Event>) {
+        for event in events {
+            if let Some((_, seen)) = &mut intake.lookout {
+                *seen = (*seen).max(event.kv.mod_revision);
+            }
+            if !self.keys.is_item(&event.kv.key) {
+                continue;
+            }
+            // Gone, or put anew: what was seen before is no candidate any more.
+            intake
+                .window
+                .retain(|candidate| candidate.key != event.kv.key);
+            if event.kind == EventKind::Delete {
+                continue;
+            }
+            if let Some(stamp) = self.keys.stamp(&event.kv.key) {
+                self.stamps.saw(stamp);
+            }
+            if event.kv.key < intake.cursor {
+                intake.cursor = event.kv.key.clone();
+            }
+            intake.window.push_back(Candidate::new(event.kv, true));
+            intake.fresh = true;
+        }
+        in_order(intake.window.make_contiguous());
+    }
+
+    /// Leaves what came just now to others for a random while: every consumer has seen it, and but
+    /// one would lose its claim. What they take meanwhile is seen through the watch.
+    pub(super) async fn hold_back(&self, intake: &mut Intake) -> Result<()> {
+        intake.fresh = false;
+        let until = Instant::now() + intake.spread.mul_f64(rand::random::<f64>());
+        while !intake.window.is_empty() && intake.window.len() < PLENTY {
+            let Some((lookout, seen)) = &mut intake.lookout else {
+                break;
+            };
+            match tokio::time::timeout_at(until, lookout.next(*seen)).await {
+                Ok(Ok(Nudge::Events(events))) => self.accept_events(intake, events),
+                // A fallen watch is looked into when the window is used up.
+                Ok(_) | Err(_) => break,
+            }
+        }
+        intake.fresh = false;
+        Ok(())
+    }
+}

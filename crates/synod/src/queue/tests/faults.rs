@@ -1,0 +1,178 @@
+//! Every answer lost, every request late: the effect is there once or never.
+
+use super::*;
+
+/// Every sequence of at most two faults, at each of the first `calls` calls.
+fn scripts(calls: usize) -> Vec<Vec<Fault>> {
+    let mut scripts = vec![vec![]];
+    for first in 0..calls {
+        for fault in FAULTS {
+            let mut one = vec![Fault::None; first];
+            one.push(fault);
+            for gap in 0..3 {
+                for second in FAULTS {
+                    let mut two = one.clone();
+                    two.extend(vec![Fault::None; gap]);
+                    two.push(second);
+                    scripts.push(two);
+                }
+            }
+            scripts.push(one);
+        }
+    }
+    scripts
+}
+
+/// Runs a check for every script, some at a time.
+async fn for_each_script<F: Future<Output = ()> + Send + 'static>(
+    scripts: Vec<Vec<Fault>>,
+    check: impl Fn(Vec<Fault>) -> F,
+) {
+    let mut checks = futures_util::stream::iter(scripts)
+        .map(|script| tokio::spawn(check(script)))
+        .buffer_unordered(32);
+    while let Some(outcome) = checks.next().await {
+        outcome.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_enqueue_happens_once_whatever_is_lost() {
+    for early in [false, true] {
+        // Lease, fence, the enqueue and its repetitions.
+        for_each_script(scripts(5), move |script| async move {
+            let faulty = Faulty::new();
+            let queue = faulty.client(LONG).queue("q");
+            faulty.script(script.clone());
+            for value in ["a", "b"] {
+                queue
+                    .enqueue(value)
+                    .await
+                    .unwrap_or_else(|error| panic!("{script:?}: {error}"));
+                if early {
+                    faulty.deliver_late().await;
+                }
+            }
+            assert_eq!(drain(&faulty.engine, "q").await, ["a", "b"], "{script:?}");
+            // Copies that come after all of it change nothing either.
+            faulty.deliver_late().await;
+            assert!(drain(&faulty.engine, "q").await.is_empty(), "{script:?}");
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dequeue_takes_once_whatever_is_lost() {
+    for large in [false, true] {
+        for_each_script(scripts(5), move |script| async move {
+            let faulty = Faulty::new();
+            let values: Vec<Vec<u8>> = (b'a'..b'e')
+                .map(|byte| vec![byte; if large { 10_000 } else { 1 }])
+                .collect();
+            let healthy = Client::from_store(Arc::clone(&faulty.engine)).queue("q");
+            healthy.enqueue_many(&values).await.unwrap();
+            let queue = faulty.client(LONG).queue("q");
+            faulty.script(script.clone());
+            let mut taken = Vec::new();
+            for _ in 0..3 {
+                taken.push(
+                    queue
+                        .dequeue()
+                        .await
+                        .unwrap_or_else(|e| panic!("{script:?}: {e}")),
+                );
+                faulty.deliver_late().await;
+            }
+            taken.extend(drain(&faulty.engine, "q").await);
+            assert_eq!(taken, values, "{script:?}");
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unknown_outcome_is_resolved_rightly() {
+    for fault in FAULTS {
+        for late in [false, true] {
+            for same_client in [false, true] {
+                let faulty = Faulty::new();
+                let client = faulty.client(SHORT);
+                let queue = client.queue("q");
+                queue.enqueue("before").await.unwrap();
+                faulty.script([fault]);
+                // After the first copy nothing gets through.
+                faulty.close_gate(1);
+                let error = queue.enqueue("a").await.expect_err("nothing can answer");
+                if fault == Fault::Refuse {
+                    assert!(
+                        !error.is_maybe_committed() || error.token().is_some(),
+                        "{error}"
+                    );
+                }
+                let Some(token) = error.token().cloned() else {
+                    panic!("{fault:?}: {error}");
+                };
+                if late {
+                    faulty.deliver_late().await;
+                }
+                faulty.open_gate();
+                let resolver = if same_client {
+                    client.clone()
+                } else {
+                    // Another process, which has only the text.
+                    Faulty::over(Arc::clone(&faulty.engine), Replies::Lossy).client(LONG)
+                };
+                let token = token.to_string().parse().unwrap();
+                let resolution = resolver.resolve(&token).await.unwrap();
+                faulty.deliver_late().await;
+                let mut left = drain(&faulty.engine, "q").await;
+                assert_eq!(left.remove(0), "before");
+                match resolution {
+                    Resolution::Happened => assert_eq!(left, ["a"], "{fault:?} {late}"),
+                    Resolution::NeverWill => assert!(left.is_empty(), "{fault:?} {late}"),
+                    Resolution::Forgotten => panic!("{fault:?} {late}"),
+                }
+                client.close().await.unwrap();
+                assert!(
+                    drain(&faulty.engine, "q").await.is_empty(),
+                    "{fault:?} {late}"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_enqueue_that_was_never_sent_says_so() {
+    let faulty = Faulty::new();
+    let queue = faulty.client(SHORT).queue("q");
+    queue.enqueue("before").await.unwrap();
+    faulty.always(Some(Fault::Refuse));
+    let error = queue.enqueue("a").await.unwrap_err();
+    assert!(!error.is_maybe_committed(), "{error:?}");
+    assert!(error.is_retryable(), "{error:?}");
+    faulty.always(None);
+    assert_eq!(drain(&faulty.engine, "q").await, ["before"]);
+}
+
+#[tokio::test]
+async fn a_doubt_stays_a_doubt_when_later_copies_are_refused() {
+    for (fault, resolution) in [
+        (Fault::Lose, Resolution::Happened),
+        (Fault::Drop, Resolution::NeverWill),
+    ] {
+        let faulty = Faulty::new();
+        let client = faulty.client(SHORT);
+        let queue = client.queue("q");
+        queue.enqueue("before").await.unwrap();
+        faulty.script(std::iter::once(fault).chain([Fault::Refuse; 1000]));
+        let error = queue.enqueue("a").await.unwrap_err();
+        let token = error.token().unwrap_or_else(|| panic!("{error:?}"));
+        let other = Faulty::over(Arc::clone(&faulty.engine), Replies::Lossy).client(LONG);
+        assert_eq!(other.resolve(token).await.unwrap(), resolution);
+        faulty.script([]);
+        // Its own client hears of it too, and agrees.
+        assert_eq!(client.resolve(token).await.unwrap(), resolution);
+    }
+}

@@ -1,0 +1,38 @@
+//! The queue against a store that loses answers, delays requests and stops at every step.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use synod_store::{PutRequest, Replies, Store};
+
+use crate::clock::{Clock, ManualClock};
+use crate::testing::{FAULTS, Fault, Faulty, WatchEnd, engine, until, until_async};
+use crate::{Client, ConnectOptions, Error, Queue, Resolution};
+
+mod cancel;
+mod faults;
+mod order;
+mod race;
+
+const SHORT: Duration = Duration::from_millis(150);
+const LONG: Duration = Duration::from_secs(20);
+
+/// What is left in the queue, as a healthy client sees it.
+async fn drain(store: &Arc<dyn Store>, name: &str) -> Vec<Bytes> {
+    let queue = Client::from_store(Arc::clone(store)).queue(name);
+    let mut values = Vec::new();
+    while let Some(value) = queue.try_dequeue().await.unwrap() {
+        values.push(value);
+    }
+    values
+}
+
+async fn put(store: &Arc<dyn Store>, key: &str, value: &str) {
+    store
+        .put(PutRequest::new(key, value.to_owned()))
+        .await
+        .unwrap();
+}
