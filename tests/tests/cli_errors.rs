@@ -172,14 +172,14 @@ async fn a_port_in_use() {
     assert!(!data.exists(), "no data are touched");
 }
 
-/// The largest file below a directory.
-fn largest_file(dir: &Path) -> std::path::PathBuf {
+/// The newest log in a data directory.
+fn log_file(dir: &Path) -> std::path::PathBuf {
     let mut files: Vec<_> = std::fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .filter(|path| path.is_file())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
         .collect();
-    files.sort_by_key(|path| path.metadata().unwrap().len());
+    files.sort();
     files.pop().expect("there are data")
 }
 
@@ -201,9 +201,9 @@ async fn a_damaged_data_file() {
     assert_eq!(json["ok"], true);
 
     // In the middle, so that it is no torn end, which a crash leaves and which is repaired.
-    let path = largest_file(&home.data());
+    let path = log_file(&home.data());
     let mut bytes = std::fs::read(&path).unwrap();
-    let middle = bytes.len() / 3;
+    let middle = usize::try_from(json["bytes"].as_u64().unwrap()).unwrap() / 2;
     for byte in &mut bytes[middle..middle + 16] {
         *byte ^= 0x5a;
     }
@@ -230,11 +230,11 @@ async fn a_damaged_data_file() {
 async fn verify_of_what_is_no_data_directory() {
     let home = Home::new();
     let ran = home.run(&["verify", "/nowhere"]).await;
-    assert_failed(&ran, 1, "cannot check", &["/nowhere"]);
+    assert_failed(&ran, 2, "cannot check", &["/nowhere"]);
     let empty = home.path("empty");
     std::fs::create_dir(&empty).unwrap();
     let ran = home.run(&["verify", empty.to_str().unwrap()]).await;
-    assert_failed(&ran, 1, "cannot check", &[]);
+    assert_failed(&ran, 2, "cannot check", &["no Synod data directory"]);
     assert_eq!(
         std::fs::read_dir(&empty).unwrap().count(),
         0,

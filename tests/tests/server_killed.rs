@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 const CLIENTS: usize = 8;
 const KILLS: usize = 20;
 
-/// What the clients know to be in the queue.
-type Acknowledged = Arc<Mutex<Vec<String>>>;
+/// What each client knows to be in the queue.
+type Acknowledged = Arc<Mutex<[Vec<String>; CLIENTS]>>;
 
 async fn connect(url: &str) -> Client {
     wait::until_some("the server answers", || async {
@@ -33,7 +33,7 @@ async fn push(url: String, number: usize, known: Acknowledged, stop: Cancellatio
         let value = format!("{number}:{item}");
         // An item whose push failed may be there or not, and is not pushed again.
         if queue.enqueue(&value).await.is_ok() {
-            known.lock().unwrap().push(value);
+            known.lock().unwrap()[number].push(value);
         }
         item += 1;
     }
@@ -60,14 +60,14 @@ async fn check(client: &Client, known: &Acknowledged) -> usize {
         next[client] = number + 1;
         *there.entry(value).or_default() += 1;
     }
-    for value in &acknowledged {
+    for value in acknowledged.iter().flatten() {
         assert_eq!(there.get(value), Some(&1), "{value} was acknowledged");
     }
     assert!(
         there.values().all(|&times| times == 1),
         "none is there twice"
     );
-    acknowledged.len()
+    acknowledged.iter().map(Vec::len).sum()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,9 +86,12 @@ async fn twenty_times() {
         .collect();
     let observer = connect(&url).await;
     for kill in 0..KILLS {
-        let before = known.lock().unwrap().len();
-        wait::until(format!("pushes go on after {kill} kills"), || async {
-            known.lock().unwrap().len() > before + CLIENTS
+        let before = known.lock().unwrap().each_ref().map(Vec::len);
+        wait::until(format!("all clients push after {kill} kills"), || async {
+            let now = known.lock().unwrap();
+            now.iter()
+                .zip(before)
+                .all(|(now, before)| now.len() > before + 1)
         })
         .await;
         // At any moment of a push, of a group's sync, of an answer.

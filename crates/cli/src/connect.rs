@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use synod::{Client, ConnectOptions, TlsOptions};
+use synod_store::ErrorKind;
 
 use crate::address::{self, Source, Target};
 use crate::args::Global;
@@ -44,7 +45,10 @@ pub(crate) async fn connect(
         stop = signals.stop() => Err(stop.failure()),
         client = options.connect() => match client {
             Ok(client) => Ok(Connected { client, url: target.url }),
-            Err(error) => Err(explain(&cannot_reach(&target), &error)),
+            Err(error) => {
+                let failure = explain(&cannot_reach(&target), &error);
+                Err(with_tls_hint(failure, &target, error.kind()))
+            }
         },
     }
 }
@@ -85,6 +89,18 @@ pub(crate) fn cannot_reach(target: &Target) -> String {
     match target.source {
         Source::Variable(name) => format!("cannot reach {} (from ${name})", target.url),
         _ => format!("cannot reach {}", target.url),
+    }
+}
+
+/// A server that wants to see a certificate does not say so: it closes the connection.
+pub(crate) fn with_tls_hint(failure: Failure, target: &Target, kind: Option<ErrorKind>) -> Failure {
+    if kind == Some(ErrorKind::Unavailable) && target.url.contains("https://") {
+        failure.hint(
+            "a server that wants a certificate closes the connection of whoever shows none, or a \
+             wrong one: --cert and --key",
+        )
+    } else {
+        failure
     }
 }
 

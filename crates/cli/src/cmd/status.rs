@@ -9,7 +9,7 @@ use synod_store::{AlarmKind, StatusResponse, Store};
 use super::Context;
 use crate::address::{self, Source, Target};
 use crate::args::Global;
-use crate::connect::{Pem, cannot_reach};
+use crate::connect::{Pem, cannot_reach, with_tls_hint};
 use crate::env::Env;
 use crate::explain::explain_store;
 use crate::failure::{Failure, Result};
@@ -77,7 +77,7 @@ async fn connect(
                 Source::Local => failure.hint(
                     "nothing runs here now; `synod queue` starts a server when it needs one",
                 ),
-                _ => failure,
+                _ => with_tls_hint(failure, target, Some(error.kind())),
             }
         }),
     }
