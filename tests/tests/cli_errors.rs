@@ -144,7 +144,7 @@ async fn a_data_directory_in_use() {
         &ran,
         3,
         "cannot open the data in",
-        &["use", "hint: ", "--addr"],
+        &["in use", "synod serve --data"],
     );
     let ran = home
         .run(&["queue", "len", "--addr", &format!("file:{data}")])
