@@ -10,7 +10,7 @@ use crate::address::{self, Source, Target};
 use crate::args::Global;
 use crate::env::Env;
 use crate::explain::explain;
-use crate::failure::{Failure, Result};
+use crate::failure::{Exit, Failure, Result};
 use crate::local;
 use crate::password;
 use crate::signals::Signals;
@@ -43,7 +43,7 @@ pub(crate) async fn connect(
     tokio::select! {
         biased;
         stop = signals.stop() => Err(stop.failure()),
-        client = options.connect() => match client {
+        client = within(patience, &target, options.connect()) => match client? {
             Ok(client) => Ok(Connected { client, url: target.url }),
             Err(error) => {
                 let failure = explain(&cannot_reach(&target), &error);
@@ -51,6 +51,24 @@ pub(crate) async fn connect(
             }
         },
     }
+}
+
+/// What `connecting` gives, if it does so within `patience`.
+pub(crate) async fn within<T>(
+    patience: Option<Duration>,
+    target: &Target,
+    connecting: impl Future<Output = T>,
+) -> Result<T> {
+    let Some(patience) = patience else {
+        return Ok(connecting.await);
+    };
+    tokio::time::timeout(patience, connecting)
+        .await
+        .map_err(|_| {
+            let patience = humantime::format_duration(patience);
+            Failure::new(Exit::Unreachable, cannot_reach(target))
+                .cause(format!("no answer within {patience} (--timeout)"))
+        })
 }
 
 /// How to connect to `target`.
