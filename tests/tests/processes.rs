@@ -1,5 +1,8 @@
 //! Many processes on one queue: four that write and four that read, 10,000 items. Nothing is lost,
 //! nothing comes twice, and each writer's items come in order.
+// Tests state what they expect by unwrapping it, and so do their helpers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::indexing_slicing)]
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -43,7 +46,7 @@ fn start_reader(
 /// Starts a writer. Half of them are prompts, which push one item after another; the others push
 /// lines as they come.
 fn start_writer(home: &Home, url: &str, number: usize) -> Process {
-    let prompt = number % 2 == 0;
+    let prompt = number.is_multiple_of(2);
     let args: &[&str] = if prompt {
         &["queue", "--addr", url]
     } else {
