@@ -5,25 +5,10 @@
 #![allow(clippy::indexing_slicing)]
 
 use std::path::Path;
-use std::process::Command;
 
 use synod_tests::certs::Certs;
-use synod_tests::cli::{Home, Ran, Served, finish};
+use synod_tests::cli::{Home, Served, finish};
 use synod_tests::ports::Port;
-use synod_tests::skip;
-
-/// Checks that a command failed as it should: with this code, one line `error: ...` that begins
-/// like this, and all of these words somewhere.
-#[track_caller]
-fn assert_failed(ran: &Ran, code: i32, error: &str, words: &[&str]) {
-    assert_eq!(ran.code, Some(code), "{ran:?}");
-    let first = ran.stderr.lines().next().unwrap_or_default();
-    assert!(first.starts_with(&format!("error: {error}")), "{ran:?}");
-    for word in words {
-        assert!(ran.stderr.contains(word), "{word:?}: {ran:?}");
-    }
-    assert!(!ran.stderr.contains("panicked"), "{ran:?}");
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_listens() {
@@ -37,12 +22,7 @@ async fn nothing_listens() {
         &["status", "--addr", &url],
     ] {
         let ran = home.run(args).await;
-        assert_failed(
-            &ran,
-            3,
-            &format!("cannot reach {url}"),
-            &["refused", "hint: "],
-        );
+        ran.assert_failed(3, &format!("cannot reach {url}"), &["refused", "hint: "]);
     }
 }
 
@@ -95,12 +75,7 @@ async fn a_refused_certificate() {
     let ran = home
         .run(&["queue", "len", "--addr", addr, "--cacert", &other])
         .await;
-    assert_failed(
-        &ran,
-        3,
-        "cannot reach https://",
-        &["certificate", "--cacert"],
-    );
+    ran.assert_failed(3, "cannot reach https://", &["certificate", "--cacert"]);
 
     let (stranger, stranger_key) = certs.stranger();
     let (stranger, stranger_key) = (path(&stranger), path(&stranger_key));
@@ -118,43 +93,21 @@ async fn a_refused_certificate() {
             &stranger_key,
         ])
         .await;
-    assert_failed(&ran, 3, "cannot reach https://", &["--cert"]);
+    ran.assert_failed(3, "cannot reach https://", &["--cert"]);
 
     let ran = home
         .run(&["queue", "len", "--addr", addr, "--cacert", &ca])
         .await;
-    assert_failed(&ran, 3, "cannot reach https://", &["--cert"]);
+    ran.assert_failed(3, "cannot reach https://", &["--cert"]);
 
     let ran = home
         .run(&["queue", "len", "--addr", addr, "--cacert", "/nowhere.pem"])
         .await;
-    assert_failed(&ran, 2, "cannot read /nowhere.pem", &[]);
+    ran.assert_failed(2, "cannot read /nowhere.pem", &[]);
     let ran = home
         .run(&["queue", "len", "--addr", addr, "--cert", &client_cert])
         .await;
-    assert_failed(&ran, 2, "--cert needs --key", &[]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_data_directory_in_use() {
-    let home = Home::new();
-    let data = home.data().to_str().unwrap().to_owned();
-    let _server = Served::start(&home, &["--data", &data, "--listen", "127.0.0.1:0"]).await;
-    let ran = home
-        .run(&["serve", "--data", &data, "--listen", "127.0.0.1:0"])
-        .await;
-    assert_failed(
-        &ran,
-        3,
-        "cannot open the data in",
-        &["in use", "synod serve --data"],
-    );
-    let ran = home
-        .run(&["queue", "len", "--addr", &format!("file:{data}")])
-        .await;
-    assert_failed(&ran, 3, "cannot reach file:", &["use", "synod serve"]);
-    let ran = home.run(&["verify", &data]).await;
-    assert_failed(&ran, 3, "cannot check", &["use"]);
+    ran.assert_failed(2, "--cert needs --key", &[]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -166,150 +119,12 @@ async fn a_port_in_use() {
     let ran = home
         .run(&["serve", "--data", data.to_str().unwrap(), "--listen", addr])
         .await;
-    assert_failed(
-        &ran,
+    ran.assert_failed(
         1,
         &format!("cannot listen on {addr}"),
         &["in use", "--listen"],
     );
     assert!(!data.exists(), "no data are touched");
-}
-
-/// The newest log in a data directory.
-fn log_file(dir: &Path) -> std::path::PathBuf {
-    let mut files: Vec<_> = std::fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
-        .collect();
-    files.sort();
-    files.pop().expect("there are data")
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_data_file() {
-    let home = Home::new();
-    let data = home.data().to_str().unwrap().to_owned();
-    let file = format!("file:{data}");
-    for _ in 0..3 {
-        let values: Vec<String> = (0..50).map(|n| format!("value-{n}")).collect();
-        let mut args = vec!["queue", "push", "--addr", &file];
-        args.extend(values.iter().map(String::as_str));
-        home.ok(&args).await;
-    }
-    let verified = home.ok(&["verify", &data]).await;
-    assert!(verified.contains("150"), "{verified}");
-    let json = home.ok(&["verify", &data, "--output", "json"]).await;
-    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(json["ok"], true);
-
-    // In the middle, so that it is no torn end, which a crash leaves and which is repaired.
-    let path = log_file(&home.data());
-    let mut bytes = std::fs::read(&path).unwrap();
-    let middle = usize::try_from(json["bytes"].as_u64().unwrap()).unwrap() / 2;
-    for byte in &mut bytes[middle..middle + 16] {
-        *byte ^= 0x5a;
-    }
-    std::fs::write(&path, bytes).unwrap();
-
-    let ran = home.run(&["verify", &data]).await;
-    assert_failed(&ran, 1, "", &["damaged", "hint: "]);
-    let ran = home
-        .run(&["serve", "--data", &data, "--listen", "127.0.0.1:0"])
-        .await;
-    assert_failed(&ran, 1, "cannot open the data in", &["synod verify"]);
-    let ran = home.run(&["queue", "len", "--addr", &file]).await;
-    assert_failed(&ran, 1, "cannot reach file:", &["synod verify"]);
-    let ran = home.run(&["queue", "len"]).await;
-    assert_failed(
-        &ran,
-        3,
-        "the server in the background did not start",
-        &["damaged"],
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn verify_of_what_is_no_data_directory() {
-    let home = Home::new();
-    let ran = home.run(&["verify", "/nowhere"]).await;
-    assert_failed(&ran, 2, "cannot check", &["/nowhere"]);
-    let empty = home.path("empty");
-    std::fs::create_dir(&empty).unwrap();
-    let ran = home.run(&["verify", empty.to_str().unwrap()]).await;
-    assert_failed(&ran, 2, "cannot check", &["no Synod data directory"]);
-    assert_eq!(
-        std::fs::read_dir(&empty).unwrap().count(),
-        0,
-        "it changes nothing"
-    );
-}
-
-/// A small file system of its own, for as long as this lives.
-struct SmallDisk(std::path::PathBuf);
-
-impl SmallDisk {
-    /// `None` when this user may not mount one here.
-    fn mount(path: std::path::PathBuf, size: &str) -> Option<SmallDisk> {
-        std::fs::create_dir(&path).unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
-            .arg(&path)
-            .output()
-            .is_ok_and(|output| output.status.success());
-        mounted.then_some(SmallDisk(path))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk() {
-    let home = Home::new();
-    let Some(disk) = SmallDisk::mount(home.path("small"), "8m") else {
-        skip!("mounting a small file system needs root");
-    };
-    let data = disk.0.join("data");
-    let server = Served::start(
-        &home,
-        &["--data", data.to_str().unwrap(), "--listen", "127.0.0.1:0"],
-    )
-    .await;
-    let addr = ["--addr", server.url.as_str()];
-    let value = "v".repeat(100_000);
-    let mut pushed: usize = 0;
-    let failed = loop {
-        let ran = home.run(&["queue", "push", &value, addr[0], addr[1]]).await;
-        if ran.code != Some(0) {
-            break ran;
-        }
-        pushed += 1;
-        assert!(pushed < 200, "20 MB went into 8");
-    };
-    assert_failed(&failed, 1, "cannot push", &["space", "hint: "]);
-    // What was acknowledged is there, now and after a restart with room.
-    let items = home.ok(&["queue", "len", addr[0], addr[1]]).await;
-    assert_eq!(items, format!("{pushed}\n"));
-    assert_eq!(server.stop().await, Some(0));
-    let more = Command::new("mount")
-        .args(["-o", "remount,size=64m"])
-        .arg(&disk.0)
-        .status();
-    assert!(more.unwrap().success());
-    let server = Served::start(
-        &home,
-        &["--data", data.to_str().unwrap(), "--listen", "127.0.0.1:0"],
-    )
-    .await;
-    let addr = ["--addr", server.url.as_str()];
-    let items = home.ok(&["queue", "len", addr[0], addr[1]]).await;
-    assert_eq!(items, format!("{pushed}\n"));
-    assert_eq!(home.ok(&["queue", "push", "a", addr[0], addr[1]]).await, "");
-    drop(server);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -322,7 +137,7 @@ async fn a_value_of_two_mebibytes() {
         let ran = home
             .run_with(&["queue", "push", "-", "--addr", addr], &value)
             .await;
-        assert_failed(&ran, 1, "cannot push", &["2097152", "max-request-bytes"]);
+        ran.assert_failed(1, "cannot push", &["2097152", "max-request-bytes"]);
     }
     assert_eq!(
         home.ok(&["queue", "len", "--addr", &server.url]).await,
@@ -360,7 +175,7 @@ async fn an_address_that_is_none() {
         "memory:x",
     ] {
         let ran = home.run(&["queue", "len", "--addr", addr]).await;
-        assert_failed(&ran, 2, "", &["http://HOST:PORT", "file:PATH", "memory:"]);
+        ran.assert_failed(2, "", &["http://HOST:PORT", "file:PATH", "memory:"]);
     }
 }
 
@@ -370,8 +185,7 @@ async fn serving_strangers_without_tls_is_refused() {
     let ran = home
         .run(&["serve", "--memory", "--listen", "0.0.0.0:0"])
         .await;
-    assert_failed(
-        &ran,
+    ran.assert_failed(
         2,
         "0.0.0.0:0 can be reached",
         &["--cert-file", "--insecure"],
@@ -447,5 +261,5 @@ async fn help_tells_the_exit_codes_and_completions_are_scripts() {
             .unwrap(),
     );
     let ran = finish(&mut command, b"").await;
-    assert_failed(&ran, 1, "cannot write the output", &["space"]);
+    ran.assert_failed(1, "cannot write the output", &["space"]);
 }
