@@ -344,3 +344,52 @@ async fn a_reader_that_goes_away_is_no_failure() {
     command.stdout(Stdio::null());
     assert_eq!(finish(&mut command, b"").await.code, Some(0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_item_that_cannot_be_printed_goes_back() {
+    let (home, server) = served().await;
+    let addr = ["--addr", server.url.as_str()];
+    home.ok(&["queue", "push", "kept", addr[0], addr[1]]).await;
+    let full = || {
+        std::fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .unwrap()
+    };
+    let mut command = home.command(&["queue", "pop", addr[0], addr[1]]);
+    let ran = finish(command.stdout(full()), b"").await;
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.stderr.contains("it was pushed again"), "{ran:?}");
+    let mut command = home.command(&["queue", addr[0], addr[1]]);
+    command.stdin(Stdio::piped()).stdout(full());
+    let ran = finish(&mut command, b"pop\n").await;
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert_eq!(
+        home.ok(&["queue", "list", addr[0], addr[1]]).await,
+        "kept\n"
+    );
+}
+
+/// The reader of the output neither reads nor goes away; the second Ctrl-C ends what the first could
+/// not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_what_is_stuck_in_its_output() {
+    let (home, server) = served().await;
+    let addr = ["--addr", server.url.as_str()];
+    // More than a pipe holds.
+    let value = vec![b'v'; 1 << 20];
+    home.run_with(&["queue", "push", "-", addr[0], addr[1]], &value)
+        .await;
+    let mut popper = home.start(&["queue", "pop", "--follow", addr[0], addr[1]]);
+    wait::until("the item is taken", || async {
+        home.ok(&["queue", "len", addr[0], addr[1]]).await == "0\n"
+    })
+    .await;
+    wait::until("it ends", || {
+        popper.interrupt();
+        let ended = popper.exit_status();
+        async move { ended.is_some() }
+    })
+    .await;
+    assert_eq!(popper.exit_status().unwrap().code(), Some(130));
+}
