@@ -61,6 +61,25 @@ pub struct Ran {
     pub stderr: String,
 }
 
+impl Ran {
+    /// Checks that the command failed as it should: with this code, a first line `error: ...` that
+    /// begins like this, all of these words somewhere on standard error, and without a panic.
+    ///
+    /// # Panics
+    ///
+    /// When it did not.
+    #[track_caller]
+    pub fn assert_failed(&self, code: i32, error: &str, words: &[&str]) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        let first = self.stderr.lines().next().unwrap_or_default();
+        assert!(first.starts_with(&format!("error: {error}")), "{self:?}");
+        for word in words {
+            assert!(self.stderr.contains(word), "{word:?}: {self:?}");
+        }
+        assert!(!self.stderr.contains("panicked"), "{self:?}");
+    }
+}
+
 /// Arguments: the state file, and the directory to remove.
 const WATCHDOG: &str = r#"
 trap '' INT TERM HUP
@@ -295,6 +314,22 @@ impl Served {
     /// The server's process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    /// Waits until the server has this many watchers: a `pop` that waits has one.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come to that.
+    pub async fn watched(&self, home: &Home, watchers: u64) {
+        crate::wait::until(format!("{watchers} watchers"), || async {
+            let status = home
+                .ok(&["status", "--addr", &self.url, "--output", "json"])
+                .await;
+            let status: serde_json::Value = serde_json::from_str(&status).expect("an object");
+            status["watchers"].as_u64() == Some(watchers)
+        })
+        .await;
     }
 
     /// Ends it as its user would, and returns its exit code.

@@ -1,4 +1,7 @@
 //! `synod queue`: the prompt on a pipe, and the commands for scripts.
+// Tests state what they expect by unwrapping it, and so do their helpers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::indexing_slicing)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
@@ -32,18 +35,6 @@ async fn line_of(
     });
     let (stdout, line) = wait::soon("a line is printed", reading).await.unwrap();
     (stdout, line.trim_end_matches('\n').to_owned())
-}
-
-/// Waits until the server has this many watchers: a blocked pop has one.
-async fn watched(home: &Home, server: &Served, watchers: u64) {
-    wait::until(format!("{watchers} watchers"), || async {
-        let status = home
-            .ok(&["status", "--addr", &server.url, "--output", "json"])
-            .await;
-        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
-        status["watchers"].as_u64() == Some(watchers)
-    })
-    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,7 +108,7 @@ async fn a_blocked_pop_gets_what_another_process_pushes() {
     let mut popper = home.start(&["queue", "--addr", &server.url]);
     let mut stdin = popper.child().stdin.take().unwrap();
     stdin.write_all(b"pop\n").unwrap();
-    watched(&home, &server, 1).await;
+    server.watched(&home, 1).await;
     assert_eq!(
         home.ok(&["queue", "push", "hello", "--addr", &server.url])
             .await,
@@ -255,7 +246,7 @@ async fn follow_prints_each_item_at_once_and_loses_none_at_its_end() {
     // By turns: Ctrl-C, SIGTERM, and a reader that goes away.
     for round in 0..6 {
         let mut follower = home.start(&["queue", "pop", "--follow", addr[0], addr[1]]);
-        watched(&home, &server, 1).await;
+        server.watched(&home, 1).await;
         home.ok(&["queue", "push", &format!("{round}"), addr[0], addr[1]])
             .await;
         let (stdout, line) = next_line(&mut follower).await;
@@ -293,7 +284,7 @@ async fn an_interrupted_pop_takes_no_item() {
     let (home, server) = served().await;
     let addr = ["--addr", server.url.as_str()];
     let mut popper = home.start(&["queue", "pop", addr[0], addr[1]]);
-    watched(&home, &server, 1).await;
+    server.watched(&home, 1).await;
     popper.interrupt();
     assert_eq!(popper.wait(PATIENCE).await.code(), Some(130));
     home.ok(&["queue", "push", "a", addr[0], addr[1]]).await;
@@ -311,7 +302,7 @@ async fn pops_that_are_interrupted_while_items_arrive_lose_none() {
         let mut command = home.command(&["queue", "pop", "--follow", addr[0], addr[1]]);
         command.stdin(Stdio::null());
         let mut popper = Process::spawn(&mut command, None).unwrap();
-        watched(&home, &server, 1).await;
+        server.watched(&home, 1).await;
         let stdout = popper.child().stdout.take().unwrap();
         let reading = spawn_blocking(move || std::io::read_to_string(stdout).unwrap());
         let lines: String = (0..20).map(|n| format!("{round}-{n}\n")).collect();
@@ -352,4 +343,53 @@ async fn a_reader_that_goes_away_is_no_failure() {
     let mut command = home.command(&["--help"]);
     command.stdout(Stdio::null());
     assert_eq!(finish(&mut command, b"").await.code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_item_that_cannot_be_printed_goes_back() {
+    let (home, server) = served().await;
+    let addr = ["--addr", server.url.as_str()];
+    home.ok(&["queue", "push", "kept", addr[0], addr[1]]).await;
+    let full = || {
+        std::fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .unwrap()
+    };
+    let mut command = home.command(&["queue", "pop", addr[0], addr[1]]);
+    let ran = finish(command.stdout(full()), b"").await;
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.stderr.contains("it was pushed again"), "{ran:?}");
+    let mut command = home.command(&["queue", addr[0], addr[1]]);
+    command.stdin(Stdio::piped()).stdout(full());
+    let ran = finish(&mut command, b"pop\n").await;
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert_eq!(
+        home.ok(&["queue", "list", addr[0], addr[1]]).await,
+        "kept\n"
+    );
+}
+
+/// The reader of the output neither reads nor goes away; the second Ctrl-C ends what the first could
+/// not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_what_is_stuck_in_its_output() {
+    let (home, server) = served().await;
+    let addr = ["--addr", server.url.as_str()];
+    // More than a pipe holds.
+    let value = vec![b'v'; 1 << 20];
+    home.run_with(&["queue", "push", "-", addr[0], addr[1]], &value)
+        .await;
+    let mut popper = home.start(&["queue", "pop", "--follow", addr[0], addr[1]]);
+    wait::until("the item is taken", || async {
+        home.ok(&["queue", "len", addr[0], addr[1]]).await == "0\n"
+    })
+    .await;
+    wait::until("it ends", || {
+        popper.interrupt();
+        let ended = popper.exit_status();
+        async move { ended.is_some() }
+    })
+    .await;
+    assert_eq!(popper.exit_status().unwrap().code(), Some(130));
 }

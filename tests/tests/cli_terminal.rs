@@ -1,4 +1,7 @@
 //! `synod queue` on a real terminal: prompt, completion, history, Ctrl-C and Ctrl-D.
+// Tests state what they expect by unwrapping it, and so do their helpers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::indexing_slicing)]
 
 use std::process::{Command, Stdio};
 
@@ -7,7 +10,7 @@ use rexpect::reader::Options;
 use rexpect::session::{PtySession, spawn_with_options};
 use rustix::process::{Pid, Signal, kill_process};
 use synod_tests::cli::{Home, Served};
-use synod_tests::wait::{self, PATIENCE};
+use synod_tests::wait::PATIENCE;
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
@@ -27,18 +30,6 @@ fn terminal(mut command: Command) -> PtySession {
     session
 }
 
-/// Waits until the server has this many watchers: a blocked pop has one.
-async fn watched(home: &Home, server: &Served, watchers: u64) {
-    wait::until(format!("{watchers} watchers"), || async {
-        let status = home
-            .ok(&["status", "--addr", &server.url, "--output", "json"])
-            .await;
-        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
-        status["watchers"].as_u64() == Some(watchers)
-    })
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_ends_a_blocked_pop_and_keeps_the_prompt() {
     let home = Home::new();
@@ -50,7 +41,7 @@ async fn ctrl_c_ends_a_blocked_pop_and_keeps_the_prompt() {
         session.exp_string(PROMPT).unwrap();
 
         session.send_line("pop").unwrap();
-        runtime.block_on(watched(&home, &server, 1));
+        runtime.block_on(server.watched(&home, 1));
         session.send_control('c').unwrap();
         session.exp_string(PROMPT).unwrap();
 
@@ -66,7 +57,7 @@ async fn ctrl_c_ends_a_blocked_pop_and_keeps_the_prompt() {
 
         // And again, with what another process pushes.
         session.send_line("pop").unwrap();
-        runtime.block_on(watched(&home, &server, 1));
+        runtime.block_on(server.watched(&home, 1));
         runtime.block_on(home.ok(&["queue", "push", "later", "--addr", &server.url]));
         session.exp_string("\r\nlater\r\n").unwrap();
         session.exp_string(PROMPT).unwrap();

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use synod::{Client, ConnectOptions, TlsOptions};
+use synod_store::ErrorKind;
 
 use crate::address::{self, Source, Target};
 use crate::args::Global;
 use crate::env::Env;
 use crate::explain::explain;
-use crate::failure::{Failure, Result};
+use crate::failure::{Exit, Failure, Result};
 use crate::local;
 use crate::password;
 use crate::signals::Signals;
@@ -42,11 +43,32 @@ pub(crate) async fn connect(
     tokio::select! {
         biased;
         stop = signals.stop() => Err(stop.failure()),
-        client = options.connect() => match client {
+        client = within(patience, &target, options.connect()) => match client? {
             Ok(client) => Ok(Connected { client, url: target.url }),
-            Err(error) => Err(explain(&cannot_reach(&target), &error)),
+            Err(error) => {
+                let failure = explain(&cannot_reach(&target), &error);
+                Err(with_tls_hint(failure, &target, error.kind()))
+            }
         },
     }
+}
+
+/// What `connecting` gives, if it does so within `patience`.
+pub(crate) async fn within<T>(
+    patience: Option<Duration>,
+    target: &Target,
+    connecting: impl Future<Output = T>,
+) -> Result<T> {
+    let Some(patience) = patience else {
+        return Ok(connecting.await);
+    };
+    tokio::time::timeout(patience, connecting)
+        .await
+        .map_err(|_| {
+            let patience = humantime::format_duration(patience);
+            Failure::new(Exit::Unreachable, cannot_reach(target))
+                .cause(format!("no answer within {patience} (--timeout)"))
+        })
 }
 
 /// How to connect to `target`.
@@ -85,6 +107,18 @@ pub(crate) fn cannot_reach(target: &Target) -> String {
     match target.source {
         Source::Variable(name) => format!("cannot reach {} (from ${name})", target.url),
         _ => format!("cannot reach {}", target.url),
+    }
+}
+
+/// A server that wants to see a certificate does not say so: it closes the connection.
+pub(crate) fn with_tls_hint(failure: Failure, target: &Target, kind: Option<ErrorKind>) -> Failure {
+    if kind == Some(ErrorKind::Unavailable) && target.url.contains("https://") {
+        failure.hint(
+            "a server that wants a certificate closes the connection of whoever shows none, or a \
+             wrong one: --cert and --key",
+        )
+    } else {
+        failure
     }
 }
 

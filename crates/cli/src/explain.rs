@@ -83,10 +83,6 @@ fn hint_of_kind(kind: ErrorKind) -> Option<&'static str> {
         ErrorKind::PermissionDenied => {
             "log in with --user as somebody who may, or have the role granted"
         }
-        ErrorKind::InUse => {
-            "one process at a time: let one run `synod serve --data DIR`, and the others connect \
-             to it with --addr"
-        }
         ErrorKind::Corrupt => {
             "`synod verify DIR` tells what is wrong; restore the directory from a copy"
         }

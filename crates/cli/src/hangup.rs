@@ -18,16 +18,20 @@ impl Hangup {
             .name("hangup".to_owned())
             .spawn(move || {
                 let stdout = io::stdout();
-                loop {
+                let ready = loop {
                     // Errors and the end are reported although no events are asked for.
                     let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
                     match poll(&mut fds, None) {
-                        Ok(_) => break,
                         Err(rustix::io::Errno::INTR) => {}
                         Err(_) => return,
+                        Ok(_) => break fds.map(|fd| fd.revents()),
                     }
+                };
+                // Some systems cannot watch every kind of file, and say so at once.
+                let end = PollFlags::ERR | PollFlags::HUP;
+                if ready.iter().any(|events| events.intersects(end)) {
+                    let _ = tx.send(());
                 }
-                let _ = tx.send(());
             })?;
         Ok(Hangup(rx))
     }

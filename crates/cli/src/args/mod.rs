@@ -4,6 +4,8 @@ mod global;
 mod queue;
 mod serve;
 
+use std::path::PathBuf;
+
 use clap::{Parser, Subcommand};
 
 pub(crate) use global::{Format, Global};
@@ -74,6 +76,12 @@ pub(crate) enum Command {
     /// Ends the server that runs in the background
     #[command(after_help = STOP_EXAMPLES)]
     Stop,
+    /// Checks a data directory that no server uses; changes nothing
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify {
+        /// The data directory
+        dir: PathBuf,
+    },
     /// Prints the completion script of a shell
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {
@@ -102,6 +110,15 @@ Examples:
 
 Ends the server that `synod` started in the background, and no other: its process must be the one
 that answers at the address. The data stay. Exit code 4 when none runs.";
+
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  synod verify ./data
+  synod verify ./data --output json
+
+Exit code 1 when it is damaged. JSON: ok, format, keys, leases, revision, compact_revision, bytes,
+torn_tail (a crash left a write unfinished, which is no damage), and damage (null, or an object
+with file, offset and reason).";
 
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:

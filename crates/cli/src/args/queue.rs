@@ -46,6 +46,7 @@ Examples:
                                               nothing has come for that long
 
 An item that was taken but could not be printed is pushed again.
+Ctrl-C loses nothing; a second one ends at once, also in the middle of printing an item.
 JSON: value, or value_base64 when it is no UTF-8; a line for each item.")]
     Pop(PopArgs),
     /// Prints how many items there are

@@ -5,6 +5,7 @@ mod queue;
 mod serve;
 mod status;
 mod stop;
+mod verify;
 
 use crate::args::{Cli, Command};
 use crate::env::Env;
@@ -35,6 +36,10 @@ pub(crate) async fn run(cli: Cli, context: Context) -> Result<()> {
         Command::Stop => {
             global.refuse_connection("stop", "it ends the server on this machine alone")?;
             stop::run(context).await
+        }
+        Command::Verify { dir } => {
+            global.refuse_connection("verify", "it reads a directory")?;
+            verify::run(&dir, context).await
         }
         Command::Completions { shell } => {
             global.refuse_connection("completions", "it prints a script")?;

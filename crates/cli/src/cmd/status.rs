@@ -9,7 +9,7 @@ use synod_store::{AlarmKind, StatusResponse, Store};
 use super::Context;
 use crate::address::{self, Source, Target};
 use crate::args::Global;
-use crate::connect::{Pem, cannot_reach};
+use crate::connect::{Pem, cannot_reach, with_tls_hint, within};
 use crate::env::Env;
 use crate::explain::explain_store;
 use crate::failure::{Failure, Result};
@@ -71,13 +71,13 @@ async fn connect(
     tokio::select! {
         biased;
         stop = signals.stop() => Err(stop.failure()),
-        store = EtcdStore::connect(options) => store.map_err(|error| {
+        store = within(global.timeout, target, EtcdStore::connect(options)) => store?.map_err(|error| {
             let failure = explain_store(&cannot_reach(target), &error);
             match target.source {
                 Source::Local => failure.hint(
                     "nothing runs here now; `synod queue` starts a server when it needs one",
                 ),
-                _ => failure,
+                _ => with_tls_hint(failure, target, Some(error.kind())),
             }
         }),
     }

@@ -2,11 +2,11 @@
 //! for one, so nothing is edited, and the terminal is in its usual mode, while a word runs; then
 //! Ctrl-C is a signal.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::mpsc as blocking;
 
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use rustyline::completion::Completer;
 use rustyline::config::Config;
 use rustyline::error::ReadlineError;
@@ -97,8 +97,16 @@ impl Terminal {
 impl Drop for Terminal {
     /// Whoever ends while a line is edited (SIGTERM) leaves the terminal as it was found.
     fn drop(&mut self) {
-        if let (true, Some(usual)) = (self.editing, &self.usual) {
+        let (true, Some(usual)) = (self.editing, &self.usual) else {
+            return;
+        };
+        let raw = tcgetattr(rustix::stdio::stdin())
+            .is_ok_and(|now| !now.local_modes.contains(LocalModes::ICANON));
+        if raw {
             let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, usual);
+            // The editor had pasted text marked, which is not for what comes after it.
+            let _ = io::stdout().write_all(b"\x1b[?2004l\r\n");
+            let _ = io::stdout().flush();
         }
     }
 }

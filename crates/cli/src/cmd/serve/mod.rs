@@ -217,24 +217,18 @@ fn engine_options(args: &ServeArgs, place: &Place) -> Result<EngineOptions> {
             options = options.with_retention(synod_engine::Retention::Revisions(count));
         }
     }
-    if args.quota_backend_bytes > 0 {
-        options = options.with_quota_bytes(args.quota_backend_bytes);
-    }
     Ok(options
+        .with_quota_bytes(quota(args))
         .with_max_request_bytes(args.max_request_bytes)
         .with_max_txn_ops(args.max_txn_ops))
 }
 
 fn server_options(args: &ServeArgs, place: &Place, tls: Option<Tls>) -> ServerOptions {
-    let quota = match args.quota_backend_bytes {
-        0 => DEFAULT_QUOTA,
-        bytes => bytes,
-    };
     let options = ServerOptions::new()
         .with_version(env!("CARGO_PKG_VERSION"))
         .with_data(place.text())
         .with_client_urls(&args.advertise_client_urls)
-        .with_quota_bytes(quota)
+        .with_quota_bytes(quota(args))
         .with_max_request_bytes(args.max_request_bytes)
         .with_max_txn_ops(args.max_txn_ops);
     match tls {
@@ -243,8 +237,14 @@ fn server_options(args: &ServeArgs, place: &Place, tls: Option<Tls>) -> ServerOp
     }
 }
 
-/// The engine's own.
-const DEFAULT_QUOTA: u64 = 2 << 30;
+/// How many bytes the data may take.
+fn quota(args: &ServeArgs) -> u64 {
+    const DEFAULT: u64 = 2 << 30;
+    match args.quota_backend_bytes {
+        0 => DEFAULT,
+        bytes => bytes,
+    }
+}
 
 fn tls(args: &ServeArgs) -> Result<Option<Tls>> {
     let (Some(cert), Some(key)) = (&args.cert_file, &args.key_file) else {

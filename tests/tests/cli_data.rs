@@ -1,0 +1,168 @@
+//! Data directories that are in use, damaged, none at all, or on a full disk: what `synod` says
+//! then.
+// Tests state what they expect by unwrapping it, and so do their helpers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::indexing_slicing)]
+
+use std::path::Path;
+use std::process::Command;
+
+use synod_tests::cli::{Home, Served};
+use synod_tests::skip;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_directory_in_use() {
+    let home = Home::new();
+    let data = home.data().to_str().unwrap().to_owned();
+    let _server = Served::start(&home, &["--data", &data, "--listen", "127.0.0.1:0"]).await;
+    let ran = home
+        .run(&["serve", "--data", &data, "--listen", "127.0.0.1:0"])
+        .await;
+    ran.assert_failed(
+        3,
+        "cannot open the data in",
+        &["in use", "synod serve --data"],
+    );
+    let ran = home
+        .run(&["queue", "len", "--addr", &format!("file:{data}")])
+        .await;
+    ran.assert_failed(3, "cannot reach file:", &["use", "synod serve"]);
+    let ran = home.run(&["verify", &data]).await;
+    ran.assert_failed(3, "cannot check", &["use"]);
+}
+
+/// The newest log in a data directory.
+fn log_file(dir: &Path) -> std::path::PathBuf {
+    let mut files: Vec<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+        .collect();
+    files.sort();
+    files.pop().expect("there are data")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_data_file() {
+    let home = Home::new();
+    let data = home.data().to_str().unwrap().to_owned();
+    let file = format!("file:{data}");
+    for _ in 0..3 {
+        let values: Vec<String> = (0..50).map(|n| format!("value-{n}")).collect();
+        let mut args = vec!["queue", "push", "--addr", &file];
+        args.extend(values.iter().map(String::as_str));
+        home.ok(&args).await;
+    }
+    let verified = home.ok(&["verify", &data]).await;
+    assert!(verified.contains("150"), "{verified}");
+    let json = home.ok(&["verify", &data, "--output", "json"]).await;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["ok"], true);
+
+    // In the middle, so that it is no torn end, which a crash leaves and which is repaired.
+    let path = log_file(&home.data());
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = usize::try_from(json["bytes"].as_u64().unwrap()).unwrap() / 2;
+    for byte in &mut bytes[middle..middle + 16] {
+        *byte ^= 0x5a;
+    }
+    std::fs::write(&path, bytes).unwrap();
+
+    let ran = home.run(&["verify", &data]).await;
+    ran.assert_failed(1, "", &["damaged", "hint: "]);
+    let ran = home
+        .run(&["serve", "--data", &data, "--listen", "127.0.0.1:0"])
+        .await;
+    ran.assert_failed(1, "cannot open the data in", &["synod verify"]);
+    let ran = home.run(&["queue", "len", "--addr", &file]).await;
+    ran.assert_failed(1, "cannot reach file:", &["synod verify"]);
+    let ran = home.run(&["queue", "len"]).await;
+    ran.assert_failed(
+        3,
+        "the server in the background did not start",
+        &["damaged"],
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_of_what_is_no_data_directory() {
+    let home = Home::new();
+    let ran = home.run(&["verify", "/nowhere"]).await;
+    ran.assert_failed(2, "cannot check", &["/nowhere"]);
+    let empty = home.path("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let ran = home.run(&["verify", empty.to_str().unwrap()]).await;
+    ran.assert_failed(2, "cannot check", &["no Synod data directory"]);
+    assert_eq!(
+        std::fs::read_dir(&empty).unwrap().count(),
+        0,
+        "it changes nothing"
+    );
+}
+
+/// A small file system of its own, for as long as this lives.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    /// `None` when this user may not mount one here.
+    fn mount(path: std::path::PathBuf, size: &str) -> Option<SmallDisk> {
+        std::fs::create_dir(&path).unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
+            .arg(&path)
+            .output()
+            .is_ok_and(|output| output.status.success());
+        mounted.then_some(SmallDisk(path))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk() {
+    let home = Home::new();
+    let Some(disk) = SmallDisk::mount(home.path("small"), "8m") else {
+        skip!("mounting a small file system needs root");
+    };
+    let data = disk.0.join("data");
+    let server = Served::start(
+        &home,
+        &["--data", data.to_str().unwrap(), "--listen", "127.0.0.1:0"],
+    )
+    .await;
+    let addr = ["--addr", server.url.as_str()];
+    let value = "v".repeat(100_000);
+    let mut pushed: usize = 0;
+    let failed = loop {
+        let ran = home.run(&["queue", "push", &value, addr[0], addr[1]]).await;
+        if ran.code != Some(0) {
+            break ran;
+        }
+        pushed += 1;
+        assert!(pushed < 200, "20 MB went into 8");
+    };
+    failed.assert_failed(1, "cannot push", &["space", "hint: "]);
+    // What was acknowledged is there, now and after a restart with room.
+    let items = home.ok(&["queue", "len", addr[0], addr[1]]).await;
+    assert_eq!(items, format!("{pushed}\n"));
+    assert_eq!(server.stop().await, Some(0));
+    let more = Command::new("mount")
+        .args(["-o", "remount,size=64m"])
+        .arg(&disk.0)
+        .status();
+    assert!(more.unwrap().success());
+    let server = Served::start(
+        &home,
+        &["--data", data.to_str().unwrap(), "--listen", "127.0.0.1:0"],
+    )
+    .await;
+    let addr = ["--addr", server.url.as_str()];
+    let items = home.ok(&["queue", "len", addr[0], addr[1]]).await;
+    assert_eq!(items, format!("{pushed}\n"));
+    assert_eq!(home.ok(&["queue", "push", "a", addr[0], addr[1]]).await, "");
+    drop(server);
+}

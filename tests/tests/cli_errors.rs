@@ -1,0 +1,265 @@
+//! What goes wrong, and what `synod` says then: never a panic, always the cause and a way out, and
+//! an exit code that scripts can rely on.
+// Tests state what they expect by unwrapping it, and so do their helpers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::indexing_slicing)]
+
+use std::path::Path;
+
+use synod_tests::certs::Certs;
+use synod_tests::cli::{Home, Served, finish};
+use synod_tests::ports::Port;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_listens() {
+    let home = Home::new();
+    let port = Port::reserve();
+    let url = format!("http://{}", port.address());
+    for args in [
+        &["queue", "--addr", &url][..],
+        &["queue", "push", "a", "--addr", &url],
+        &["queue", "pop", "--addr", &url],
+        &["status", "--addr", &url],
+    ] {
+        let ran = home.run(args).await;
+        ran.assert_failed(3, &format!("cannot reach {url}"), &["refused", "hint: "]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_certificate() {
+    let home = Home::new();
+    let certs = Certs::new();
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    let (cert, key) = certs.server();
+    let (cert, key, ca) = (path(&cert), path(&key), path(&certs.ca()));
+    let server = Served::start(
+        &home,
+        &[
+            "--memory",
+            "--listen",
+            "127.0.0.1:0",
+            "--cert-file",
+            &cert,
+            "--key-file",
+            &key,
+            "--trusted-ca-file",
+            &ca,
+            "--client-cert-auth",
+        ],
+    )
+    .await;
+    assert!(server.url.starts_with("https://"));
+    let (client_cert, client_key) = certs.client();
+    let (client_cert, client_key) = (path(&client_cert), path(&client_key));
+    let addr = server.url.trim_start_matches("https://");
+    let good = [
+        "queue",
+        "len",
+        "--addr",
+        addr,
+        "--cacert",
+        &ca,
+        "--cert",
+        &client_cert,
+        "--key",
+        &client_key,
+    ];
+    assert_eq!(
+        home.ok(&good).await,
+        "0\n",
+        "an entry without a scheme means https here"
+    );
+
+    let other = path(&certs.other_ca());
+    let ran = home
+        .run(&["queue", "len", "--addr", addr, "--cacert", &other])
+        .await;
+    ran.assert_failed(3, "cannot reach https://", &["certificate", "--cacert"]);
+
+    let (stranger, stranger_key) = certs.stranger();
+    let (stranger, stranger_key) = (path(&stranger), path(&stranger_key));
+    let ran = home
+        .run(&[
+            "queue",
+            "len",
+            "--addr",
+            addr,
+            "--cacert",
+            &ca,
+            "--cert",
+            &stranger,
+            "--key",
+            &stranger_key,
+        ])
+        .await;
+    ran.assert_failed(3, "cannot reach https://", &["--cert"]);
+
+    let ran = home
+        .run(&["queue", "len", "--addr", addr, "--cacert", &ca])
+        .await;
+    ran.assert_failed(3, "cannot reach https://", &["--cert"]);
+
+    let ran = home
+        .run(&["queue", "len", "--addr", addr, "--cacert", "/nowhere.pem"])
+        .await;
+    ran.assert_failed(2, "cannot read /nowhere.pem", &[]);
+    let ran = home
+        .run(&["queue", "len", "--addr", addr, "--cert", &client_cert])
+        .await;
+    ran.assert_failed(2, "--cert needs --key", &[]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_in_use() {
+    let home = Home::new();
+    let server = Served::start(&home, &["--memory", "--listen", "127.0.0.1:0"]).await;
+    let addr = server.url.trim_start_matches("http://");
+    let data = home.data();
+    let ran = home
+        .run(&["serve", "--data", data.to_str().unwrap(), "--listen", addr])
+        .await;
+    ran.assert_failed(
+        1,
+        &format!("cannot listen on {addr}"),
+        &["in use", "--listen"],
+    );
+    assert!(!data.exists(), "no data are touched");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_of_two_mebibytes() {
+    let home = Home::new();
+    let server = Served::start(&home, &["--memory", "--listen", "127.0.0.1:0"]).await;
+    let data = format!("file:{}", home.data().display());
+    let value = vec![b'v'; 2 << 20];
+    for addr in [server.url.as_str(), "memory:", &data] {
+        let ran = home
+            .run_with(&["queue", "push", "-", "--addr", addr], &value)
+            .await;
+        ran.assert_failed(1, "cannot push", &["2097152", "max-request-bytes"]);
+    }
+    assert_eq!(
+        home.ok(&["queue", "len", "--addr", &server.url]).await,
+        "0\n"
+    );
+    let roomy = Served::start(
+        &home,
+        &[
+            "--memory",
+            "--listen",
+            "127.0.0.1:0",
+            "--max-request-bytes",
+            "4194304",
+        ],
+    )
+    .await;
+    let ran = home
+        .run_with(&["queue", "push", "-", "--addr", &roomy.url], &value)
+        .await;
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_eq!(
+        home.ok(&["queue", "pop", "--addr", &roomy.url]).await.len(),
+        (2 << 20) + 1
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_is_none() {
+    let home = Home::new();
+    for addr in [
+        "redis://localhost:6379",
+        "file:",
+        "h:notaport",
+        "a:1,,b:2",
+        "memory:x",
+    ] {
+        let ran = home.run(&["queue", "len", "--addr", addr]).await;
+        ran.assert_failed(2, "", &["http://HOST:PORT", "file:PATH", "memory:"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn serving_strangers_without_tls_is_refused() {
+    let home = Home::new();
+    let ran = home
+        .run(&["serve", "--memory", "--listen", "0.0.0.0:0"])
+        .await;
+    ran.assert_failed(
+        2,
+        "0.0.0.0:0 can be reached",
+        &["--cert-file", "--insecure"],
+    );
+    let mut command = home.command(&["serve", "--memory", "--listen", "0.0.0.0:0", "--insecure"]);
+    let mut process =
+        synod_tests::process::Process::spawn(&mut command, None).expect("it can be started");
+    let stderr = process.child().stderr.take().unwrap();
+    let warning = tokio::task::spawn_blocking(move || {
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(stderr), &mut line).unwrap();
+        line
+    });
+    let warning = synod_tests::wait::soon("a warning", warning).await.unwrap();
+    assert!(
+        warning.starts_with("warning: everybody who can reach 0.0.0.0:0"),
+        "{warning}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_line_that_is_wrong() {
+    let home = Home::new();
+    for args in [
+        &["no-such-command"][..],
+        &["queue", "pop", "--count", "0"],
+        &["queue", "pop", "--timeout", "5"],
+        &["queue", "pop", "--count", "2", "--follow"],
+        &["serve", "--memory", "--data", "x"],
+        &["serve", "--addr", "h:1"],
+        &["serve", "--name", "q"],
+        &["serve", "--listen", "nonsense"],
+        &["serve", "--client-cert-auth"],
+        &["stop", "--addr", "h:1"],
+        &["status", "--addr", "memory:"],
+        &["queue", "len", "--output", "xml"],
+    ] {
+        let ran = home.run(args).await;
+        assert_eq!(ran.code, Some(2), "{args:?}: {ran:?}");
+        assert!(ran.stderr.starts_with("error: "), "{args:?}: {ran:?}");
+    }
+    let ran = home
+        .run(&["queue", "len", "--addr", "x:y", "--output", "json"])
+        .await;
+    let error: serde_json::Value = serde_json::from_str(ran.stderr.trim()).unwrap();
+    assert_eq!(error["exit"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn help_tells_the_exit_codes_and_completions_are_scripts() {
+    let home = Home::new();
+    let help = home.ok(&["--help"]).await;
+    for part in [
+        "Exit codes:",
+        "130  ended by Ctrl-C",
+        "SYNOD_DATA_DIR",
+        "Examples:",
+    ] {
+        assert!(help.contains(part), "{part}");
+    }
+    assert!(home.ok(&["--version"]).await.starts_with("synod 0."));
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(
+            home.ok(&["completions", shell]).await.contains("queue"),
+            "{shell}"
+        );
+    }
+    let mut command = home.command(&["completions", "bash"]);
+    command.stdout(
+        std::fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .unwrap(),
+    );
+    let ran = finish(&mut command, b"").await;
+    ran.assert_failed(1, "cannot write the output", &["space"]);
+}
