@@ -114,16 +114,20 @@ fn passes(request: &RangeRequest, version: &Version) -> bool {
     within(version.modified, min_mod, max_mod) && within(version.created, min_create, max_create)
 }
 
+/// Keys that are alike in what is sorted by stay in key order, whichever way the sort goes: so does a real etcd as long as
+/// they are few, and Go's recipes take the first one.
 fn sort(kvs: &mut [KeyValue], request: &RangeRequest) {
-    match request.sort_target {
+    let compare = |a: &KeyValue, b: &KeyValue| match request.sort_target {
+        SortTarget::Key => a.key.cmp(&b.key),
+        SortTarget::Version => a.version.cmp(&b.version),
+        SortTarget::CreateRevision => a.create_revision.cmp(&b.create_revision),
+        SortTarget::ModRevision => a.mod_revision.cmp(&b.mod_revision),
+        SortTarget::Value => a.value.cmp(&b.value),
+    };
+    match (request.sort_target, request.sort_order) {
         // They come in key order.
-        SortTarget::Key => {}
-        SortTarget::Version => kvs.sort_by_key(|kv| kv.version),
-        SortTarget::CreateRevision => kvs.sort_by_key(|kv| kv.create_revision),
-        SortTarget::ModRevision => kvs.sort_by_key(|kv| kv.mod_revision),
-        SortTarget::Value => kvs.sort_by(|a, b| a.value.cmp(&b.value)),
-    }
-    if request.sort_order == SortOrder::Descending {
-        kvs.reverse();
+        (SortTarget::Key, SortOrder::None | SortOrder::Ascending) => {}
+        (_, SortOrder::None | SortOrder::Ascending) => kvs.sort_by(compare),
+        (_, SortOrder::Descending) => kvs.sort_by(|a, b| compare(b, a)),
     }
 }
