@@ -60,6 +60,7 @@ pub fn delete(key: impl Into<Bytes>, end: impl Into<Bytes>) -> DeleteRangeReques
 }
 
 /// A transaction without conditions.
+#[must_use]
 pub fn txn(ops: Vec<RequestOp>) -> TxnRequest {
     TxnRequest {
         success: ops,
@@ -130,6 +131,7 @@ pub fn keys(kvs: &[KeyValue]) -> Vec<String> {
 /// # Panics
 ///
 /// When something is.
+#[must_use]
 #[track_caller]
 pub fn whole(header: Option<ResponseHeader>) -> i64 {
     let header = header.expect("a header");
