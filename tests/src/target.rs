@@ -136,6 +136,7 @@ impl Target {
     pub async fn channel(&self) -> Channel {
         Endpoint::from_shared(self.url())
             .expect("a URL")
+            .timeout(wait::PATIENCE)
             .connect()
             .await
             .expect("a connection")
