@@ -131,8 +131,8 @@ pub fn keys(kvs: &[KeyValue]) -> Vec<String> {
 /// # Panics
 ///
 /// When something is.
-#[must_use]
 #[track_caller]
+#[expect(clippy::must_use_candidate, reason = "some ask only for the assertion")]
 pub fn whole(header: Option<ResponseHeader>) -> i64 {
     let header = header.expect("a header");
     assert_ne!(header.cluster_id, 0);
