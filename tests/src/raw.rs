@@ -60,6 +60,7 @@ pub fn delete(key: impl Into<Bytes>, end: impl Into<Bytes>) -> DeleteRangeReques
 }
 
 /// A transaction without conditions.
+#[must_use]
 pub fn txn(ops: Vec<RequestOp>) -> TxnRequest {
     TxnRequest {
         success: ops,
@@ -131,6 +132,7 @@ pub fn keys(kvs: &[KeyValue]) -> Vec<String> {
 ///
 /// When something is.
 #[track_caller]
+#[expect(clippy::must_use_candidate, reason = "some ask only for the assertion")]
 pub fn whole(header: Option<ResponseHeader>) -> i64 {
     let header = header.expect("a header");
     assert_ne!(header.cluster_id, 0);

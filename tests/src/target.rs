@@ -1,7 +1,6 @@
 //! One test, two servers: a real etcd and Synod's server over a memory store. What a test expects
 //! of ours is so verified against the real one by the same lines.
 
-use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::process::Output;
 use std::sync::Arc;
@@ -137,6 +136,7 @@ impl Target {
     pub async fn channel(&self) -> Channel {
         Endpoint::from_shared(self.url())
             .expect("a URL")
+            .timeout(wait::PATIENCE)
             .connect()
             .await
             .expect("a connection")
@@ -188,9 +188,9 @@ pub fn answer<T>(result: Result<Response<T>, Status>) -> T {
 ///
 /// When it was not.
 #[track_caller]
-pub fn refused<T: Debug>(result: Result<T, Status>, code: Code, text: &str) {
+pub fn refused<T>(result: Result<T, Status>, code: Code, text: &str) {
     match result {
-        Ok(response) => panic!("not refused, but answered {response:?}"),
+        Ok(_) => panic!("not refused; expected {code:?}: {text}"),
         Err(status) => assert_eq!((status.code(), status.message()), (code, text)),
     }
 }

@@ -36,7 +36,8 @@ impl Cluster for Api {
         request: Request<pb::MemberRemoveRequest>,
     ) -> Result<Response<pb::MemberRemoveResponse>, Status> {
         self.member(request.get_ref().id).await?;
-        Err(Status::failed_precondition(
+        // As in etcd, which gives this failure no code of its own.
+        Err(Status::unknown(
             "etcdserver: re-configuration failed due to not enough started members",
         ))
     }

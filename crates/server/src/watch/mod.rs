@@ -15,16 +15,24 @@
 //! 5. *progress* is answered with id -1 and a revision, once every watch of the stream has delivered
 //!    everything up to it.
 //!
+//! - `stream.rs`: the stream's state and its client's commands; `step.rs`: what it waits for.
+//! - `watcher.rs`: one watch; `delivery.rs`: what it tells; `fragment.rs`: cutting that.
+//! - `rounds.rs`, `progress.rs`: how far the watches are; `ids.rs`: their ids.
+//!
 //! # Memory
 //!
 //! A stream is not a task that fills a queue but a state machine that the transport polls when the
 //! client has room for an answer. A client that does not read leaves its events in the store's
 //! watches, which are bounded; nobody else waits for it.
 
+mod delivery;
 mod fragment;
 mod ids;
 mod progress;
+mod rounds;
+mod step;
 mod stream;
+mod watcher;
 
 use futures_util::StreamExt;
 use futures_util::stream::{BoxStream, unfold};

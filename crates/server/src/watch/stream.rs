@@ -4,12 +4,11 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{AbortHandle, Abortable, BoxStream, SelectAll};
 use futures_util::{StreamExt, future, stream};
-use synod_store::{Error, Header, Revision, Store, Watch, WatchBatch, WatchItem};
+use synod_store::{Header, Revision, Store};
 use synod_wire::convert::error::to_status;
 use synod_wire::convert::watch::{
     DUPLICATE_ID, EMPTY_RANGE, NO_WATCH, WatchAnswer, WatchCreate, WatchNews,
@@ -21,93 +20,39 @@ use tokio::time::{Interval, MissedTickBehavior, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::{Status, Streaming};
 
-use super::fragment::fragment;
 use super::ids::Ids;
 use super::progress::{Progress, Reached};
+use super::step::{Opened, Step, command, elapsed, ready, tick};
+use super::watcher::{Notify, Tagged, Watcher};
 use crate::info::compact_revision;
 use crate::kv::own;
 use crate::limits::name_oversize_status;
 use crate::state::{Api, Counted, stopped};
 
-/// After how long watches that have not said how far they are get asked again: a store behind a
-/// network may lose the question, and a watch of the future has no answer yet.
-const ASK_AGAIN: Duration = Duration::from_millis(500);
-
-/// How many ended watches a stream remembers.
-const MOST_OVER: usize = 10_000;
-
 /// One client's stream of watches.
 pub(super) struct WatchStream {
-    api: Api,
-    requests: Option<Streaming<pb::WatchRequest>>,
+    pub(super) api: Api,
+    pub(super) requests: Option<Streaming<pb::WatchRequest>>,
     /// The command that is being carried out. The next one is read after it, so that answers keep
     /// the commands' order: clients tell from it which watch an id belongs to.
-    step: Option<BoxFuture<'static, Step>>,
-    ids: Ids,
-    watchers: HashMap<i64, Watcher>,
+    pub(super) step: Option<BoxFuture<'static, Step>>,
+    pub(super) ids: Ids,
+    pub(super) watchers: HashMap<i64, Watcher>,
     /// Watches that the store has ended. As in etcd their ids stay in use until the client cancels
     /// them, which it may do in answer to the end or have done before it heard of it.
-    over: HashSet<i64>,
-    items: SelectAll<Abortable<BoxStream<'static, Tagged>>>,
+    pub(super) over: HashSet<i64>,
+    pub(super) items: SelectAll<Abortable<BoxStream<'static, Tagged>>>,
     /// Tells a watch from an earlier one with its id.
-    serial: u64,
-    answers: VecDeque<pb::WatchResponse>,
-    progress: Progress,
-    reached: Option<(Header, Reached)>,
-    ask_again: Option<Pin<Box<Sleep>>>,
-    notify: Option<Interval>,
+    pub(super) serial: u64,
+    pub(super) answers: VecDeque<pb::WatchResponse>,
+    pub(super) progress: Progress,
+    pub(super) reached: Option<(Header, Reached)>,
+    pub(super) ask_again: Option<Pin<Box<Sleep>>>,
+    pub(super) notify: Option<Interval>,
     /// The last header seen, with the highest revision.
-    header: Header,
-    stop: Pin<Box<WaitForCancellationFutureOwned>>,
-    ended: bool,
-}
-
-/// One watch.
-struct Watcher {
-    serial: u64,
-    end: AbortHandle,
-    header: Header,
-    start: Revision,
-    fragment: bool,
-    /// Everything up to this revision has been delivered.
-    delivered: Revision,
-    /// Whether a request for progress waits for it.
-    behind: bool,
-    ask: Arc<dyn Fn() + Send + Sync>,
-    notify: Option<Notify>,
-    _counted: Counted,
-}
-
-/// The state of a watch that wants a sign of progress from time to time.
-#[derive(Default)]
-struct Notify {
-    /// Whether it told something since the last time.
-    busy: bool,
-    /// Whether its next sign of progress goes to the client.
-    due: bool,
-}
-
-/// An item, with the watch that it comes from. `None` at the watch's end.
-type Tagged = (i64, u64, Option<synod_store::Result<WatchItem>>);
-
-/// What carrying out a command came to.
-enum Step {
-    Opened(Opened),
-    /// One answer.
-    Answer(pb::WatchResponse),
-    /// The header from which a round of progress begins.
-    Progress(Header),
-    /// The store has failed.
-    Failed(Status),
-}
-
-/// A watch that was made, or the failure to make it.
-struct Opened {
-    id: i64,
-    create: WatchCreate,
-    watch: synod_store::Result<Watch>,
-    /// Where history begins, for a watch from before all history.
-    too_early: Option<Revision>,
+    pub(super) header: Header,
+    pub(super) stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    pub(super) ended: bool,
 }
 
 /// Why no more watches can be opened.
@@ -344,7 +289,7 @@ impl WatchStream {
     }
 
     /// Ends a watch; false when there is none.
-    fn remove(&mut self, id: i64) -> bool {
+    pub(super) fn remove(&mut self, id: i64) -> bool {
         let Some(watcher) = self.watchers.remove(&id) else {
             return false;
         };
@@ -355,169 +300,7 @@ impl WatchStream {
         true
     }
 
-    /// What a watch tells.
-    fn item(&mut self, (id, serial, item): Tagged) {
-        let Some(watcher) = self.watchers.get_mut(&id) else {
-            return;
-        };
-        if watcher.serial != serial {
-            return;
-        }
-        match item {
-            Some(Ok(WatchItem::Events(batch))) => self.events(id, batch),
-            Some(Ok(WatchItem::Progress(revision))) => self.progressed(id, revision),
-            Some(Ok(WatchItem::Compacted { compact_revision })) => {
-                self.end(id, WatchNews::Compacted { compact_revision });
-            }
-            Some(Err(error)) => self.broken(id, &error),
-            // A store's watch that ends without saying why, or says what is not known here.
-            Some(Ok(_)) | None => self.broken(id, &synod_store::ErrorKind::Unavailable.into()),
-        }
-    }
-
-    fn broken(&mut self, id: i64, error: &Error) {
-        let reason = to_status(error).message().to_owned();
-        self.end(id, WatchNews::Canceled { reason });
-    }
-
-    /// Ends a watch that the store has ended.
-    fn end(&mut self, id: i64, news: WatchNews) {
-        self.remove(id);
-        // A client that never cancels them gets their ids back sooner.
-        if self.over.len() < MOST_OVER {
-            self.over.insert(id);
-        }
-        self.answer(self.header, id, news);
-    }
-
-    fn events(&mut self, id: i64, batch: WatchBatch) {
-        let Some(watcher) = self.watchers.get_mut(&id) else {
-            return;
-        };
-        if let Some(notify) = &mut watcher.notify {
-            notify.busy = true;
-        }
-        let last = batch.events.last().map(|event| event.kv.mod_revision);
-        let answer = WatchAnswer::events(watcher.header, id, batch);
-        let header = answer.header;
-        if watcher.fragment {
-            let most = self.api.options().max_message_bytes();
-            self.answers.extend(fragment(answer.into(), most));
-        } else {
-            self.answers.push_back(answer.into());
-        }
-        self.see(header);
-        self.delivered(id, last.unwrap_or_default());
-    }
-
-    fn progressed(&mut self, id: i64, revision: Revision) {
-        let Some(watcher) = self.watchers.get_mut(&id) else {
-            return;
-        };
-        let header = Header {
-            revision,
-            ..watcher.header
-        };
-        // A watch of the future hears nothing of what is before it.
-        let wanted = watcher
-            .notify
-            .as_mut()
-            .is_some_and(|notify| std::mem::take(&mut notify.due));
-        if wanted && revision >= watcher.start {
-            self.answer(header, id, WatchNews::Progress);
-        }
-        self.see(header);
-        self.delivered(id, revision);
-    }
-
-    /// A watch has delivered everything up to `revision`.
-    fn delivered(&mut self, id: i64, revision: Revision) {
-        let Some(watcher) = self.watchers.get_mut(&id) else {
-            return;
-        };
-        watcher.delivered = watcher.delivered.max(revision);
-        if watcher.behind && !self.progress.is_behind(watcher.delivered) {
-            watcher.behind = false;
-            self.caught_up();
-        }
-    }
-
-    /// Begins to wait for all watches to get to the store's revision, or, if one of them begins
-    /// later, to its beginning.
-    fn start_round(&mut self, header: Header) {
-        self.see(header);
-        let starts = self.watchers.values().map(|watcher| watcher.start);
-        let revision = starts.max().unwrap_or_default().max(header.revision);
-        let mut behind: usize = 0;
-        for watcher in self.watchers.values_mut() {
-            watcher.behind = watcher.delivered < revision;
-            if watcher.behind {
-                behind = behind.saturating_add(1);
-            }
-        }
-        let reached = self.progress.begin(revision, behind);
-        self.reach(reached);
-        self.ask_those_behind();
-    }
-
-    fn caught_up(&mut self) {
-        let reached = self.progress.caught_up();
-        self.reach(reached);
-    }
-
-    fn reach(&mut self, reached: Option<Reached>) {
-        if let Some(reached) = reached {
-            let header = Header {
-                revision: reached.revision,
-                ..self.header
-            };
-            self.reached = Some((header, reached));
-            self.ask_again = None;
-        }
-    }
-
-    /// The answer to one of the requests for progress that can be answered.
-    fn next_reached(&mut self) -> Option<pb::WatchResponse> {
-        let (header, reached) = self.reached.as_mut()?;
-        let header = *header;
-        reached.requests = reached.requests.saturating_sub(1);
-        if reached.requests == 0 {
-            self.reached = None;
-        }
-        Some(
-            WatchAnswer {
-                header,
-                watch_id: NO_WATCH,
-                news: WatchNews::Progress,
-            }
-            .into(),
-        )
-    }
-
-    fn ask_those_behind(&mut self) {
-        if !self.progress.is_waiting() {
-            return;
-        }
-        for watcher in self.watchers.values().filter(|watcher| watcher.behind) {
-            (watcher.ask)();
-        }
-        self.ask_again = Some(Box::pin(tokio::time::sleep(ASK_AGAIN)));
-    }
-
-    /// Asks the watches that want signs of progress, and told nothing for a while, how far they are.
-    fn ask_the_quiet(&mut self) {
-        for watcher in self.watchers.values_mut() {
-            let Some(notify) = &mut watcher.notify else {
-                continue;
-            };
-            if !std::mem::take(&mut notify.busy) {
-                notify.due = true;
-                (watcher.ask)();
-            }
-        }
-    }
-
-    fn answer(&mut self, header: Header, watch_id: i64, news: WatchNews) {
+    pub(super) fn answer(&mut self, header: Header, watch_id: i64, news: WatchNews) {
         let answer = WatchAnswer {
             header,
             watch_id,
@@ -526,39 +309,8 @@ impl WatchStream {
         self.answers.push_back(answer.into());
     }
 
-    fn see(&mut self, header: Header) {
+    pub(super) fn see(&mut self, header: Header) {
         let revision = self.header.revision.max(header.revision);
         self.header = Header { revision, ..header };
-    }
-}
-
-/// The next of these; never, when there are none.
-async fn command(
-    requests: &mut Option<Streaming<pb::WatchRequest>>,
-) -> Option<Result<pb::WatchRequest, Status>> {
-    match requests {
-        Some(requests) => requests.next().await,
-        None => future::pending().await,
-    }
-}
-
-async fn ready(step: &mut Option<BoxFuture<'static, Step>>) -> Step {
-    match step {
-        Some(step) => step.await,
-        None => future::pending().await,
-    }
-}
-
-async fn elapsed(sleep: &mut Option<Pin<Box<Sleep>>>) {
-    match sleep {
-        Some(sleep) => sleep.await,
-        None => future::pending().await,
-    }
-}
-
-async fn tick(interval: &mut Option<Interval>) {
-    match interval {
-        Some(interval) => drop(interval.tick().await),
-        None => future::pending().await,
     }
 }
