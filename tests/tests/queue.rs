@@ -9,24 +9,32 @@ use std::time::Duration;
 use synod::store::{ErrorKind, KeyRange, PutRequest, RangeRequest};
 use synod::{Client, ConnectOptions, Error, Resolution, TlsOptions};
 use synod_engine::{Engine, EngineOptions};
+use synod_etcd::{EtcdOptions, EtcdStore};
 use synod_server::ServerOptions;
 use synod_tests::bridge::{Bridge, Mode};
 use synod_tests::certs::Certs;
 use synod_tests::etcd::{Etcd, EtcdConfig};
 use synod_tests::target::Served;
 use synod_tests::{etcd_or_skip, wait};
+use tempfile::TempDir;
 
 /// A store, and how many clients of it there can be.
 enum Stand {
-    /// One client, of which all handles are clones.
-    InProcess(Client),
+    /// One client, of which all handles are clones; and where its data are.
+    InProcess(Client, Option<TempDir>),
     Served(Served),
     Etcd(Etcd),
 }
 
 impl Stand {
     async fn memory() -> Stand {
-        Stand::InProcess(Client::connect("memory:").await.unwrap())
+        Stand::InProcess(Client::connect("memory:").await.unwrap(), None)
+    }
+
+    async fn file() -> Stand {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("file:{}", directory.path().display());
+        Stand::InProcess(Client::connect(url).await.unwrap(), Some(directory))
     }
 
     async fn served() -> Stand {
@@ -36,7 +44,7 @@ impl Stand {
 
     async fn client(&self) -> Client {
         match self {
-            Stand::InProcess(client) => client.clone(),
+            Stand::InProcess(client, _) => client.clone(),
             Stand::Served(served) => Client::connect(served.url()).await.unwrap(),
             Stand::Etcd(etcd) => Client::connect(etcd.url()).await.unwrap(),
         }
@@ -50,6 +58,13 @@ macro_rules! on_every_store {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $name() {
                 let stand = super::Stand::memory().await;
+                super::wait::within(super::wait::TEST_LIMIT, stringify!($name), $test(stand)).await;
+            })+
+        }
+        mod file {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                let stand = super::Stand::file().await;
                 super::wait::within(super::wait::TEST_LIMIT, stringify!($name), $test(stand)).await;
             })+
         }
@@ -325,12 +340,18 @@ async fn the_leader_dies_between_push_and_pop() {
     );
 }
 
+/// A client that reaches a cluster over this bridge alone: it asks for no other members.
+async fn over(bridge: &Bridge, options: ConnectOptions) -> Client {
+    let etcd = EtcdOptions::new([bridge.url()]).with_member_sync(None);
+    options.over(Arc::new(EtcdStore::connect(etcd).await.unwrap()))
+}
+
 /// The reply to each third push or pop is lost on its way, and the connection with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_replies_lose_nothing_and_repeat_nothing() {
     let etcd = etcd_or_skip!();
     let bridge = Bridge::to(&etcd.url()).await;
-    let client = Client::connect(bridge.url()).await.unwrap();
+    let client = over(&bridge, ConnectOptions::new("")).await;
     let healthy = Client::connect(etcd.url()).await.unwrap();
     let queue = client.queue("q");
     let mut taken = Vec::new();
@@ -369,8 +390,8 @@ async fn an_unknown_outcome_is_resolved_by_another_client() {
     let etcd = etcd_or_skip!();
     for reaches in [true, false] {
         let bridge = Bridge::to(&etcd.url()).await;
-        let options = ConnectOptions::new(bridge.url()).with_timeout(Duration::from_millis(600));
-        let client = options.connect().await.unwrap();
+        let options = ConnectOptions::new("").with_timeout(Duration::from_millis(600));
+        let client = over(&bridge, options).await;
         let queue = client.queue(format!("q{reaches}"));
         queue.enqueue("before").await.unwrap();
         bridge.set(if reaches {

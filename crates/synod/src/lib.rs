@@ -23,8 +23,7 @@ mod settle;
 mod slot;
 #[cfg(test)]
 mod testing;
-#[doc(hidden)]
-pub mod waiters;
+mod waiters;
 mod watch;
 
 /// The contract of the stores: see the crate `synod-store`.
@@ -39,7 +38,10 @@ pub use settle::{ParseTokenError, Resolution, Token};
 /// Mechanisms for Synod's own server. Not for others: they may change with every release.
 #[doc(hidden)]
 pub mod __mechanism {
-    pub use crate::waiters;
+    /// A line in which each waits for the one before it.
+    pub mod waiters {
+        pub use crate::waiters::{Join, Neighbours, Place, Suffix, join};
+    }
 }
 
 /// The runtime that the call is made in.

@@ -197,7 +197,7 @@ impl Faulty {
     /// A client of this store that waits no longer than `timeout`.
     pub(crate) fn client(&self, timeout: Duration) -> Client {
         let options = ConnectOptions::new("memory:").with_timeout(timeout);
-        Client::over(Arc::new(self.clone()), options)
+        options.over(Arc::new(self.clone()))
     }
 
     async fn pass(&self) {

@@ -81,16 +81,10 @@ impl Client {
         Ok(Client::assemble(store, options.settings))
     }
 
-    /// A client of a store that is open already.
+    /// A client of a store that is open already; with options: [`ConnectOptions::over`].
     #[must_use]
     pub fn from_store(store: Arc<dyn Store>) -> Client {
         Client::assemble(store, Settings::default())
-    }
-
-    /// A client of this store, with the options' settings; their URL does not matter.
-    #[cfg(test)]
-    pub(crate) fn over(store: Arc<dyn Store>, options: ConnectOptions) -> Client {
-        Client::assemble(store, options.settings)
     }
 
     fn assemble(store: Arc<dyn Store>, settings: Settings) -> Client {

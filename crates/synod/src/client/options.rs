@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use synod_store::Store;
 
 use super::Client;
 use crate::Result;
@@ -108,6 +109,13 @@ impl ConnectOptions {
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> ConnectOptions {
         self.settings.clock = clock;
         self
+    }
+
+    /// A client of a store that is open already. The URL, user and certificates of these options do
+    /// not matter then.
+    #[must_use]
+    pub fn over(self, store: Arc<dyn Store>) -> Client {
+        Client::assemble(store, self.settings)
     }
 
     /// Connects; awaiting the options does the same.

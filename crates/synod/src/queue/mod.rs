@@ -26,6 +26,9 @@
 //! 3. *Empty*: a look that begins at a cursor behind dead keys is repeated from the start. If that
 //!    finds nothing either, open a watch at now, wait until it stands, look again, and wait for its
 //!    events. They are the next window. The watch is closed when a claim leaves something over.
+//! 4. *Race*: every consumer in the world sees the same event, and but one would lose its claim. Who has
+//!    lost one holds back a random while before the next, which adapts until about one claim in six is
+//!    lost, and sees through the watch what others take meanwhile. Who is alone never waits.
 //!
 //! On stores that can lose answers, every Txn goes through a lane (see *Guarantees*).
 //!

@@ -22,7 +22,7 @@ fn world() -> World {
     let faulty = Faulty::new();
     let clock = Arc::new(ManualClock::new());
     let options = ConnectOptions::new("memory:").with_clock(clock.clone());
-    let client = Client::over(Arc::new(faulty.clone()), options);
+    let client = options.over(Arc::new(faulty.clone()));
     World {
         faulty,
         clock,

@@ -11,7 +11,7 @@ use super::{Outcome, Work};
 
 use crate::clock::{Clock, ManualClock};
 use crate::testing::{Fault, Faulty, until_async};
-use crate::{Client, ConnectOptions, Resolution};
+use crate::{ConnectOptions, Resolution};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -95,7 +95,7 @@ async fn a_certain_store_holds_no_records() {
 async fn a_system_prefix_can_be_chosen() {
     let faulty = Faulty::new();
     let options = ConnectOptions::new("memory:").with_system_prefix("sys/");
-    let client = Client::over(Arc::new(faulty.clone()), options);
+    let client = options.over(Arc::new(faulty.clone()));
     client.queue("q").enqueue("a").await.unwrap();
     assert_eq!(keys(&faulty.engine, "sys/").await.len(), 2);
     assert!(keys(&faulty.engine, "__synod/").await.is_empty());
@@ -107,7 +107,7 @@ async fn lanes_of_the_dead_are_swept_when_they_are_old() {
     let clock = Arc::new(ManualClock::new());
     let client = || {
         let options = ConnectOptions::new("memory:").with_clock(clock.clone());
-        Client::over(Arc::new(faulty.clone()), options)
+        options.over(Arc::new(faulty.clone()))
     };
     client().queue("q").enqueue("a").await.unwrap();
     // The client is gone without a close: its session revokes itself, its lane stays.
@@ -149,7 +149,7 @@ async fn a_late_copy_does_not_land_after_its_key_was_taken_and_freed_again() {
     let faulty = Faulty::new();
     let clock = Arc::new(ManualClock::new());
     let options = ConnectOptions::new("memory:").with_clock(clock.clone());
-    let queue = Client::over(Arc::new(faulty.clone()), options).queue("q");
+    let queue = options.over(Arc::new(faulty.clone())).queue("q");
     queue.enqueue("a").await.unwrap();
     let stamp = clock.unix_nanos() + 1_000_000;
     clock.set_unix_nanos(stamp);

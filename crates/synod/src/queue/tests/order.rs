@@ -69,7 +69,7 @@ async fn stamps_rise_with_a_clock_that_falls_behind() {
     let store = engine();
     let clock = Arc::new(ManualClock::new());
     let options = ConnectOptions::new("memory:").with_clock(clock.clone());
-    let queue = Client::over(Arc::clone(&store), options).queue("q");
+    let queue = options.over(Arc::clone(&store)).queue("q");
     let mut expected = Vec::new();
     for number in 0..300 {
         clock.set_unix_nanos(1_790_000_000_000_000_000 - 1_000_000 * number);
@@ -201,7 +201,7 @@ async fn the_stream_yields_what_comes() {
 async fn a_namespace_has_its_own_queue() {
     let store = engine();
     let options = ConnectOptions::new("memory:").with_namespace("ns/");
-    let inside = Client::over(Arc::clone(&store), options).queue("q");
+    let inside = options.over(Arc::clone(&store)).queue("q");
     let outside = Client::from_store(Arc::clone(&store)).queue("q");
     let waiting = tokio::spawn({
         let inside = inside.clone();
