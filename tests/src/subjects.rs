@@ -9,6 +9,7 @@ use synod_store::conformance::{Factory, Failure, Instance, Quirk};
 use synod_store::{BoxFuture, Namespace, Store};
 use tempfile::TempDir;
 
+use crate::cli;
 use crate::etcd::{Etcd, EtcdConfig, NO_ETCD};
 use crate::target::Served;
 
@@ -23,6 +24,7 @@ pub fn by_name(name: &str) -> Option<Arc<dyn Factory>> {
         "namespace" => Some(Arc::new(NamespaceSubject { inner: memory })),
         "served" => Some(Arc::new(ServedSubject { inner: memory })),
         "served_file" => Some(Arc::new(ServedSubject { inner: file })),
+        "serve" => Some(Arc::new(ProgramSubject)),
         "etcd1" => EtcdSubject::new(1),
         "etcd3" => EtcdSubject::new(3),
         _ => panic!("no store is called {name}"),
@@ -175,6 +177,57 @@ impl Factory for ServedSubject {
 
     fn quirks(&self) -> &[Quirk] {
         self.inner.quirks()
+    }
+}
+
+/// The program: `synod serve`, a process of its own with its data in a directory.
+#[derive(Debug)]
+struct ProgramSubject;
+
+/// A running program and where its data are.
+struct Running {
+    served: cli::Served,
+    home: cli::Home,
+}
+
+async fn start(home: cli::Home, flags: &[&str]) -> Result<Instance, Failure> {
+    let data = home.path("served");
+    let data = data.to_string_lossy();
+    let mut args = vec!["--listen", "127.0.0.1:0", "--data", &*data];
+    args.extend(flags);
+    let served = cli::Served::start(&home, &args).await;
+    let store = EtcdStore::connect(EtcdOptions::new([&served.url])).await?;
+    Ok(Instance {
+        store: Arc::new(store),
+        keep: Box::new(Running { served, home }),
+    })
+}
+
+impl Factory for ProgramSubject {
+    fn fresh(&self) -> BoxFuture<'_, Result<Instance, Failure>> {
+        Box::pin(start(cli::Home::new(), &[]))
+    }
+
+    fn can_restart(&self) -> bool {
+        true
+    }
+
+    fn restart(&self, instance: Instance) -> BoxFuture<'_, Result<Instance, Failure>> {
+        Box::pin(async {
+            let Running { mut served, home } = unwrap(instance)?;
+            // Not asked to end, but killed: what it has answered must be there all the same.
+            served.process().kill();
+            drop(served);
+            start(home, &[]).await
+        })
+    }
+
+    fn with_quota(&self, bytes: u64) -> BoxFuture<'_, Result<Option<Instance>, Failure>> {
+        Box::pin(async move {
+            let quota = bytes.to_string();
+            let flags = ["--quota-backend-bytes", &quota];
+            start(cli::Home::new(), &flags).await.map(Some)
+        })
     }
 }
 

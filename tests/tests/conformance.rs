@@ -63,6 +63,11 @@ async fn served_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn serve() {
+    conforms("serve").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn etcd1() {
     conforms("etcd1").await;
 }

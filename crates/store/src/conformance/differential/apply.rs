@@ -15,9 +15,6 @@ use super::Side;
 use super::answer::{Answer, End, Told};
 use super::generate::{KEYS, LEASES, Step, lease_id};
 
-/// How long a watch may take to tell what it has to tell.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// A store on which a history is played.
 #[derive(Debug)]
 pub(super) struct Live {
@@ -147,7 +144,7 @@ impl Live {
     }
 
     /// Reads every watch to its end.
-    pub(super) async fn read(&mut self, end: End) -> Vec<Told> {
+    pub(super) async fn read(&mut self, end: End, patience: Duration) -> Vec<Told> {
         let (base, compactions) = (self.base, &self.compactions);
         let reading = self.watches.drain(..).map(|standing| async move {
             let mut told = Told::new(standing.request);
@@ -156,7 +153,7 @@ impl Live {
             let Some(last) = last_event(&told.request, end) else {
                 return told;
             };
-            if tokio::time::timeout(PATIENCE, collect(standing.watch, base, last, &mut told))
+            if tokio::time::timeout(patience, collect(standing.watch, base, last, &mut told))
                 .await
                 .is_err()
             {

@@ -14,18 +14,9 @@ use crate::{
     WatchRequest,
 };
 
-/// The keys of histories: neighbours, prefixes of one another, and bytes at both ends.
-pub(super) const KEYS: [&[u8]; 9] = [
-    b"\0",
-    b"a",
-    b"a\0",
-    b"ab",
-    b"b",
-    b"b/1",
-    b"b/2",
-    b"c",
-    b"\xff\xff",
-];
+/// The keys of histories: neighbours, prefixes of one another, and bytes at both ends. No more than
+/// six, because in which order etcd sorts equal pairs is only certain of so few.
+pub(super) const KEYS: [&[u8]; 6] = [b"\0", b"a", b"a\0", b"b", b"b/1", b"\xff\xff"];
 
 /// How many leases a history has.
 pub(super) const LEASES: i64 = 4;

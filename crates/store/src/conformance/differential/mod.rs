@@ -26,6 +26,7 @@ mod generate;
 mod shrink;
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::Result;
 
@@ -34,6 +35,9 @@ use super::factory::{Instance, Quirk};
 use answer::Told;
 use apply::Live;
 pub use generate::Step;
+
+/// How long a watch may take to tell what it has to tell.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A store that takes part. Nobody else may use it meanwhile, and all its keys are deleted.
 #[derive(Debug)]
@@ -108,7 +112,7 @@ pub async fn compare(
     steps: usize,
 ) -> std::result::Result<Tally, Difference> {
     let history = generate::history(seed, steps);
-    match play(left, right, seed, &history).await {
+    match play(left, right, seed, &history, PATIENCE).await {
         Ok(tally) => Ok(tally),
         Err(what) => Err(shrink::shrink(left, right, seed, history, what).await),
     }
@@ -120,6 +124,7 @@ async fn play(
     right: &Side<'_>,
     seed: u64,
     history: &[Step],
+    patience: Duration,
 ) -> std::result::Result<Tally, String> {
     let begin = |side| Live::begin(side, seed);
     let (mut a, mut b) = both(left, right, begin(left).await, begin(right).await)?;
@@ -146,7 +151,8 @@ async fn play(
     let forgetful = [left, right]
         .iter()
         .any(|side| side.quirks.contains(&Quirk::DeleteMissingAtCompactRevision));
-    let (told_a, told_b) = futures_util::future::join(a.read(end_a), b.read(end_a)).await;
+    let (told_a, told_b) =
+        futures_util::future::join(a.read(end_a, patience), b.read(end_a, patience)).await;
     for (of_a, of_b) in told_a.into_iter().zip(told_b) {
         let request = of_a.request.clone();
         let (of_a, of_b) = if forgetful {

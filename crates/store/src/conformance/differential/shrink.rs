@@ -1,6 +1,11 @@
 //! Makes a history that shows a difference shorter.
 
+use std::time::Duration;
+
 use super::{Difference, Side, Step, play};
+
+/// How long a watch may take while a difference is made smaller: something is wrong already.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The most histories that are tried.
 const ATTEMPTS: usize = 300;
@@ -22,7 +27,7 @@ pub(super) async fn shrink(
             let mut candidate = history.clone();
             candidate.drain(at..history.len().min(at + size));
             attempts += 1;
-            match play(left, right, seed, &candidate).await {
+            match play(left, right, seed, &candidate, PATIENCE).await {
                 Ok(_) => at += size,
                 Err(still) => {
                     (history, what, shorter) = (candidate, still, true);
