@@ -19,8 +19,8 @@ use crate::writer::Command;
 /// The version of etcd's API that the engine speaks. Clients parse it to know what they may ask.
 pub const ETCD_VERSION: &str = "3.5.21";
 
-/// How often a renewal asks again about a lease that seems to end.
-const RENEWALS: usize = 3;
+/// How often a renewal asks again about a lease whose time is over, when very many end at once.
+const RENEWALS: usize = 10_000;
 
 impl Engine {
     /// Runs one operation as a transaction of its own.

@@ -6,28 +6,20 @@
 
 use std::task::Poll;
 
-use bytes::Bytes;
 use synod_store::{
-    BoxFuture, Compare, ErrorKind, HashResponse, Header, KeyRange, RangeRequest, RangeResponse,
-    Result, Revision, Txn, TxnOp, TxnOpResponse, TxnResponse,
+    BoxFuture, Compare, ErrorKind, HashResponse, Header, KeyRange, LeaseId, RangeRequest,
+    RangeResponse, Result, Revision, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
 
-use crate::mvcc::{State, View};
-use crate::range::{PAGE, RangeCursor};
+use crate::mvcc::{State, StoredKey, View};
+use crate::range::{self, PAGE, RangeCursor};
 use crate::shared::Shared;
-use crate::txn::{self, Path, RangeCompare, check_revision};
+use crate::txn::{self, Ground, Path, RangeCompare, check_revision};
 
 /// After so many pages the task gives way to others.
 const PAGES_A_TURN: usize = 16;
-/// Attempts of a current read before it keeps the lock.
-const ATTEMPTS: usize = 3;
-
-/// A read's revision, and whether it may let go of the lock.
-#[derive(Debug, Clone, Copy)]
-struct Pinned {
-    at: Revision,
-    budget: usize,
-}
+/// Attempts of a read before it keeps the lock.
+const ATTEMPTS: usize = 2;
 
 /// Lets other tasks run once.
 async fn give_way() {
@@ -43,45 +35,78 @@ async fn give_way() {
     .await;
 }
 
+/// The revision to read: the one asked for, or the current one.
+fn asked(revision: Revision, current: Revision) -> Revision {
+    if revision.is_zero() {
+        current
+    } else {
+        revision
+    }
+}
+
 impl Shared {
     /// Answers a range request.
     pub(crate) async fn range(&self, request: &RangeRequest) -> Result<RangeResponse> {
-        let revision = request.revision;
-        self.pinned(|pinned| {
-            Box::pin(async move {
-                check_revision(revision, self.state().compacted(), pinned.at)?;
-                let mut response = self.range_at(request, pinned).await?;
-                response.header = self.header_at(pinned.at);
-                Ok(response)
-            })
-        })
-        .await
+        let mut answer = self
+            .pinned(
+                |at| {
+                    Box::pin(async move {
+                        check_revision(request.revision, self.state().compacted(), at)?;
+                        let answer = self.range_at(request, at).await?;
+                        Ok((answer, at))
+                    })
+                },
+                |state, at| {
+                    check_revision(request.revision, state.compacted(), at)?;
+                    let view = View::new(state, asked(request.revision, at));
+                    Ok((range::range(&view, request), at))
+                },
+            )
+            .await?;
+        answer.0.header = self.header_at(answer.1);
+        Ok(answer.0)
     }
 
     /// Answers a transaction that writes nothing.
     pub(crate) async fn read_txn(&self, txn: &Txn) -> Result<TxnResponse> {
-        self.pinned(|pinned| Box::pin(self.read_txn_at(txn, pinned)))
-            .await
+        let mut answer = self
+            .pinned(
+                |at| Box::pin(self.read_txn_at(txn, at)),
+                |state, at| {
+                    let ground = Ground {
+                        state,
+                        at,
+                        compacted: state.compacted(),
+                        // Only puts ask.
+                        has_lease: &|_| false,
+                    };
+                    Ok(txn::run(&ground, txn)?.response)
+                },
+            )
+            .await?;
+        answer.header = self.header_at(answer.header.revision);
+        Ok(answer)
     }
 
-    /// Runs a read at the published revision, and again at a newer one if that was compacted meanwhile.
+    /// Runs a read in pages at the published revision, and again at a newer one if that was compacted meanwhile; in the
+    /// end at once.
     async fn pinned<'a, T>(
         &'a self,
-        read: impl Fn(Pinned) -> BoxFuture<'a, Result<T>>,
+        in_pages: impl Fn(Revision) -> BoxFuture<'a, Result<T>>,
+        at_once: impl FnOnce(&State, Revision) -> Result<T>,
     ) -> Result<T> {
-        let mut attempt = 0_usize;
-        loop {
-            attempt = attempt.saturating_add(1);
+        for _ in 0..ATTEMPTS {
             let at = self.published();
-            let budget = if attempt < ATTEMPTS { PAGE } else { usize::MAX };
-            let result = read(Pinned { at, budget }).await;
-            // With the lock kept the revision may still have been compacted between two ranges of one transaction.
+            let result = in_pages(at).await;
             let outrun = matches!(&result, Err(error) if error.kind() == ErrorKind::Compacted)
                 && self.state().compacted() > at;
-            if !outrun || attempt > ATTEMPTS {
+            if !outrun {
                 return result;
             }
         }
+        let state = self.state();
+        // With the lock held this is at least the compacted revision.
+        at_once(&state, self.published())
     }
 
     /// Shows `step` the state as of `at` page by page until it has a result.
@@ -102,54 +127,48 @@ impl Shared {
         }
     }
 
-    async fn range_at(&self, request: &RangeRequest, pinned: Pinned) -> Result<RangeResponse> {
-        let at = if request.revision.is_zero() {
-            pinned.at
-        } else {
-            request.revision
-        };
+    async fn range_at(&self, request: &RangeRequest, at: Revision) -> Result<RangeResponse> {
         let mut cursor = RangeCursor::new(request);
-        self.pages(at, |view| (!cursor.step(view, pinned.budget)).then_some(()))
-            .await?;
+        self.pages(asked(request.revision, at), |view| {
+            (!cursor.step(view, PAGE)).then_some(())
+        })
+        .await?;
         Ok(cursor.finish())
     }
 
-    async fn compare_at(&self, compare: &Compare, pinned: Pinned) -> Result<bool> {
+    async fn compare_at(&self, compare: &Compare, at: Revision) -> Result<bool> {
         let mut pages = RangeCompare::new();
-        self.pages(pinned.at, |view| pages.step(view, compare, pinned.budget))
-            .await
+        self.pages(at, |view| pages.step(view, compare, PAGE)).await
     }
 
-    async fn read_txn_at(&self, txn: &Txn, pinned: Pinned) -> Result<TxnResponse> {
-        let path = self.decide_at(txn, pinned).await?;
+    async fn read_txn_at(&self, txn: &Txn, at: Revision) -> Result<TxnResponse> {
+        let path = self.decide_at(txn, at).await?;
         txn::for_each_chosen(txn, &path, &mut |op| match op {
-            TxnOp::Range(range) => {
-                check_revision(range.revision, self.state().compacted(), pinned.at)
-            }
+            TxnOp::Range(range) => check_revision(range.revision, self.state().compacted(), at),
             _ => Ok(()),
         })?;
         Ok(TxnResponse {
-            header: self.header_at(pinned.at),
+            header: bare(at),
             succeeded: path.succeeded,
-            responses: self.branch_at(txn, &path, pinned).await?,
+            responses: self.branch_at(txn, &path, at).await?,
         })
     }
 
-    fn decide_at<'a>(&'a self, txn: &'a Txn, pinned: Pinned) -> BoxFuture<'a, Result<Path>> {
+    fn decide_at<'a>(&'a self, txn: &'a Txn, at: Revision) -> BoxFuture<'a, Result<Path>> {
         Box::pin(async move {
             let mut path = Path {
                 succeeded: true,
                 nested: Vec::new(),
             };
             for compare in &txn.compares {
-                if !self.compare_at(compare, pinned).await? {
+                if !self.compare_at(compare, at).await? {
                     path.succeeded = false;
                     break;
                 }
             }
             for op in path.branch(txn) {
                 if let TxnOp::Txn(nested) = op {
-                    path.nested.push(self.decide_at(nested, pinned).await?);
+                    path.nested.push(self.decide_at(nested, at).await?);
                 }
             }
             Ok(path)
@@ -160,7 +179,7 @@ impl Shared {
         &'a self,
         txn: &'a Txn,
         path: &'a Path,
-        pinned: Pinned,
+        at: Revision,
     ) -> BoxFuture<'a, Result<Vec<TxnOpResponse>>> {
         Box::pin(async move {
             let mut responses = Vec::new();
@@ -168,8 +187,8 @@ impl Shared {
             for op in path.branch(txn) {
                 match op {
                     TxnOp::Range(request) => {
-                        let mut response = self.range_at(request, pinned).await?;
-                        response.header.revision = pinned.at;
+                        let mut response = self.range_at(request, at).await?;
+                        response.header = bare(at);
                         responses.push(TxnOpResponse::Range(response));
                     }
                     TxnOp::Txn(txn) => {
@@ -177,7 +196,7 @@ impl Shared {
                         responses.push(TxnOpResponse::Txn(TxnResponse {
                             header: Header::default(),
                             succeeded: path.succeeded,
-                            responses: self.branch_at(txn, path, pinned).await?,
+                            responses: self.branch_at(txn, path, at).await?,
                         }));
                     }
                     // The caller knows that it only reads.
@@ -191,44 +210,72 @@ impl Shared {
     /// Hashes every pair that can be seen at `revision`, or now: CRC-32 of each pair's numbers, key and value in key
     /// order. It can be compared between stores of this kind alone.
     pub(crate) async fn hash(&self, revision: Revision) -> Result<HashResponse> {
-        self.pinned(|pinned| {
-            Box::pin(async move {
-                check_revision(revision, self.state().compacted(), pinned.at)?;
-                let at = if revision.is_zero() {
-                    pinned.at
-                } else {
-                    revision
-                };
-                let mut hasher = crc32fast::Hasher::new();
-                let mut after = None;
-                let all = KeyRange::all();
-                self.pages(at, |view| {
-                    let last = after.take();
-                    after = view.walk(&all, last.as_deref(), pinned.budget, |key, version| {
-                        let lease = synod_store::LeaseId::to_i64(version.lease);
-                        let value = version.value.as_ref().map_or(&[][..], Bytes::as_ref);
-                        let lengths = [key.len() as u64, value.len() as u64];
-                        let numbers = [version.created.0, version.modified.0, version.version];
-                        for number in lengths.into_iter().chain(numbers) {
-                            hasher.update(&number.to_le_bytes());
-                        }
-                        hasher.update(&lease.to_le_bytes());
-                        hasher.update(key);
-                        hasher.update(value);
-                        2
-                    });
-                    after.is_none().then_some(())
-                })
-                .await?;
-                Ok(HashResponse {
-                    header: self.header_at(pinned.at),
-                    hash: hasher.finalize(),
-                    compact_revision: self.state().compacted(),
-                    hash_revision: at,
-                })
-            })
+        let (hash, current) = self
+            .pinned(
+                |at| {
+                    Box::pin(async move {
+                        check_revision(revision, self.state().compacted(), at)?;
+                        let mut pages = Hash::default();
+                        let done = |view: &View<'_>| (!pages.step(view, PAGE)).then_some(());
+                        self.pages(asked(revision, at), done).await?;
+                        Ok((pages.hasher.finalize(), at))
+                    })
+                },
+                |state, at| {
+                    check_revision(revision, state.compacted(), at)?;
+                    let mut whole = Hash::default();
+                    whole.step(&View::new(state, asked(revision, at)), usize::MAX);
+                    Ok((whole.hasher.finalize(), at))
+                },
+            )
+            .await?;
+        Ok(HashResponse {
+            header: self.header_at(current),
+            hash,
+            compact_revision: self.state().compacted(),
+            hash_revision: asked(revision, current),
         })
-        .await
+    }
+}
+
+/// A hash of all pairs on its way.
+#[derive(Default)]
+struct Hash {
+    hasher: crc32fast::Hasher,
+    after: Option<StoredKey>,
+}
+
+impl Hash {
+    /// Hashes the next page; true when there are more.
+    fn step(&mut self, view: &View<'_>, budget: usize) -> bool {
+        let after = self.after.take();
+        let hasher = &mut self.hasher;
+        self.after = view.walk(
+            &KeyRange::all(),
+            after.as_deref(),
+            budget,
+            |key, version| {
+                let value = version.value.as_deref().unwrap_or_default();
+                let lengths = [key.len() as u64, value.len() as u64];
+                let numbers = [version.created.0, version.modified.0, version.version];
+                for number in lengths.into_iter().chain(numbers) {
+                    hasher.update(&number.to_le_bytes());
+                }
+                hasher.update(&LeaseId::to_i64(version.lease).to_le_bytes());
+                hasher.update(key);
+                hasher.update(value);
+                2
+            },
+        );
+        self.after.is_some()
+    }
+}
+
+/// A header inside a transaction.
+fn bare(revision: Revision) -> Header {
+    Header {
+        revision,
+        ..Header::default()
     }
 }
 

@@ -178,9 +178,11 @@ pub(crate) fn is_wide(txn: &Txn) -> bool {
         })
 }
 
-/// What the writer knows when it runs a transaction.
+/// What a transaction runs on.
 pub(crate) struct Ground<'a> {
     pub(crate) state: &'a State,
+    /// The revision before the transaction.
+    pub(crate) at: Revision,
     /// The compacted revision, one that waits in the same group included.
     pub(crate) compacted: Revision,
     /// Whether a lease exists.
@@ -195,9 +197,9 @@ pub(crate) struct Outcome {
     pub(crate) changes: Vec<Change>,
 }
 
-/// Runs a transaction on the newest state, without touching it.
+/// Runs a transaction, without touching the state.
 pub(crate) fn run(ground: &Ground<'_>, txn: &Txn) -> Result<Outcome> {
-    let head = ground.state.head();
+    let head = ground.at;
     let before = View::new(ground.state, head);
     let path = decide(txn, &mut |compare| {
         let mut pages = RangeCompare::new();

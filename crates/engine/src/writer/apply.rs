@@ -67,6 +67,7 @@ impl Writer {
         let run = |state: &State| {
             let ground = Ground {
                 state,
+                at: state.head(),
                 compacted: Self::compacted(state, group).unwrap_or_default(),
                 has_lease: &|id| self.leases.contains_key(&id),
             };

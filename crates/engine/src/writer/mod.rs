@@ -51,6 +51,8 @@ const EXPIRIES_A_GROUP: usize = 256;
 pub(crate) struct Writer {
     shared: Arc<Shared>,
     commands: Receiver<Queued>,
+    /// A command that was taken and belongs into the next turn.
+    held: Option<Queued>,
     journal: Box<dyn Journal>,
     /// Whether the journal keeps what it is given.
     keeps_records: bool,
@@ -104,6 +106,7 @@ impl Writer {
         let mut writer = Writer {
             shared,
             commands,
+            held: None,
             journal,
             keeps_records,
             leases,
@@ -157,6 +160,9 @@ impl Writer {
 
     /// Waits for a command as long as nothing else is due.
     fn next_command(&mut self) -> Option<Queued> {
+        if let Some(queued) = self.held.take() {
+            return Some(queued);
+        }
         if let Ok(queued) = self.commands.try_recv() {
             return Some(queued);
         }
@@ -186,6 +192,11 @@ impl Writer {
         let shared = Arc::clone(&self.shared);
         let mut head = Head::new(&shared);
         while let Some(Queued { size, command }) = queued {
+            if commands > 0 && matches!(command, Command::Settle { .. }) {
+                // Leases were looked at before it came: it waits for the next look.
+                self.held = Some(Queued { size, command });
+                break;
+            }
             shared.taken(size);
             let is_close = matches!(command, Command::Close { .. });
             self.carry_out(&mut head, turn, command);
