@@ -38,7 +38,9 @@ pub(crate) fn check() -> Result<()> {
 fn judge(text: &str) -> Vec<String> {
     let mut findings = Vec::new();
     let head = text.lines().find(|line| !line.trim().is_empty());
-    if !head.is_some_and(|line| line.starts_with("//!")) {
+    // A page of its own that is included says it as well.
+    let says = |line: &str| line.starts_with("//!") || line.starts_with("#![doc = include_str!(");
+    if !head.is_some_and(says) {
         findings.push("does not begin with a //! line that says what it is for".to_string());
     }
     let lines = text.lines().count();
