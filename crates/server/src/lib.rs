@@ -4,6 +4,31 @@
 //! [`Server::new`] takes a store and [`ServerOptions`]; [`Server::serve`] serves one listener. No
 //! type of the transport appears in this crate's API.
 //!
+//! # Where it differs from etcd
+//!
+//! Every rule of etcd's services is tested on a real etcd 3.5.1 and on this server by the same lines
+//! (`tests/tests/server_*.rs`), and so is what etcdctl prints. These differences are meant:
+//!
+//! - *Not there*, refused as UNIMPLEMENTED with a reason: Snapshot (of etcd's file format), Downgrade,
+//!   raising an alarm by hand, adding and updating members, making users and roles.
+//! - *Its own*: sizes, hashes (comparable between copies of one store only), the numbers of Raft; an
+//!   embedded store has no peer URLs; what a client may learn from `/metrics` is a few gauges.
+//! - *Headers are always whole*: etcd 3.5 leaves the revision out of MemberList's and of the answer
+//!   that ends a compacted watch, and the header out of Defragment's.
+//! - *Faults of etcd 3.5.1 that it does not have*: progress of a watch stream never overtakes events
+//!   (etcd's issue 15220) and waits for a watch that begins in the future (20221); a Lock or Campaign
+//!   call whose lease ends while it waits is told (19597).
+//! - *Refused*: unknown sort targets and orders, as newer releases of etcd do; unknown comparisons;
+//!   transactions nested deeper than about 50 levels.
+//! - A watch from a negative revision is answered as compacted with revision 1 where nothing was
+//!   compacted yet; etcd takes -1 for the beginning, and names -1 for what is below.
+//!
+//! # Limits
+//!
+//! [`ServerOptions`] bounds connections, requests on each, watches, the size of a request and how
+//! long it may take to arrive; of all requests that are still arriving at most 128 of the largest size
+//! are held. Answers have no limit, as in etcd: a range is as large as what it is asked for.
+//!
 //! # Layout
 //!
 //! - `server.rs`: from the first connection to the last. `connection.rs`: one connection.
