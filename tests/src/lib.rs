@@ -13,9 +13,6 @@
 //! - [`subjects`]: makes stores of every kind for the conformance suite.
 //! - [`wait`]: waiting for conditions, with a bound.
 //! - [`mod@skip`]: tests that cannot run here say so, and are counted.
-// A harness states what it expects by unwrapping it, as tests do.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(clippy::indexing_slicing)]
 
 pub mod bridge;
 pub mod certs;

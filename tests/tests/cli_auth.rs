@@ -1,8 +1,5 @@
 //! Logging in to an etcd that wants it: by option, by environment, asked on the terminal; and what
 //! is said when it is refused.
-// Tests state what they expect by unwrapping it, and so do their helpers.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(clippy::indexing_slicing)]
 
 use std::process::Command;
 

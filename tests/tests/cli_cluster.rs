@@ -1,7 +1,4 @@
 //! Two prompts on an etcd cluster of three, also when its leader is killed between push and pop.
-// Tests state what they expect by unwrapping it, and so do their helpers.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(clippy::indexing_slicing)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{ChildStdin, ChildStdout};

@@ -1,8 +1,5 @@
 //! Data directories that are in use, damaged, none at all, or on a full disk: what `synod` says
 //! then.
-// Tests state what they expect by unwrapping it, and so do their helpers.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(clippy::indexing_slicing)]
 
 use std::path::Path;
 use std::process::Command;

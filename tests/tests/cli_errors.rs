@@ -1,8 +1,5 @@
 //! What goes wrong, and what `synod` says then: never a panic, always the cause and a way out, and
 //! an exit code that scripts can rely on.
-// Tests state what they expect by unwrapping it, and so do their helpers.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(clippy::indexing_slicing)]
 
 use std::path::Path;
 

@@ -1,8 +1,5 @@
 //! The server on this machine that nobody had to set up: started when it is needed, once; shown by
 //! `synod status`, ended by `synod stop`, and never mistaken for another.
-// Tests state what they expect by unwrapping it, and so do their helpers.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(clippy::indexing_slicing)]
 
 use std::net::TcpListener;
 

@@ -1,7 +1,4 @@
 //! `synod queue`: the prompt on a pipe, and the commands for scripts.
-// Tests state what they expect by unwrapping it, and so do their helpers.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(clippy::indexing_slicing)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;

@@ -1,7 +1,4 @@
 //! `synod queue` on a real terminal: prompt, completion, history, Ctrl-C and Ctrl-D.
-// Tests state what they expect by unwrapping it, and so do their helpers.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(clippy::indexing_slicing)]
 
 use std::process::{Command, Stdio};
 

@@ -1,6 +1,4 @@
 //! Getting in: addresses, certificates, users.
-// What tests share states what it expects by unwrapping it, as tests do.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::fs;
 use std::time::{Duration, Instant};

@@ -1,6 +1,4 @@
 //! The etcd store when endpoints, connections and leaders fail.
-// What tests share states what it expects by unwrapping it, as tests do.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,7 +1,5 @@
 //! The etcd store with members that a test invents, for what a real etcd cannot be made to do at a
 //! given moment: lose its leader alone, belong to another cluster, hang.
-// What tests share states what it expects by unwrapping it, as tests do.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,7 +1,5 @@
 //! The etcd store against a real etcd: each request of the contract, and the sizes and numbers
 //! that streams and answers reach.
-// What tests share states what it expects by unwrapping it, as tests do.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::time::Duration;
 

@@ -1,8 +1,5 @@
 //! Many processes on one queue: four that write and four that read, 10,000 items. Nothing is lost,
 //! nothing comes twice, and each writer's items come in order.
-// Tests state what they expect by unwrapping it, and so do their helpers.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(clippy::indexing_slicing)]
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};

@@ -21,7 +21,10 @@ use tempfile::TempDir;
 /// A store, and how many clients of it there can be.
 enum Stand {
     /// One client, of which all handles are clones; and where its data are.
-    InProcess(Client, Option<TempDir>),
+    InProcess(
+        Client,
+        #[expect(dead_code, reason = "kept until the test ends")] Option<TempDir>,
+    ),
     Served(Served),
     Etcd(Etcd),
 }

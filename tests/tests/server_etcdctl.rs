@@ -1,8 +1,5 @@
 //! The same etcdctl commands against a real etcd and against Synod's server: what it prints and how
 //! it ends is the same, but for the differences that are listed here with their reasons.
-// Tests state what they expect by unwrapping it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(clippy::indexing_slicing)]
 
 use std::fs::{self, File};
 use std::path::PathBuf;

@@ -1,8 +1,5 @@
 //! Synod's server and clients that mean it no good, or none at all: it bounds what they take, goes on
 //! serving the others, and ends when it is told to.
-// Tests state what they expect by unwrapping it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(clippy::indexing_slicing)]
 
 use std::io;
 use std::net::SocketAddr;

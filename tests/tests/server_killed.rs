@@ -1,8 +1,5 @@
 //! The server is killed (SIGKILL) while eight clients push, twenty times over: after each restart
 //! every acknowledged item is there, once, and each client's items are in order.
-// Tests state what they expect by unwrapping it, and so do their helpers.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(clippy::indexing_slicing)]
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

@@ -1,7 +1,4 @@
 //! Synod's server with TLS: who gets in, and what is said of a certificate that is none.
-// Tests state what they expect by unwrapping it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(clippy::indexing_slicing)]
 
 use std::fs;
 

@@ -1,8 +1,5 @@
 //! The Lock and Election services: each rule holds on Synod's server and on a real etcd, in etcd's
 //! own messages.
-// Tests state what they expect by unwrapping it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(clippy::indexing_slicing)]
 
 use synod_tests::raw::{get, grant, keys, kv, leases, put, range, whole};
 use synod_tests::target::{Served, Target, answer, both, refused};

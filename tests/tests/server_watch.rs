@@ -1,7 +1,4 @@
 //! The Watch service: each rule holds on Synod's server and on a real etcd, in etcd's own messages.
-// Tests state what they expect by unwrapping it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(clippy::indexing_slicing)]
 
 use std::collections::{HashMap, HashSet};
 
