@@ -25,8 +25,8 @@ pub fn by_name(name: &str) -> Option<Arc<dyn Factory>> {
         "served" => Some(Arc::new(ServedSubject { inner: memory })),
         "served_file" => Some(Arc::new(ServedSubject { inner: file })),
         "serve" => Some(Arc::new(ProgramSubject)),
-        "etcd1" => EtcdSubject::new(1),
-        "etcd3" => EtcdSubject::new(3),
+        "etcd1" => EtcdSubject::factory(1),
+        "etcd3" => EtcdSubject::factory(3),
         _ => panic!("no store is called {name}"),
     }
 }
@@ -239,7 +239,7 @@ struct EtcdSubject {
 
 impl EtcdSubject {
     /// A factory; `None` when the machine has no etcd.
-    fn new(nodes: usize) -> Option<Arc<dyn Factory>> {
+    fn factory(nodes: usize) -> Option<Arc<dyn Factory>> {
         crate::etcd::binary()?;
         Some(Arc::new(EtcdSubject { nodes }))
     }
