@@ -139,6 +139,8 @@ impl Core {
                 tracing::debug!(%error, "a queue cannot be read");
                 // Whatever is known may be wrong.
                 intake.window.clear();
+                // What was in the window is still there.
+                intake.next_cursor = None;
                 intake.lookout = None;
                 self.desk.lock().fail(&error, begun, Duration::ZERO);
             }

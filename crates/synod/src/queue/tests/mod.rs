@@ -13,6 +13,7 @@ use crate::testing::{FAULTS, Fault, Faulty, WatchEnd, engine, until, until_async
 use crate::{Client, ConnectOptions, Error, Queue, Resolution};
 
 mod cancel;
+mod edges;
 mod faults;
 mod order;
 mod race;

@@ -1,0 +1,41 @@
+//! What the consumer believes of the queue must not outlive the reasons for it.
+
+use super::*;
+
+/// How long a dequeue may take that has nothing to wait for.
+const PROMPT: Duration = Duration::from_secs(5);
+
+/// Numbers from 0 on, as values.
+fn numbers(count: usize) -> Vec<String> {
+    (0..count).map(|number| number.to_string()).collect()
+}
+
+/// Takes the first item by a look that was so slow that the next one from the start is not due.
+async fn dequeue_slowly(faulty: &Faulty, queue: &Queue) -> Bytes {
+    faulty.close_gate(0);
+    let taken = tokio::spawn({
+        let queue = queue.clone();
+        async move { queue.dequeue().await }
+    });
+    assert!(faulty.wait_at_gate().await);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    faulty.open_gate();
+    taken.await.unwrap().unwrap()
+}
+
+async fn prompt(queue: &Queue) -> Bytes {
+    let taken = tokio::time::timeout(PROMPT, queue.dequeue()).await;
+    taken.expect("the queue is not empty").unwrap()
+}
+
+#[tokio::test]
+async fn an_error_skips_nothing_of_what_was_seen_and_not_taken() {
+    let faulty = Faulty::over(engine(), Replies::Certain);
+    let healthy = Client::from_store(Arc::clone(&faulty.engine)).queue("q");
+    healthy.enqueue_many(numbers(300)).await.unwrap();
+    let queue = faulty.client(LONG).queue("q");
+    assert_eq!(dequeue_slowly(&faulty, &queue).await, "0");
+    faulty.script([Fault::Refuse]);
+    assert!(queue.dequeue().await.unwrap_err().is_retryable());
+    assert_eq!(prompt(&queue).await, "1");
+}
