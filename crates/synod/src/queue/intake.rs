@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::consumer::{CHAIN, Core};
 use super::desk::Demand;
-use super::look::{Candidate, Look, in_order, look};
+use super::look::{Candidate, Look, WINDOW, in_order, look};
 use crate::settle::MAX_OPS;
 use crate::watch::{Lookout, Nudge};
 use crate::{Result, retry};
@@ -185,6 +185,10 @@ impl Core {
         if look.items.is_empty() {
             self.desk.lock().answer_tries(demand.before);
             return;
+        }
+        if look.items.len() >= WINDOW {
+            // There may be more that is older than the revision from which events count.
+            intake.lookout = None;
         }
         intake.next_cursor = look.last.as_ref().map(Key::successor);
         let sizes = look

@@ -39,3 +39,25 @@ async fn an_error_skips_nothing_of_what_was_seen_and_not_taken() {
     assert!(queue.dequeue().await.unwrap_err().is_retryable());
     assert_eq!(prompt(&queue).await, "1");
 }
+
+#[tokio::test]
+async fn a_look_that_saw_only_a_part_leads_to_the_rest() {
+    let faulty = Faulty::over(engine(), Replies::Certain);
+    let queue = faulty.client(LONG).queue("q");
+    // A look, the watch; before the look that completes it 300 items come.
+    faulty.close_gate(2);
+    let waiting = tokio::spawn(async move { queue.dequeue().await });
+    assert!(faulty.wait_at_gate().await);
+    let healthy = Client::from_store(Arc::clone(&faulty.engine)).queue("q");
+    healthy.enqueue_many(numbers(300)).await.unwrap();
+    faulty.close_gate(0);
+    assert!(faulty.wait_at_gate().await, "the claim");
+    // All that the look can have seen is taken by others.
+    let mut others = 0;
+    while others < 256 {
+        others += healthy.dequeue_many(256 - others).await.unwrap().len();
+    }
+    faulty.open_gate();
+    let value = tokio::time::timeout(PROMPT, waiting).await;
+    assert_eq!(value.expect("the queue is not empty").unwrap().unwrap(), "256");
+}
