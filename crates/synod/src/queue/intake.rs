@@ -245,8 +245,12 @@ impl Core {
             };
             match tokio::time::timeout_at(until, lookout.next(*seen)).await {
                 Ok(Ok(Nudge::Events(events))) => self.accept_events(intake, events),
-                // A fallen watch is looked into when the window is used up.
-                Ok(_) | Err(_) => break,
+                Err(_) => break,
+                // The watch fell: what it missed is looked for when the window is used up.
+                Ok(_) => {
+                    intake.lookout = None;
+                    break;
+                }
             }
         }
         intake.fresh = false;

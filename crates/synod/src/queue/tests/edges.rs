@@ -61,3 +61,46 @@ async fn a_look_that_saw_only_a_part_leads_to_the_rest() {
     let value = tokio::time::timeout(PROMPT, waiting).await;
     assert_eq!(value.expect("the queue is not empty").unwrap().unwrap(), "256");
 }
+
+/// One try: false when the consumer has not held back long enough for the watch to fall meanwhile.
+async fn a_watch_falls_while_a_consumer_holds_back() -> bool {
+    let faulty = Faulty::over(engine(), Replies::Certain);
+    let queue = faulty.client(LONG).queue("q");
+    let healthy = Client::from_store(Arc::clone(&faulty.engine)).queue("q");
+    let waiting = tokio::spawn(async move { queue.dequeue().await });
+    until(|| faulty.ranges() >= 2).await;
+    // A claim that takes long and is lost: next time the consumer holds back.
+    faulty.close_gate(0);
+    healthy.enqueue("rival's").await.unwrap();
+    assert!(faulty.wait_at_gate().await, "the claim");
+    assert_eq!(healthy.dequeue().await.unwrap(), "rival's");
+    tokio::time::sleep(Duration::from_millis(120)).await;
+    faulty.close_gate(0);
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    healthy.enqueue("bait").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    faulty.end_watches(WatchEnd::Closed);
+    assert!(faulty.wait_at_gate().await, "a watch or a claim");
+    if faulty.watches() == 1 {
+        waiting.abort();
+        return false;
+    }
+    // What comes before the new watch stands is not reported.
+    assert_eq!(healthy.dequeue().await.unwrap(), "bait");
+    healthy.enqueue("in the gap").await.unwrap();
+    faulty.open_gate();
+    let taken = tokio::time::timeout(PROMPT, waiting).await;
+    let value = taken.expect("the queue is not empty").unwrap().unwrap();
+    assert_eq!(value, "in the gap");
+    true
+}
+
+#[tokio::test]
+async fn a_watch_that_falls_while_a_consumer_holds_back_is_noticed() {
+    for _ in 0..20 {
+        if a_watch_falls_while_a_consumer_holds_back().await {
+            return;
+        }
+    }
+    panic!("the consumer never held back");
+}
