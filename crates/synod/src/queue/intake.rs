@@ -190,7 +190,7 @@ impl Core {
             // There may be more that is older than the revision from which events count.
             intake.lookout = None;
         }
-        intake.next_cursor = look.last.as_ref().map(Key::successor);
+        intake.next_cursor = look.last.as_ref().map(|last| self.keys.behind(last));
         let sizes = look
             .items
             .iter()

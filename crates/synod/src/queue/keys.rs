@@ -8,6 +8,10 @@ use synod_store::{Key, KeyRange};
 /// must not drag ours to where there are no more numbers.
 const HIGHEST: u64 = 9_000_000_000_000_000_000;
 
+/// How far a cursor stays behind the highest stamp that was seen, in nanoseconds: a stamp that is
+/// given early, or by a clock that is behind, may come into the store later than a higher one.
+const LAG: u64 = 2_000_000_000;
+
 /// The keys of one queue.
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
@@ -59,6 +63,14 @@ impl Keys {
     /// The key of an item with this stamp.
     pub(super) fn item(&self, stamp: u64) -> Key {
         self.prefix.join(format!("{stamp:019}"))
+    }
+
+    /// Where a cursor may stand when all items up to `last` are gone.
+    pub(super) fn behind(&self, last: &Key) -> Key {
+        match self.stamp(last) {
+            Some(stamp) => self.item(stamp.saturating_sub(LAG)),
+            None => last.successor(),
+        }
     }
 
     /// The stamp of an item, when its suffix is one: 19 digits.

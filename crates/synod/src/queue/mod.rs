@@ -23,7 +23,9 @@
 //! 2. *Claim*: delete the first that still has the modification revision that was seen (`If mod(c0)=r0
 //!    Then delete(c0) Else (If mod(c1)=r1 ...)`), or as many as callers wait, all or else one. A
 //!    window of 256 serves that many claims: whatever comes later has a higher modification revision.
-//! 3. *Empty*: a look that begins at a cursor behind dead keys is repeated from the start. If that
+//!    The next look begins at a cursor behind the dead keys, but two seconds before the last stamp,
+//!    and every 5 s at the start: another producer's lower stamp may come in late.
+//! 3. *Empty*: a look that begins at the cursor is repeated from the start. If that
 //!    finds nothing either, open a watch at now, wait until it stands, look again, and wait for its
 //!    events. They are the next window. The watch is closed when a claim leaves something over.
 //! 4. *Race*: every consumer in the world sees the same event, and but one would lose its claim. Who has

@@ -104,3 +104,28 @@ async fn a_watch_that_falls_while_a_consumer_holds_back_is_noticed() {
     }
     panic!("the consumer never held back");
 }
+
+#[tokio::test]
+async fn one_producers_values_stay_in_order_although_anothers_clock_is_ahead() {
+    const NOW: u64 = 1_790_000_000_000_000_000;
+    const MILLI: u64 = 1_000_000;
+    let faulty = Faulty::over(engine(), Replies::Certain);
+    let producer = |nanos| {
+        let clock = Arc::new(ManualClock::new());
+        clock.set_unix_nanos(nanos);
+        let options = ConnectOptions::new("memory:").with_clock(clock.clone());
+        let queue = options.over(Arc::clone(&faulty.engine)).queue("q");
+        (queue, clock)
+    };
+    let (ahead, _) = producer(NOW + 300 * MILLI);
+    let (behind, clock) = producer(NOW);
+    ahead.enqueue_many(["x", "y"]).await.unwrap();
+    let queue = faulty.client(LONG).queue("q");
+    assert_eq!(dequeue_slowly(&faulty, &queue).await, "x");
+    behind.enqueue("1").await.unwrap();
+    clock.set_unix_nanos(NOW + 600 * MILLI);
+    behind.enqueue("2").await.unwrap();
+    for expected in ["y", "1", "2"] {
+        assert_eq!(prompt(&queue).await, expected);
+    }
+}
