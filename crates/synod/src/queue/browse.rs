@@ -1,7 +1,7 @@
 //! Looking at a queue without taking anything: its length, its first item, a list; and clearing it.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 
 use bytes::Bytes;
 use synod_store::{ErrorKind, Key, RangeRequest, Revision};
@@ -9,7 +9,7 @@ use synod_store::{ErrorKind, Key, RangeRequest, Revision};
 use super::QueueItem;
 use super::claim::Plan;
 use super::consumer::Core;
-use super::look::{WINDOW, look};
+use super::look::{Candidate, WINDOW, look};
 use super::scan::Scan;
 use crate::Result;
 use crate::settle::{MAX_OPS, Outcome};
@@ -144,18 +144,27 @@ impl Core {
 
     pub(super) async fn clear(&self) -> Result<usize> {
         let mut cleared = 0usize;
+        let mut restarts = RESTARTS;
+        // All pages are of one revision: what producers put in meanwhile is not run after.
+        let mut scan = self.scan(true);
         loop {
-            let start = self.keys.start();
-            let look = look(&*self.store, &self.keys, start, false, self.patience).await?;
-            let mut window = look.items;
-            if window.is_empty() {
-                return Ok(cleared);
-            }
-            // What is put in after this call began may stay: bounded by what a look saw.
-            for candidate in &mut window {
+            let kvs = match scan.next(PAGE).await {
+                Ok(Some(kvs)) => kvs,
+                Ok(None) => return Ok(cleared),
+                Err(error) if error.kind() == Some(ErrorKind::Compacted) && restarts > 0 => {
+                    restarts = restarts.saturating_sub(1);
+                    scan = self.scan(true);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let candidate = |kv| {
+                let mut candidate = Candidate::new(kv, false);
                 // Their values are not asked for.
                 candidate.value = Some(Bytes::new());
-            }
+                candidate
+            };
+            let mut window: VecDeque<Candidate> = kvs.into_iter().map(candidate).collect();
             while !window.is_empty() {
                 let batch = window.len().min(MAX_OPS.saturating_sub(28));
                 let singles = self

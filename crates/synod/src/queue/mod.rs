@@ -384,8 +384,7 @@ impl Queue {
         self.core.list(limit).await
     }
 
-    /// Deletes all values; returns how many it has deleted. A value that is put in meanwhile may
-    /// stay.
+    /// Deletes all values that are there when it begins; returns how many it has deleted.
     ///
     /// # Cancel safety
     ///

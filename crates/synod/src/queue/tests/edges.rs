@@ -129,3 +129,18 @@ async fn one_producers_values_stay_in_order_although_anothers_clock_is_ahead() {
         assert_eq!(prompt(&queue).await, expected);
     }
 }
+
+#[tokio::test]
+async fn clearing_does_not_run_after_what_comes_meanwhile() {
+    let faulty = Faulty::over(engine(), Replies::Certain);
+    let healthy = Client::from_store(Arc::clone(&faulty.engine)).queue("q");
+    healthy.enqueue_many(numbers(10)).await.unwrap();
+    let queue = faulty.client(LONG).queue("q");
+    faulty.close_gate(1);
+    let cleared = tokio::spawn(async move { queue.clear().await });
+    assert!(faulty.wait_at_gate().await, "the first deletion");
+    healthy.enqueue("new").await.unwrap();
+    faulty.open_gate();
+    assert_eq!(cleared.await.unwrap().unwrap(), 10);
+    assert_eq!(drain(&faulty.engine, "q").await, ["new"]);
+}
