@@ -113,9 +113,9 @@ impl Core {
         loop {
             let demand = self.desk.lock().demand();
             let nobody = demand.wanted == 0;
-            for item in demand.surplus {
-                self.settle
-                    .spawn(&Handle::current(), Arc::clone(&self).put_back(item));
+            if !demand.surplus.is_empty() {
+                let put_back = Arc::clone(&self).put_back_all(demand.surplus);
+                self.settle.spawn(&Handle::current(), put_back);
             }
             let demand = Demand {
                 surplus: Vec::new(),
@@ -283,8 +283,16 @@ impl Core {
         }
     }
 
+    /// Puts items back one after the other, so that those of one producer stay in their order.
+    async fn put_back_all(self: Arc<Core>, mut items: Vec<Item>) {
+        items.sort_by(|a, b| a.key.cmp(&b.key));
+        for item in items {
+            self.put_back(item).await;
+        }
+    }
+
     /// Puts an item back that nobody here wants, under its own key.
-    async fn put_back(self: Arc<Core>, mut item: Item) {
+    async fn put_back(&self, mut item: Item) {
         loop {
             let put = PutRequest::new(item.key.clone(), item.value.clone());
             let work = Work::new(vec![Compare::absent(item.key.clone())], vec![put.into()]);

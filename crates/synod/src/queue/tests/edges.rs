@@ -144,3 +144,26 @@ async fn clearing_does_not_run_after_what_comes_meanwhile() {
     assert_eq!(cleared.await.unwrap().unwrap(), 10);
     assert_eq!(drain(&faulty.engine, "q").await, ["new"]);
 }
+
+#[tokio::test]
+async fn values_that_go_back_keep_their_order() {
+    let faulty = Faulty::new();
+    let client = faulty.client(LONG);
+    let queue = client.queue("q");
+    let values = numbers(8);
+    queue.enqueue_many(&values).await.unwrap();
+    // The claim is on its way when its caller leaves.
+    faulty.close_gate(1);
+    let caller = tokio::spawn({
+        let queue = queue.clone();
+        async move { queue.dequeue_many(8).await }
+    });
+    assert!(faulty.wait_at_gate().await);
+    caller.abort();
+    assert!(caller.await.unwrap_err().is_cancelled());
+    // The first that goes back is held up.
+    faulty.script([Fault::None, Fault::Refuse]);
+    faulty.open_gate();
+    client.close().await.unwrap();
+    assert_eq!(drain(&faulty.engine, "q").await, values);
+}
