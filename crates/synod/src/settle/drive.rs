@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use synod_store::{Applied, ErrorKind};
+use synod_store::{Applied, ErrorKind, Revision};
 
 use super::epoch::{self, Epoch, Lane};
 use super::token::{OpId, Token};
@@ -18,6 +18,21 @@ enum Passage {
     Settled(Outcome),
     /// It has not happened and never will; on another lane it may be tried anew.
     Again,
+}
+
+/// The operation is settled: its lane is free again, unless its caller has gone with a token, whom
+/// the lane must still tell.
+fn give_back(lane: Lane, mod_revision: Revision, phase: Option<&Slot<Phase>>) {
+    if let Some(phase) = phase {
+        let mut phase = phase.lock();
+        match *phase {
+            // Withdrawn for good, by being dropped.
+            Phase::Told => return,
+            Phase::Left => {}
+            _ => *phase = Phase::Settled,
+        }
+    }
+    lane.release(mod_revision);
 }
 
 impl Inner {
@@ -66,7 +81,7 @@ impl Inner {
         loop {
             // Nothing is on its way here: whoever left wants nothing to begin.
             if let Some(phase) = phase
-                && matches!(*phase.lock(), Phase::Left)
+                && phase.lock().is_left()
             {
                 return Ok(Outcome::GuardsFalse);
             }
@@ -129,15 +144,14 @@ impl Inner {
         let mut doubt = false;
         let mut backoff = Backoff::new();
         loop {
-            if let Some(phase) = phase {
-                let mut phase = phase.lock();
-                match &*phase {
-                    Phase::Left if !doubt => {
-                        lane.release(ticket.lane_mod);
-                        return Ok(Passage::Settled(Outcome::GuardsFalse));
-                    }
-                    Phase::Left => {}
-                    _ => *phase = Phase::Doubt(token.clone()),
+            if let Some(slot) = phase {
+                let mut phase = slot.lock();
+                if !phase.is_left() {
+                    *phase = Phase::Doubt(token.clone());
+                } else if !doubt {
+                    drop(phase);
+                    give_back(lane, ticket.lane_mod, Some(slot));
+                    return Ok(Passage::Settled(Outcome::GuardsFalse));
                 }
             }
             let sent = tokio::time::timeout(ATTEMPT, self.store.txn(request.clone())).await;
@@ -149,7 +163,7 @@ impl Inner {
                             alternative,
                             responses,
                         } => {
-                            lane.release(revision);
+                            give_back(lane, revision, phase);
                             let responses = Some(responses);
                             let done = Outcome::Done {
                                 alternative,
@@ -159,14 +173,14 @@ impl Inner {
                             return Ok(Passage::Settled(done));
                         }
                         Answer::Refused(standing) => {
-                            return Ok(self.refused(lane, &ticket, standing).await);
+                            return Ok(self.refused(lane, &ticket, standing, phase).await);
                         }
                         Answer::GuardsFalse if !doubt => {
-                            lane.release(ticket.lane_mod);
+                            give_back(lane, ticket.lane_mod, phase);
                             return Ok(Passage::Settled(Outcome::GuardsFalse));
                         }
                         Answer::GuardsFalse => {
-                            return self.void(lane, &ticket).await;
+                            return self.void(lane, &ticket, phase).await;
                         }
                         // A store that answers so cannot be believed: treated as no answer.
                         Answer::Malformed => {
@@ -183,12 +197,12 @@ impl Inner {
             doubt |= error.is_maybe_applied();
             if !doubt {
                 if !error.is_transient() {
-                    lane.release(ticket.lane_mod);
+                    give_back(lane, ticket.lane_mod, phase);
                     return Err(error.into());
                 }
                 if let Some(phase) = phase {
                     let mut phase = phase.lock();
-                    if !matches!(*phase, Phase::Left) {
+                    if !phase.is_left() {
                         *phase = Phase::Quiet(Some(error.into()));
                     }
                 }
@@ -209,11 +223,19 @@ impl Inner {
     }
 
     /// Fence or lane were not as the Txn expected: no copy of it can apply any more.
-    async fn refused(&self, lane: Lane, ticket: &Ticket, standing: Standing) -> Passage {
+    async fn refused(
+        &self,
+        lane: Lane,
+        ticket: &Ticket,
+        standing: Standing,
+        phase: Option<&Slot<Phase>>,
+    ) -> Passage {
         let fence_gone = standing.fence_created != ticket.fence_created;
         let record = standing.record_of(ticket.op);
         if fence_gone {
             self.retire(&lane.epoch).await;
+        } else if record.is_some() {
+            give_back(lane, standing.lane_mod, phase);
         } else {
             lane.release(standing.lane_mod);
         }
@@ -231,17 +253,22 @@ impl Inner {
     }
 
     /// Makes sure that no earlier copy can still apply, then reports that the guards were false.
-    async fn void(&self, lane: Lane, ticket: &Ticket) -> Result<Passage> {
+    async fn void(
+        &self,
+        lane: Lane,
+        ticket: &Ticket,
+        phase: Option<&Slot<Phase>>,
+    ) -> Result<Passage> {
         let mut backoff = Backoff::new();
         loop {
             match self.store.txn(ticket.void()).await {
                 Ok(response) if response.succeeded => {
-                    lane.release(response.header.revision);
+                    give_back(lane, response.header.revision, phase);
                     return Ok(Passage::Settled(Outcome::GuardsFalse));
                 }
                 Ok(response) => {
                     if let Some(standing) = Standing::from_reads(response) {
-                        return Ok(match self.refused(lane, ticket, standing).await {
+                        return Ok(match self.refused(lane, ticket, standing, phase).await {
                             Passage::Again => Passage::Settled(Outcome::GuardsFalse),
                             settled => settled,
                         });

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use synod_store::{
     Compare, CompareOp, DeleteRequest, ErrorKind, Key, KeyRange, PutRequest, RangeRequest,
@@ -36,6 +37,8 @@ pub(super) struct Epoch {
     /// The lanes that nothing is on its way through, with their modification revisions.
     free: Slot<Vec<(u32, Revision)>>,
     permits: Arc<Semaphore>,
+    /// How many lanes must never be used again.
+    withdrawn: AtomicU32,
 }
 
 /// A lane of which its holder alone makes use.
@@ -61,9 +64,13 @@ impl Lane {
 
 impl Drop for Lane {
     fn drop(&mut self) {
-        // Not released: its operation is not settled, so the lane must never be used again.
+        // Not released: what it says is still needed, so the lane must never be used again.
         if let Some(permit) = self.permit.take() {
             permit.forget();
+            let before = self.epoch.withdrawn.fetch_add(1, Ordering::Relaxed);
+            if before.saturating_add(1) >= LANES {
+                self.epoch.retire();
+            }
         }
     }
 }
@@ -142,13 +149,14 @@ impl Epoch {
                     .collect(),
             ),
             permits: Arc::new(Semaphore::new(LANES as usize)),
+            withdrawn: AtomicU32::new(0),
         })
     }
 
     /// Whether it makes sense to begin an operation here. (Whether it may *happen* the store
     /// decides, by the fence.)
     pub(super) fn is_usable(&self) -> bool {
-        self.session.is_alive()
+        self.session.is_alive() && !self.permits.is_closed()
     }
 
     /// Lets nobody wait for a lane any more.

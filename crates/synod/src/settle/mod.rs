@@ -46,7 +46,9 @@
 //! The client dies: its fence goes with its lease, its lanes are swept by a later client once they are
 //! an hour old (at most 256 lanes a sweep, one sweep a client). The session is lost while the client
 //! lives: operations on their way are settled by 4., new ones begin a new epoch. A sweep or a stranger
-//! deletes a lane: the open outcome becomes [`Resolution::Forgotten`], never a guess.
+//! deletes a lane: the open outcome becomes [`Resolution::Forgotten`], never a guess. A lane whose
+//! token was given to a caller is not used again, nor deleted by its own client: it is left to the
+//! sweeps. When all lanes of an epoch have gone that way, a new epoch begins.
 //!
 //! # Cost
 //!
@@ -54,6 +56,8 @@
 //! same Txn, and two round trips before a client's first operation.
 
 mod drive;
+#[cfg(test)]
+mod edges;
 mod epoch;
 #[cfg(test)]
 mod tests;
@@ -150,8 +154,19 @@ enum Phase {
     Quiet(Option<Error>),
     /// A copy may be on its way, or may have happened.
     Doubt(Token),
+    /// The task knows the outcome, and is about to tell it.
+    Settled,
     /// The caller has gone: nothing new may begin.
     Left,
+    /// The caller has gone with a token: nothing new may begin, and the lane's word stays.
+    Told,
+}
+
+impl Phase {
+    /// Whether the caller has gone.
+    fn is_left(&self) -> bool {
+        matches!(self, Phase::Left | Phase::Told)
+    }
 }
 
 /// Tells the task when the caller leaves without having been answered.
@@ -159,7 +174,10 @@ struct Leave<'p>(&'p Slot<Phase>);
 
 impl Drop for Leave<'_> {
     fn drop(&mut self) {
-        *self.0.lock() = Phase::Left;
+        let mut phase = self.0.lock();
+        if !matches!(*phase, Phase::Told) {
+            *phase = Phase::Left;
+        }
     }
 }
 
@@ -200,7 +218,7 @@ impl Settle {
         let phase = Arc::new(Slot::new(Phase::Quiet(None)));
         let op = OpId::draw();
         let (verdict, seen) = watch::channel(None);
-        let (answer, answered) = oneshot::channel();
+        let (answer, mut answered) = oneshot::channel();
         let task = {
             let (inner, phase) = (Arc::clone(&self.inner), Arc::clone(&phase));
             async move {
@@ -218,14 +236,22 @@ impl Settle {
         };
         let leave = Leave(&phase);
         self.inner.tasks.spawn_on(task, &crate::runtime()?);
-        let answered = tokio::time::timeout(patience, answered).await;
-        if let Ok(answered) = answered {
+        let timely = tokio::time::timeout(patience, &mut answered).await;
+        if let Ok(answered) = timely {
             return answered.unwrap_or(Err(Error::NoRuntime));
         }
-        let left = std::mem::replace(&mut *leave.0.lock(), Phase::Left);
+        let left = {
+            let mut phase = leave.0.lock();
+            let next = match *phase {
+                Phase::Doubt(_) => Phase::Told,
+                _ => Phase::Left,
+            };
+            std::mem::replace(&mut *phase, next)
+        };
         Err(match left {
+            Phase::Settled => return answered.await.unwrap_or(Err(Error::NoRuntime)),
             Phase::Quiet(Some(trouble)) => trouble,
-            Phase::Quiet(None) | Phase::Left => Error::Timeout { after: patience },
+            Phase::Quiet(None) | Phase::Left | Phase::Told => Error::Timeout { after: patience },
             Phase::Doubt(token) => {
                 self.inner.remember(op, seen);
                 Error::Unknown {
