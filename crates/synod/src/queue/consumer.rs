@@ -304,7 +304,10 @@ impl Core {
                 }
                 Err(error) => {
                     tracing::error!(key = %item.key, %error, "an item could not be put back");
-                    self.desk.lock().keep(item);
+                    // It may be back all the same: not to be handed out a second time.
+                    if !error.is_maybe_committed() {
+                        self.desk.lock().keep(item);
+                    }
                     return;
                 }
             }

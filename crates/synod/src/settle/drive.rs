@@ -173,7 +173,7 @@ impl Inner {
                             return Ok(Passage::Settled(done));
                         }
                         Answer::Refused(standing) => {
-                            return Ok(self.refused(lane, &ticket, standing, phase).await);
+                            return self.refused(lane, &ticket, standing, doubt, phase).await;
                         }
                         Answer::GuardsFalse if !doubt => {
                             give_back(lane, ticket.lane_mod, phase);
@@ -228,10 +228,20 @@ impl Inner {
         lane: Lane,
         ticket: &Ticket,
         standing: Standing,
+        doubt: bool,
         phase: Option<&Slot<Phase>>,
-    ) -> Passage {
+    ) -> Result<Passage> {
         let fence_gone = standing.fence_created != ticket.fence_created;
         let record = standing.record_of(ticket.op);
+        let lost = doubt && record.is_none() && !self.never_passed(ticket, &standing);
+        let token = Token {
+            epoch: lane.epoch.id,
+            fence_created: ticket.fence_created,
+            lane: lane.number,
+            lane_mod: ticket.lane_mod,
+            begun: ticket.begun,
+            op: ticket.op,
+        };
         if fence_gone {
             self.retire(&lane.epoch).await;
         } else if record.is_some() {
@@ -239,7 +249,7 @@ impl Inner {
         } else {
             lane.release(standing.lane_mod);
         }
-        match record {
+        Ok(match record {
             Some(record) => Passage::Settled(match record.alternative {
                 Some(alternative) => Outcome::Done {
                     alternative,
@@ -248,8 +258,23 @@ impl Inner {
                 },
                 None => Outcome::GuardsFalse,
             }),
+            // The record was swept: to do it again might be to do it twice.
+            None if lost => {
+                return Err(Error::Unknown {
+                    token,
+                    after: self.settings.patience,
+                });
+            }
             None => Passage::Again,
-        }
+        })
+    }
+
+    /// Whether it is certain that nothing has passed through a lane that holds no record of the
+    /// operation. A lane that never was could also have been swept, but not before its time.
+    fn never_passed(&self, ticket: &Ticket, standing: &Standing) -> bool {
+        let now = self.settings.clock.unix_nanos() / 1_000_000_000;
+        let young = now.saturating_sub(ticket.begun) < epoch::KEEP_SECONDS / 2;
+        standing.lane_mod == ticket.lane_mod && (!ticket.lane_mod.is_zero() || young)
     }
 
     /// Makes sure that no earlier copy can still apply, then reports that the guards were false.
@@ -268,9 +293,10 @@ impl Inner {
                 }
                 Ok(response) => {
                     if let Some(standing) = Standing::from_reads(response) {
-                        return Ok(match self.refused(lane, ticket, standing, phase).await {
+                        let passage = self.refused(lane, ticket, standing, true, phase).await?;
+                        return Ok(match passage {
                             Passage::Again => Passage::Settled(Outcome::GuardsFalse),
-                            settled => settled,
+                            settled @ Passage::Settled(_) => settled,
                         });
                     }
                 }
@@ -315,14 +341,8 @@ impl Inner {
                     None => Resolution::NeverWill,
                 });
             }
-            if standing.lane_mod != token.lane_mod {
-                return Ok(Resolution::Forgotten);
-            }
-            // The fence is gone, and nothing has passed. A lane that never was could also have
-            // been swept, but not before its time.
-            let now = self.settings.clock.unix_nanos() / 1_000_000_000;
-            let young = now.saturating_sub(token.begun) < epoch::KEEP_SECONDS / 2;
-            return Ok(if !token.lane_mod.is_zero() || young {
+            // The fence is gone.
+            return Ok(if self.never_passed(&ticket, &standing) {
                 Resolution::NeverWill
             } else {
                 Resolution::Forgotten

@@ -82,3 +82,37 @@ async fn many_open_outcomes_do_not_use_up_the_lanes() {
         assert_eq!(resolution, Resolution::Happened);
     }
 }
+
+#[tokio::test]
+async fn an_operation_whose_record_was_swept_is_not_done_again() {
+    let faulty = Faulty::new();
+    let clock = Arc::new(ManualClock::new());
+    let client = |faulty: &Faulty| {
+        let options = ConnectOptions::new("memory:")
+            .with_clock(clock.clone())
+            .with_timeout(LONG);
+        options.over(Arc::new(faulty.clone()))
+    };
+    let partitioned = client(&faulty).queue("q");
+    partitioned.enqueue("a").await.unwrap();
+    faulty.script([Fault::Lose]);
+    faulty.close_gate(1);
+    let enqueue = tokio::spawn(async move { partitioned.enqueue("b").await });
+    assert!(faulty.wait_at_gate().await);
+    // For two hours nothing gets through; its lease ends, and others sweep.
+    for lease in faulty.engine.leases().await.unwrap().leases {
+        faulty.engine.lease_revoke(lease).await.unwrap();
+    }
+    let swept = lanes(&faulty.engine).await;
+    clock.advance(Duration::from_secs(7200));
+    let other = Faulty::over(Arc::clone(&faulty.engine), Replies::Lossy);
+    let other = client(&other);
+    other.queue("other").enqueue("c").await.unwrap();
+    until_async(async || !lanes(&faulty.engine).await.contains(&swept[0])).await;
+    faulty.open_gate();
+    let error = enqueue.await.unwrap().expect_err("nobody can know");
+    assert!(error.is_maybe_committed(), "{error}");
+    let resolution = other.resolve(error.token().unwrap()).await.unwrap();
+    assert_eq!(resolution, Resolution::Forgotten);
+    assert_eq!(other.queue("q").len().await.unwrap(), 2);
+}

@@ -226,7 +226,7 @@ impl Settle {
                 verdict.send_replace(Some(match &outcome {
                     Ok(Outcome::Done { .. }) => Resolution::Happened,
                     Ok(Outcome::GuardsFalse) => Resolution::NeverWill,
-                    // Given up with the client: the lane knows.
+                    // Given up with the client, or swept: the lane knows, or nobody.
                     Err(Error::Unknown { .. }) => Resolution::Forgotten,
                     Err(_) => Resolution::NeverWill,
                 }));
