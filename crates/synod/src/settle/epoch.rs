@@ -179,7 +179,9 @@ impl Epoch {
     /// Ends the epoch: nothing new begins, and its keys go, unless an outcome is still open there.
     pub(super) async fn close(&self, store: &dyn Store) -> Result<()> {
         self.retire();
-        let idle = self.free.lock().len() == LANES as usize;
+        // Taken out, so that nothing can begin in them after this.
+        let free = std::mem::take(&mut *self.free.lock());
+        let idle = free.len() == LANES as usize;
         if idle {
             let clear = Txn::new()
                 .when([Compare::created_at(self.fence.clone(), self.created)])
