@@ -1,6 +1,7 @@
 //! The passage of one operation through lanes, until it is settled; see the parent for the protocol.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use synod_store::{Applied, ErrorKind, Revision};
 
@@ -11,6 +12,9 @@ use super::{ATTEMPT, Inner, Outcome, Phase, Resolution};
 use crate::retry::Backoff;
 use crate::slot::Slot;
 use crate::{Error, Result};
+
+/// Waits for others are interrupted no more often than this.
+const SHORTEST: Duration = Duration::from_millis(20);
 
 /// How one passage through a lane ended.
 enum Passage {
@@ -38,7 +42,11 @@ fn give_back(lane: Lane, mod_revision: Revision, phase: Option<&Slot<Phase>>) {
 impl Inner {
     /// The epoch to begin operations in.
     async fn epoch(self: &Arc<Inner>) -> Result<Arc<Epoch>> {
-        let mut current = self.epoch.lock().await;
+        // Whoever is before us here may wait for a dead store: not to be waited for by those whose
+        // callers have left.
+        let mut current = tokio::time::timeout(self.pace(), self.epoch.lock())
+            .await
+            .map_err(|_| self.late())?;
         if let Some(epoch) = current.as_ref().filter(|epoch| epoch.is_usable()) {
             return Ok(Arc::clone(epoch));
         }
@@ -59,17 +67,6 @@ impl Inner {
         Ok(epoch)
     }
 
-    async fn retire(&self, epoch: &Arc<Epoch>) {
-        epoch.retire();
-        let mut current = self.epoch.lock().await;
-        if current
-            .as_ref()
-            .is_some_and(|current| Arc::ptr_eq(current, epoch))
-        {
-            *current = None;
-        }
-    }
-
     /// Passes an operation through lanes until it is settled.
     pub(super) async fn drive(
         self: &Arc<Inner>,
@@ -86,7 +83,14 @@ impl Inner {
                 return Ok(Outcome::GuardsFalse);
             }
             let lane = match self.epoch().await {
-                Ok(epoch) => epoch.lane().await,
+                // Likewise.
+                Ok(epoch) => match tokio::time::timeout(self.pace(), epoch.lane()).await {
+                    Ok(lane) => lane,
+                    Err(_) => {
+                        self.bear(self.late(), phase)?;
+                        continue;
+                    }
+                },
                 Err(error) if error.is_transient() => {
                     self.bear(error, phase)?;
                     backoff.wait().await;
@@ -99,6 +103,17 @@ impl Inner {
                 Passage::Settled(outcome) => return Ok(outcome),
                 Passage::Again => {}
             }
+        }
+    }
+
+    /// How often a wait for others is interrupted, to see whether it still makes sense.
+    fn pace(&self) -> Duration {
+        self.settings.patience.clamp(SHORTEST, ATTEMPT)
+    }
+
+    fn late(&self) -> Error {
+        Error::Timeout {
+            after: self.settings.patience,
         }
     }
 
@@ -243,7 +258,7 @@ impl Inner {
             op: ticket.op,
         };
         if fence_gone {
-            self.retire(&lane.epoch).await;
+            lane.epoch.retire();
         } else if record.is_some() {
             give_back(lane, standing.lane_mod, phase);
         } else {

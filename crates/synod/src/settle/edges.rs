@@ -116,3 +116,26 @@ async fn an_operation_whose_record_was_swept_is_not_done_again() {
     assert_eq!(resolution, Resolution::Forgotten);
     assert_eq!(other.queue("q").len().await.unwrap(), 2);
 }
+
+#[tokio::test]
+async fn callers_who_left_leave_nothing_that_waits_for_a_dead_store() {
+    let faulty = Faulty::new();
+    let client = faulty.client(SHORT);
+    for begun in [false, true] {
+        if begun {
+            faulty.always(None);
+            client.queue("q").enqueue("first").await.unwrap();
+        }
+        faulty.always(Some(Fault::Drop));
+        let enqueues = (0..200).map(|_| {
+            let queue = client.queue("q");
+            tokio::spawn(async move { queue.enqueue("x").await.unwrap_err() })
+        });
+        for enqueue in enqueues.collect::<Vec<_>>() {
+            enqueue.await.unwrap();
+        }
+        // Those in the lanes must find out what became of them; the others have nothing to find out.
+        let settle = client.settle();
+        until_async(async || settle.inner.tasks.len() <= 16).await;
+    }
+}
