@@ -119,7 +119,7 @@ impl Inner {
 
     /// Notes trouble while nothing is on its way; an error once nobody waits for the end of it.
     fn bear(&self, error: Error, phase: Option<&Slot<Phase>>) -> Result<()> {
-        if self.abandoned.is_cancelled() {
+        if self.is_abandoned() {
             return Err(error);
         }
         if let Some(phase) = phase {
@@ -221,12 +221,12 @@ impl Inner {
                         *phase = Phase::Quiet(Some(error.into()));
                     }
                 }
-                if self.abandoned.is_cancelled() {
+                if self.is_abandoned() {
                     return Err(Error::Timeout {
                         after: self.settings.patience,
                     });
                 }
-            } else if self.abandoned.is_cancelled() {
+            } else if self.is_abandoned() {
                 // The lane stays in use for ever: its word must not be overwritten.
                 return Err(Error::Unknown {
                     token,
@@ -317,7 +317,7 @@ impl Inner {
                 }
                 Err(error) => tracing::debug!(%error, "a lane could not be closed; trying again"),
             }
-            if self.abandoned.is_cancelled() {
+            if self.is_abandoned() {
                 return Err(Error::Timeout {
                     after: self.settings.patience,
                 });

@@ -70,7 +70,7 @@ use std::time::Duration;
 
 use synod_store::{Replies, Revision, Store, TxnOpResponse};
 use tokio::sync::{Mutex, oneshot, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
@@ -135,8 +135,8 @@ struct Inner {
     open: Slot<HashMap<OpId, Verdict>>,
     tasks: TaskTracker,
     closing: watch::Sender<bool>,
-    /// Whoever could still ask is gone: give up after the patience.
-    abandoned: CancellationToken,
+    /// Since when nobody can ask any more: give up after the patience.
+    abandoned: Slot<Option<Instant>>,
 }
 
 type Verdict = watch::Receiver<Option<Resolution>>;
@@ -191,7 +191,7 @@ impl Settle {
                 open: Slot::default(),
                 tasks: TaskTracker::new(),
                 closing: watch::Sender::new(false),
-                abandoned: CancellationToken::new(),
+                abandoned: Slot::default(),
             }),
         }
     }
@@ -318,9 +318,9 @@ impl Settle {
         }
     }
 
-    /// Whether nobody can ask any more.
+    /// Whether nobody has been able to ask for as long as the patience.
     pub(crate) fn is_abandoned(&self) -> bool {
-        self.inner.abandoned.is_cancelled()
+        self.inner.is_abandoned()
     }
 
     /// Waits until the client closes.
@@ -332,7 +332,7 @@ impl Settle {
 
     /// Says that nobody can ask any more: what cannot be settled within the patience is given up.
     pub(crate) fn abandon(&self) {
-        self.inner.abandoned.cancel();
+        *self.inner.abandoned.lock() = Some(Instant::now());
     }
 
     /// Waits for what is under way, then ends the epoch. Bounded by the patience.
@@ -355,6 +355,12 @@ impl Settle {
 }
 
 impl Inner {
+    /// Whether nobody has been able to ask for as long as the patience.
+    fn is_abandoned(&self) -> bool {
+        let since = *self.abandoned.lock();
+        since.is_some_and(|since| since.elapsed() >= self.settings.patience)
+    }
+
     fn remember(&self, op: OpId, verdict: Verdict) {
         let mut open = self.open.lock();
         if open.len() >= REMEMBERED {

@@ -167,3 +167,21 @@ async fn values_that_go_back_keep_their_order() {
     client.close().await.unwrap();
     assert_eq!(drain(&faulty.engine, "q").await, values);
 }
+
+#[tokio::test]
+async fn an_item_goes_back_although_its_client_is_gone() {
+    let faulty = Faulty::new();
+    let queue = faulty.client(LONG).queue("q");
+    queue.enqueue("a").await.unwrap();
+    faulty.close_gate(1);
+    let caller = tokio::spawn(async move { queue.dequeue().await });
+    assert!(faulty.wait_at_gate().await);
+    // With it goes the last handle of the client.
+    caller.abort();
+    assert!(caller.await.unwrap_err().is_cancelled());
+    faulty.script([Fault::None, Fault::Refuse, Fault::Drop]);
+    faulty.open_gate();
+    let healthy = Client::from_store(Arc::clone(&faulty.engine)).queue("q");
+    until_async(async || healthy.len().await.unwrap() == 0).await;
+    until_async(async || healthy.len().await.unwrap() == 1).await;
+}
