@@ -139,3 +139,25 @@ async fn callers_who_left_leave_nothing_that_waits_for_a_dead_store() {
         until_async(async || settle.inner.tasks.len() <= 16).await;
     }
 }
+
+#[tokio::test]
+async fn lanes_of_the_living_do_not_hide_those_of_the_dead() {
+    let faulty = Faulty::new();
+    let clock = Arc::new(ManualClock::new());
+    let lane = |epoch: u128, seconds: u64| {
+        let key = format!("__synod/lane/{epoch:032x}/0");
+        PutRequest::new(key, format!("{:032x} 0 {seconds}", 1))
+    };
+    let now = clock.unix_nanos() / 1_000_000_000;
+    for epoch in 1..=300 {
+        faulty.engine.put(lane(epoch, now)).await.unwrap();
+    }
+    let dead = lane(u128::MAX, now - 7200);
+    let key = dead.key.clone();
+    faulty.engine.put(dead).await.unwrap();
+    let options = ConnectOptions::new("memory:").with_clock(clock.clone());
+    let client = options.over(Arc::new(faulty.clone()));
+    client.queue("q").enqueue("a").await.unwrap();
+    until_async(async || !lanes(&faulty.engine).await.contains(&key)).await;
+    assert!(lanes(&faulty.engine).await.len() >= 300);
+}

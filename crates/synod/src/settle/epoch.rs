@@ -199,11 +199,21 @@ impl Epoch {
 }
 
 /// Deletes the lanes of epochs whose fence is gone, and in which nothing has begun for
-/// [`KEEP_SECONDS`]. Bounded: one page of lanes, one Txn for each dead epoch on it.
+/// [`KEEP_SECONDS`]. Bounded: one page of lanes, one Txn for each dead epoch on it. The page begins
+/// at an epoch drawn by lot, so that the lanes of many that live hide no dead one for ever.
 pub(super) async fn sweep(store: &dyn Store, settings: &Settings) -> Result<usize> {
     let root = Key::from(format!("{}lane/", settings.prefix));
-    let page = RangeRequest::new(KeyRange::prefix(root.clone())).with_limit(SWEEP);
-    let page = store.range(page).await?;
+    let middle = root.join(format!("{:032x}/", rand::random::<u128>()));
+    // '0' comes after '/'.
+    let end = Key::from(format!("{}lane0", settings.prefix));
+    let read = |from: &Key, to: &Key| {
+        let range = KeyRange::Between(from.clone(), to.clone());
+        store.range(RangeRequest::new(range).with_limit(SWEEP))
+    };
+    let mut page = read(&middle, &end).await?;
+    if !page.more {
+        page.kvs.extend(read(&root, &middle).await?.kvs);
+    }
     let now = settings.clock.unix_nanos() / 1_000_000_000;
     // By epoch: when the last operation began, and the lanes' newest revision.
     let mut epochs: BTreeMap<u128, (u64, Revision)> = BTreeMap::new();
