@@ -33,7 +33,8 @@
 //!
 //! A waiter whose call is dropped deletes its key in the background, guarded by `c`, so that it cannot
 //! free a later holder of the same key; if that fails, the lease does it. A joining Txn without answer
-//! is sent again: it is idempotent.
+//! is sent again: it is idempotent. When it is given up, a key that came in all the same is looked for
+//! in the background for 30 s, and deleted, if its suffix was made for the call alone.
 //!
 //! # Interoperates with
 //!
@@ -158,18 +159,24 @@ async fn join_now(store: Arc<dyn Store>, join: Join, runtime: Handle) -> Result<
     let mut backoff = Backoff::new();
     let mut doubt = false;
     let response = loop {
-        match tokio::time::timeout_at(deadline, store.txn(txn.clone())).await {
+        let error = match tokio::time::timeout_at(deadline, store.txn(txn.clone())).await {
             Ok(Ok(response)) => break response,
-            Ok(Err(error)) if error.is_transient() && Instant::now() < deadline => {
-                doubt |= error.is_maybe_applied();
-                backoff.wait().await;
-            }
-            Ok(Err(error)) if doubt => return Err(error.with_applied(Applied::Maybe).into()),
-            Ok(Err(error)) => return Err(error.into()),
+            Ok(Err(error)) => error,
             Err(_) => {
-                let error = synod_store::Error::from_kind(ErrorKind::Timeout);
-                return Err(error.with_applied(Applied::Maybe).into());
+                synod_store::Error::from_kind(ErrorKind::Timeout).with_applied(Applied::Maybe)
             }
+        };
+        doubt |= error.is_maybe_applied();
+        if error.is_transient() && Instant::now() < deadline {
+            backoff.wait().await;
+        } else if doubt {
+            if join.sharing == Suffix::Unique {
+                // Else a key that nobody knows of would stand in the line as long as its lease.
+                runtime.spawn(leave_unseen(store, key));
+            }
+            return Err(error.with_applied(Applied::Maybe).into());
+        } else {
+            return Err(error.into());
         }
     };
     let header = response.header;
@@ -395,6 +402,27 @@ fn deleted(nudge: Result<Nudge>) -> Result<bool> {
         // The read that follows bears the trouble, or tells of it.
         Err(error) if error.is_transient() => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+/// Deletes a key that this call alone can have made, once it is there: a copy of the request may
+/// still be on its way.
+async fn leave_unseen(store: Arc<dyn Store>, key: Key) {
+    let deadline = Instant::now() + CLEAN_UP;
+    let request = RangeRequest::new(key.clone()).keys_only();
+    let mut backoff = Backoff::new();
+    while Instant::now() < deadline {
+        let created = match store.range(request.clone()).await {
+            Ok(range) => range.kvs.first().map(|kv| kv.create_revision),
+            Err(_) => None,
+        };
+        if let Some(created) = created {
+            if let Err(error) = leave(&*store, &key, created, CLEAN_UP).await {
+                tracing::debug!(%key, %error, "a waiter's key is left to its lease");
+            }
+            return;
+        }
+        backoff.wait().await;
     }
 }
 

@@ -298,3 +298,20 @@ async fn a_lease_that_is_not_there_is_named() {
     assert_eq!(error.kind(), Some(ErrorKind::LeaseNotFound));
     assert!(error.is_session_lost());
 }
+
+#[tokio::test]
+async fn a_join_that_was_given_up_does_not_block_the_line() {
+    for fault in [Fault::Lose, Fault::Late] {
+        let faulty = Faulty::new();
+        let lease = lease(&faulty).await;
+        let mut request = request("a", lease);
+        request.patience = Duration::from_millis(100);
+        faulty.always(Some(fault));
+        let store = Arc::new(faulty.clone());
+        let error = join(store, request).await.unwrap_err();
+        assert!(error.is_maybe_committed(), "{error}");
+        faulty.always(None);
+        faulty.deliver_late().await;
+        until_async(async || count(&faulty).await == 0).await;
+    }
+}
