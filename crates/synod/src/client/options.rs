@@ -56,6 +56,9 @@ impl Default for Settings {
     }
 }
 
+/// Longer than anybody waits, and short enough to be added to any time.
+const LONGEST: Duration = Duration::from_secs(60 * 60 * 24 * 365);
+
 impl ConnectOptions {
     /// Options for this URL; see [`Client::connect`] for its forms.
     pub fn new(url: impl AsRef<str>) -> ConnectOptions {
@@ -93,7 +96,7 @@ impl ConnectOptions {
     /// How long a call that needs no other process to act (an enqueue, a length) may go without an
     /// answer, and how long a blocking one bears an unreachable store. 10 s unless set.
     pub fn with_timeout(mut self, timeout: Duration) -> ConnectOptions {
-        self.settings.timeout = timeout;
+        self.settings.timeout = timeout.min(LONGEST);
         self
     }
 

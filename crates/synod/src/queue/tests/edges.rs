@@ -185,3 +185,17 @@ async fn an_item_goes_back_although_its_client_is_gone() {
     until_async(async || healthy.len().await.unwrap() == 0).await;
     until_async(async || healthy.len().await.unwrap() == 1).await;
 }
+
+#[tokio::test]
+async fn a_timeout_without_end_is_no_overflow() {
+    for replies in [Replies::Certain, Replies::Lossy] {
+        let faulty = Faulty::over(engine(), replies);
+        let client = faulty.client(Duration::MAX);
+        let queue = client.queue("q");
+        queue.enqueue("a").await.unwrap();
+        assert_eq!(queue.len().await.unwrap(), 1);
+        assert_eq!(queue.dequeue().await.unwrap(), "a");
+        client.session().await.unwrap().close().await.unwrap();
+        client.close().await.unwrap();
+    }
+}
