@@ -59,7 +59,10 @@ async fn a_look_that_saw_only_a_part_leads_to_the_rest() {
     }
     faulty.open_gate();
     let value = tokio::time::timeout(PROMPT, waiting).await;
-    assert_eq!(value.expect("the queue is not empty").unwrap().unwrap(), "256");
+    assert_eq!(
+        value.expect("the queue is not empty").unwrap().unwrap(),
+        "256"
+    );
 }
 
 /// One try: false when the consumer has not held back long enough for the watch to fall meanwhile.
