@@ -8,6 +8,7 @@ mod fake;
 mod model;
 mod random;
 mod restart;
+mod snapshots;
 mod space;
 mod watching;
 

@@ -251,8 +251,8 @@ impl Writer {
             Command::Defragment { reply } if self.keeps_records => self.defragment.push(reply),
             // Memory that is not needed any more was given back already.
             Command::Defragment { reply } => turn.settled.push(reply),
-            Command::SnapshotDone => self.finish_snapshot(),
-            Command::Wake => {}
+            // What is due is seen to after each turn. This may be of a snapshot before the one at hand.
+            Command::SnapshotDone | Command::Wake => {}
             Command::Close { reply } => turn.close = Some(reply),
         }
     }
