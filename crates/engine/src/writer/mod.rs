@@ -285,14 +285,16 @@ impl Writer {
     fn publish(&mut self, group: &mut Group) {
         let shared = &self.shared;
         let now = shared.clock.now();
-        // The revision first: a reader that finds it compacted looks for a newer one.
         let head = shared.state().head();
-        shared.publish(head);
+        {
+            // Under one lock: a lease's keys come and go in the same moment for those who ask for the lease.
+            let mut leases = shared.leases();
+            shared.publish(head);
+            leases.publish(group.lease_ops.drain(..), now);
+        }
+        // After the revision: a reader that finds it compacted looks for a newer one.
         if let Some(revision) = group.compaction {
             shared.state_mut().set_compacted(revision);
-        }
-        if !group.lease_ops.is_empty() {
-            shared.leases().publish(group.lease_ops.drain(..), now);
         }
         let state = shared.state();
         shared.hub.dispatch(&state, head, now);
