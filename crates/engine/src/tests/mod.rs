@@ -6,6 +6,7 @@ mod crash;
 mod durable;
 mod fake;
 mod model;
+mod poisoned;
 mod random;
 mod restart;
 mod snapshots;

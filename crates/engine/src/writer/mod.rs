@@ -259,6 +259,9 @@ impl Writer {
 
     /// Ends the leases whose time is over.
     fn expire(&mut self, group: &mut Group) {
+        if self.shared.why_stopped().is_some() {
+            return;
+        }
         let now = self.shared.clock.now();
         let stall = self.upkeep.stall(now, self.shared.clock.is_running());
         let due = {
