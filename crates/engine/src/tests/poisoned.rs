@@ -128,3 +128,15 @@ async fn who_waits_for_a_snapshot_hears_of_the_failure() {
     let error = answer.expect("nobody answers").unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Poisoned);
 }
+
+#[tokio::test]
+async fn a_store_that_failed_can_be_closed_and_opened_again() {
+    let (store, hands) = fake::engine(EngineOptions::memory());
+    poison(&store, &hands).await;
+    store.close().await.unwrap();
+    // The journal is gone, and with it the directory's lock.
+    assert!(hands.fates.send(Fate::Kept).is_err());
+    let error = store.range(RangeRequest::new("k")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed);
+    store.close().await.unwrap();
+}
