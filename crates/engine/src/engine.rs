@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use synod_store::{Error, ErrorKind, Result};
+use tokio::sync::oneshot;
 
 use crate::journal::{Disk, FileJournal, Fs, Journal, Memory};
 use crate::options::EngineOptions;
@@ -145,14 +146,13 @@ impl Engine {
     ///
     /// Dropped after its first poll, the store closes all the same.
     pub async fn close(&self) -> Result<()> {
-        let closed = self
-            .shared()
-            .ask(0, |reply| Command::Close { reply: Some(reply) })
-            .await;
-        match closed {
-            Err(error) if error.kind() == ErrorKind::Closed => Ok(()),
-            other => other,
+        // Not as other requests: a store that stopped after a failed write can be closed, too.
+        let (reply, answer) = oneshot::channel();
+        if !self.shared().send(Command::Close { reply: Some(reply) }) {
+            return Ok(());
         }
+        // Without an answer another close came first, or the writer is gone: then everything is let go of, too.
+        answer.await.unwrap_or(Ok(()))
     }
 
     /// What the store holds now.

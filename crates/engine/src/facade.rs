@@ -50,12 +50,12 @@ impl Engine {
                 return Err(error);
             }
             let now = shared.clock.now();
-            let renewal = shared.leases().renew(id, now);
+            let (renewal, header) = {
+                let mut leases = shared.leases();
+                (leases.renew(id, now), shared.header())
+            };
             match renewal {
-                Renewal::Renewed(ttl) => {
-                    let header = shared.header();
-                    return Ok(LeaseKeepAliveResponse { header, ttl });
-                }
+                Renewal::Renewed(ttl) => return Ok(LeaseKeepAliveResponse { header, ttl }),
                 Renewal::Missing => break,
                 // Only what is durable is told: wait until it has ended, or was extended after all.
                 Renewal::Ending => shared.ask(0, |reply| Command::Settle { reply }).await?,
@@ -156,9 +156,10 @@ impl Store for Engine {
             let leases = shared.leases();
             let times = leases.time_to_live(id, now);
             let keys = if keys { leases.keys(id) } else { Vec::new() };
+            let header = shared.header();
             drop(leases);
             Ok(LeaseTimeToLiveResponse {
-                header: shared.header(),
+                header,
                 id,
                 remaining: times.map(|(remaining, _)| remaining),
                 granted: times.map(|(_, granted)| granted).unwrap_or_default(),
@@ -171,8 +172,9 @@ impl Store for Engine {
         Box::pin(async move {
             let shared = self.shared();
             shared.check_readable()?;
-            let leases = shared.leases().ids();
-            let header = shared.header();
+            let all = shared.leases();
+            let (leases, header) = (all.ids(), shared.header());
+            drop(all);
             Ok(LeaseListResponse { header, leases })
         })
     }

@@ -139,9 +139,16 @@ impl Shared {
         self.stopped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes nothing any more; the first reason stays.
+    /// Writes nothing any more. The first reason stays, unless the store is closed after it.
     pub(crate) fn stop(&self, end: End) {
-        let end = self.stopped().get_or_insert(end).clone();
+        let end = {
+            let mut stopped = self.stopped();
+            if end.kind == ErrorKind::Closed {
+                stopped.insert(end).clone()
+            } else {
+                stopped.get_or_insert(end).clone()
+            }
+        };
         self.hub.end(&end);
     }
 

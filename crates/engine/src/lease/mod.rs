@@ -174,6 +174,10 @@ impl Leases {
     /// The store stood still for `stall`, so that renewals may have waited: each lease for which that is more than a
     /// third of its time gets it on top.
     pub(crate) fn extend(&mut self, stall: Duration) {
+        // Nearly every turn of the writer is a stall of less: that must not cost a look at every lease.
+        if stall.saturating_mul(3) <= Duration::from_secs(MIN_TTL) {
+            return;
+        }
         for (id, lease) in &mut self.by_id {
             if stall.saturating_mul(3) > lease.ttl {
                 self.by_deadline.remove(&(lease.deadline, *id));

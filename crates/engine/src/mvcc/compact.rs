@@ -15,6 +15,8 @@ pub(super) struct Pruned {
     floor: Revision,
     /// How many keys of the log's first entry are done.
     offset: usize,
+    /// Whether they are done only as far as the floor at that entry wants it.
+    at_floor: bool,
 }
 
 impl State {
@@ -22,6 +24,11 @@ impl State {
     /// more to do.
     pub(crate) fn prune(&mut self, floor: Revision, mut budget: usize) -> bool {
         let floor = floor.min(self.compacted());
+        if self.pruned.at_floor && self.log_start < floor {
+            // The floor has risen: what had to stay of these keys may go now.
+            self.pruned.at_floor = false;
+            self.pruned.offset = 0;
+        }
         while self.log_start < floor && !self.log.is_empty() {
             if !self.prune_revision(self.log_start, floor, &mut budget) {
                 return true;
@@ -31,9 +38,11 @@ impl State {
         }
         if self.pruned.floor < floor {
             // What was made at the floor stays in the log, but what it replaced can go.
+            self.pruned.at_floor = true;
             if !self.prune_revision(floor, floor, &mut budget) {
                 return true;
             }
+            self.pruned.at_floor = false;
             self.pruned.floor = floor;
         }
         false
@@ -154,5 +163,26 @@ mod tests {
         assert!(!state.prune(head, usize::MAX));
         assert_eq!(state.superseded_bytes(), 0);
         assert_eq!(state.keys.len(), 2);
+    }
+
+    #[test]
+    fn nothing_stays_when_the_floor_rises_while_pages_are_left() {
+        for pages in 0..12 {
+            let mut state = State::new();
+            let keys = ["a", "b", "c", "d"];
+            keys.iter().for_each(|key| put(&mut state, key));
+            delete(&mut state, &keys);
+            let floor = state.head();
+            put(&mut state, "e");
+            state.set_compacted(floor);
+            for _ in 0..pages {
+                state.prune(floor, 1);
+            }
+            let head = state.head();
+            state.set_compacted(head);
+            assert!(!state.prune(head, usize::MAX));
+            assert_eq!(state.superseded_bytes(), 0, "after {pages} pages");
+            assert_eq!(state.keys.len(), 1, "after {pages} pages");
+        }
     }
 }

@@ -265,3 +265,34 @@ async fn a_stall_is_no_reason_to_end_a_lease() {
         "too short a stall for this one"
     );
 }
+
+/// A lease's answers and a read's speak of the same moment.
+#[tokio::test]
+async fn no_revision_is_seen_before_the_leases_that_belong_to_it() {
+    let (store, hands) = engine();
+    (0..2).for_each(|_| hands.fates.send(Fate::Kept).unwrap());
+    let grant = LeaseGrantRequest::new(Duration::from_secs(60)).with_id(lease(1));
+    store.lease_grant(grant).await.unwrap();
+    store
+        .put(PutRequest::new("k", "v").with_lease(lease(1)))
+        .await
+        .unwrap();
+    (0..2).for_each(|_| hands.begun.recv().unwrap());
+    let revoking = tokio::spawn({
+        let store = store.clone();
+        async move { store.lease_revoke(lease(1)).await }
+    });
+    waiting_for_append(&hands).await;
+    {
+        let leases = store.shared().leases();
+        hands.fates.send(Fate::Kept).unwrap();
+        // Nobody can be told that the lease is gone now; so nobody may see that its key is.
+        for _ in 0..100 {
+            assert_eq!(store.shared().published(), Revision(2));
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        assert_eq!(leases.keys(lease(1)).len(), 1);
+    }
+    revoking.await.unwrap().unwrap();
+    assert_eq!(count(&store).await, 0);
+}

@@ -6,8 +6,10 @@ mod crash;
 mod durable;
 mod fake;
 mod model;
+mod poisoned;
 mod random;
 mod restart;
+mod snapshots;
 mod space;
 mod watching;
 

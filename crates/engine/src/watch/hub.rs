@@ -193,7 +193,7 @@ impl Hub {
         let mut wakers = Vec::new();
         {
             let mut inner = self.lock();
-            inner.end.get_or_insert_with(|| end.clone());
+            inner.end = Some(end.clone());
             for live in inner.live.iter() {
                 let mut queue = live.watcher.queue();
                 queue.end = Some(end.clone());

@@ -27,6 +27,7 @@ impl Writer {
             return Ok(());
         }
         if self.shared.why_stopped().is_some() {
+            self.take_back(group, base);
             return Err(self.stopped());
         }
         match self.journal.append(&group.records) {
@@ -66,8 +67,9 @@ impl Writer {
         );
         let error = recover::error(error);
         let message = error.message().to_owned();
+        // What is on disk may be unknown. What may be shown is not: a later turn must not publish this one's head.
+        self.take_back(group, base);
         if nothing_kept {
-            self.take_back(group, base);
             let full = error.kind() == ErrorKind::NoSpace;
             self.shared.disk_full.store(full, Ordering::Relaxed);
             return Failure {
@@ -99,7 +101,7 @@ impl Writer {
         }
     }
 
-    /// Takes a group back that left nothing on disk.
+    /// Takes a group back that was not made durable.
     fn take_back(&mut self, group: &mut Group, base: Revision) {
         self.shared.state_mut().roll_back(base, |_, _, _| ());
         let now = self.shared.clock.now();

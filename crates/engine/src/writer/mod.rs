@@ -251,14 +251,17 @@ impl Writer {
             Command::Defragment { reply } if self.keeps_records => self.defragment.push(reply),
             // Memory that is not needed any more was given back already.
             Command::Defragment { reply } => turn.settled.push(reply),
-            Command::SnapshotDone => self.finish_snapshot(),
-            Command::Wake => {}
+            // What is due is seen to after each turn. This may be of a snapshot before the one at hand.
+            Command::SnapshotDone | Command::Wake => {}
             Command::Close { reply } => turn.close = Some(reply),
         }
     }
 
     /// Ends the leases whose time is over.
     fn expire(&mut self, group: &mut Group) {
+        if self.shared.why_stopped().is_some() {
+            return;
+        }
         let now = self.shared.clock.now();
         let stall = self.upkeep.stall(now, self.shared.clock.is_running());
         let due = {
@@ -285,14 +288,16 @@ impl Writer {
     fn publish(&mut self, group: &mut Group) {
         let shared = &self.shared;
         let now = shared.clock.now();
-        // The revision first: a reader that finds it compacted looks for a newer one.
         let head = shared.state().head();
-        shared.publish(head);
+        {
+            // Under one lock: a lease's keys come and go in the same moment for those who ask for the lease.
+            let mut leases = shared.leases();
+            shared.publish(head);
+            leases.publish(group.lease_ops.drain(..), now);
+        }
+        // After the revision: a reader that finds it compacted looks for a newer one.
         if let Some(revision) = group.compaction {
             shared.state_mut().set_compacted(revision);
-        }
-        if !group.lease_ops.is_empty() {
-            shared.leases().publish(group.lease_ops.drain(..), now);
         }
         let state = shared.state();
         shared.hub.dispatch(&state, head, now);

@@ -31,6 +31,8 @@ const PAGE_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Running {
     thread: JoinHandle<Result<(), JournalError>>,
+    /// Set when all but the thread's end is over, so that joining it takes no time.
+    done: Arc<AtomicBool>,
     /// Nothing at or above this revision may be pruned meanwhile.
     pub(super) floor: Revision,
     cancel: Arc<AtomicBool>,
@@ -59,7 +61,7 @@ impl Writer {
         if self
             .snapshot
             .as_ref()
-            .is_some_and(|s| s.thread.is_finished())
+            .is_some_and(|s| s.done.load(Ordering::Acquire) || s.thread.is_finished())
         {
             self.finish_snapshot();
         }
@@ -106,10 +108,13 @@ impl Writer {
             cancel: Arc::clone(&cancel),
         };
         let shared = Arc::clone(&self.shared);
+        let done = Arc::new(AtomicBool::new(false));
+        let sign = Arc::clone(&done);
         let thread = std::thread::Builder::new()
             .name("synod-snapshot".to_owned())
             .spawn(move || {
                 let result = write(&shared, &plan, sink);
+                sign.store(true, Ordering::Release);
                 shared.send(Command::SnapshotDone);
                 result
             })
@@ -119,6 +124,7 @@ impl Writer {
             })?;
         self.snapshot = Some(Running {
             thread,
+            done,
             floor,
             cancel,
         });
@@ -126,7 +132,7 @@ impl Writer {
     }
 
     /// Takes note of a snapshot that is done.
-    pub(super) fn finish_snapshot(&mut self) {
+    fn finish_snapshot(&mut self) {
         let Some(running) = self.snapshot.take() else {
             return;
         };

@@ -74,6 +74,9 @@ impl Upkeep {
 impl Writer {
     /// How long the writer may sleep; `None` for as long as it likes.
     pub(super) fn wait(&mut self) -> Option<Duration> {
+        if self.shared.why_stopped().is_some() {
+            return None;
+        }
         if self.upkeep.pruning {
             return Some(Duration::ZERO);
         }
@@ -107,6 +110,7 @@ impl Writer {
     pub(super) fn maintain(&mut self) {
         if self.shared.why_stopped().is_some() {
             self.upkeep.pruning = false;
+            self.disappoint();
             return;
         }
         let now = self.shared.clock.now();
@@ -124,6 +128,22 @@ impl Writer {
         let quota = self.shared.options.quota_bytes;
         if total < quota.saturating_sub(quota / 16).min(self.upkeep.full_at) {
             self.shared.over_quota.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Answers those who wait for what a stopped writer does not do any more.
+    fn disappoint(&mut self) {
+        // What they asked for beside it, a compaction, is durable; but that is not what they wait for.
+        let error = || {
+            let kind = synod_store::ErrorKind::Poisoned;
+            let error = self.shared.why_stopped();
+            error.unwrap_or_else(|| synod_store::Error::from_kind(kind))
+        };
+        for reply in std::mem::take(&mut self.defragment) {
+            let _ = reply.send(Err(error()));
+        }
+        for (reply, _) in std::mem::take(&mut self.physical) {
+            let _ = reply.send(Err(error().with_applied(synod_store::Applied::Maybe)));
         }
     }
 
