@@ -133,7 +133,9 @@ impl Client {
     /// Tells what became of an operation whose outcome was [unknown](crate::Error::Unknown), and
     /// makes sure that it stays so: an operation that has not happened never will.
     ///
-    /// The token may come from another process, whose client has died. One round trip or two.
+    /// The token may come from another process, whose client has died. One round trip or two. It says
+    /// nothing of the store that it belongs to: a client of another store, namespace or system prefix
+    /// finds no record, and may answer that the operation never will happen.
     ///
     /// # Cancel safety
     ///
