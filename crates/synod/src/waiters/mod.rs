@@ -277,6 +277,8 @@ impl Place {
     /// after not having been reached for the patience.
     pub async fn wait(&mut self, over: impl Future<Output = ()> + Send) -> Result<Header> {
         tokio::select! {
+            // Asked first: whose session has ended is told nothing else.
+            biased;
             () = over => Err(Error::SessionLost),
             header = self.wait_in_line() => header,
         }

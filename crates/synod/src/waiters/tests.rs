@@ -315,3 +315,13 @@ async fn a_join_that_was_given_up_does_not_block_the_line() {
         until_async(async || count(&faulty).await == 0).await;
     }
 }
+
+#[tokio::test]
+async fn nobody_is_told_yours_whose_session_has_ended() {
+    for _ in 0..20 {
+        let faulty = Faulty::new();
+        let mut place = stand(&faulty, "a").await;
+        let told = place.wait(std::future::ready(())).await;
+        assert!(matches!(told, Err(Error::SessionLost)), "{told:?}");
+    }
+}
