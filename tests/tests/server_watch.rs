@@ -1,8 +1,12 @@
 //! The Watch service: each rule holds on Synod's server and on a real etcd, in etcd's own messages.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use synod_engine::{Engine, EngineOptions};
+use synod_server::ServerOptions;
+use synod_store::Store;
 use synod_tests::raw::{
     Op, cancel, create, delete, grant, keys, kv, leases, progress, put, txn, whole,
 };
@@ -637,4 +641,48 @@ async fn a_client_that_does_not_read() {
             seen += 1;
         }
     }
+}
+
+/// Clients in Python and Node receive messages of at most 4 MiB unless they are told otherwise. An engine makes what
+/// waits for it durable together, and tells a watch of it at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_stored_together_is_told_in_messages_of_a_usual_size() {
+    const PUTS: usize = 30;
+    let directory = tempfile::tempdir().unwrap();
+    let engine = Engine::open(EngineOptions::file(directory.path())).unwrap();
+    let engine: Arc<dyn Store> = Arc::new(engine);
+    let target = Target::Served(Served::over(Arc::clone(&engine), ServerOptions::new()).await);
+    let mut client = WatchClient::new(target.channel().await).max_decoding_message_size(4 << 20);
+    let (commands, requests) = mpsc::unbounded_channel();
+    commands.send(create(every())).unwrap();
+    let mut answers = answer(client.watch(UnboundedReceiverStream::new(requests)).await);
+    let created = wait::soon("a watch", answers.message())
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(created.created);
+
+    let value = vec![b'v'; 1 << 20];
+    let puts = (0..PUTS).map(|number| {
+        engine.put(synod_store::PutRequest::new(
+            number.to_string(),
+            value.clone(),
+        ))
+    });
+    for put in futures_util::future::join_all(puts).await {
+        put.unwrap();
+    }
+    let mut revisions = Vec::new();
+    while revisions.len() < PUTS {
+        let answer = wait::soon("events", answers.message()).await;
+        let answer = answer.unwrap().unwrap();
+        let told = answer
+            .events
+            .iter()
+            .map(|event| event.kv.as_ref().unwrap().mod_revision);
+        revisions.extend(told);
+        assert!(whole(answer.header) >= *revisions.last().unwrap());
+    }
+    assert_eq!(revisions, (2..).take(PUTS).collect::<Vec<i64>>());
+    drop(commands);
 }

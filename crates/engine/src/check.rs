@@ -341,7 +341,7 @@ mod tests {
             let ops = (0..42).map(|_| {
                 number += 1;
                 let key = number.to_string();
-                if number % 2 == 0 {
+                if number.is_multiple_of(2) {
                     put(&key)
                 } else {
                     delete(KeyRange::between(key.clone(), format!("{key}-")))

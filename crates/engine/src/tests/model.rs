@@ -99,6 +99,11 @@ impl Model {
                 && kv.create_revision >= min_create
                 && below(kv.create_revision, max_create)
         });
+        // Alike ones stay in key order in both directions: turned twice, they are as they were.
+        let descending = request.sort_order == SortOrder::Descending;
+        if descending && request.sort_target != SortTarget::Key {
+            kvs.reverse();
+        }
         match request.sort_target {
             SortTarget::Key => {}
             SortTarget::Version => kvs.sort_by_key(|kv| kv.version),
@@ -106,7 +111,7 @@ impl Model {
             SortTarget::ModRevision => kvs.sort_by_key(|kv| kv.mod_revision),
             SortTarget::Value => kvs.sort_by_key(|kv| kv.value.clone()),
         }
-        if request.sort_order == SortOrder::Descending {
+        if descending {
             kvs.reverse();
         }
         let more = limit > 0 && kvs.len() > limit && !request.count_only;
@@ -290,7 +295,10 @@ impl Model {
     }
 
     fn event(&self, kv: KeyValue, kind: EventKind) -> Event {
-        let prev_kv = self.current().get(&kv.key).cloned();
+        // A key that is created has no pair before, not even if it was deleted in the same revision.
+        let created = kind == EventKind::Put && kv.create_revision == kv.mod_revision;
+        let before = self.current().get(&kv.key).cloned();
+        let prev_kv = before.filter(|_| !created);
         Event { kind, kv, prev_kv }
     }
 

@@ -4,7 +4,7 @@ use synod_store::{Error, ErrorKind, Header, Revision, WatchBatch, WatchItem};
 use synod_wire::convert::error::to_status;
 use synod_wire::convert::watch::{WatchAnswer, WatchNews};
 
-use super::fragment::fragment;
+use super::fragment::{at_revisions, fragment};
 use super::stream::WatchStream;
 use super::watcher::Tagged;
 
@@ -55,13 +55,18 @@ impl WatchStream {
             notify.busy = true;
         }
         let last = batch.events.last().map(|event| event.kv.mod_revision);
-        let answer = WatchAnswer::events(watcher.header, id, batch);
-        let header = answer.header;
-        if watcher.fragment {
-            let most = self.api.options().max_message_bytes();
-            self.answers.extend(fragment(answer.into(), most));
-        } else {
-            self.answers.push_back(answer.into());
+        let header = Header {
+            revision: batch.revision,
+            ..watcher.header
+        };
+        let most = self.api.options().max_message_bytes();
+        for batch in at_revisions(batch, most) {
+            let answer = WatchAnswer::events(watcher.header, id, batch).into();
+            if watcher.fragment {
+                self.answers.extend(fragment(answer, most));
+            } else {
+                self.answers.push_back(answer);
+            }
         }
         self.see(header);
         self.delivered(id, last.unwrap_or_default());

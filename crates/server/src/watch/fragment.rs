@@ -1,12 +1,66 @@
-//! Cuts an answer that is too large for a client into several, when the client asked for that.
+//! Cuts what is too large for one answer into several: between revisions always, since a store may tell many at once and
+//! most clients take messages of 4 MiB at most; within one revision only when the client asked for that.
 
 use prost::Message;
 use prost::encoding::{encoded_len_varint, key_len};
+use synod_store::{Event as StoreEvent, WatchBatch};
 use synod_wire::etcdserverpb::WatchResponse;
 use synod_wire::mvccpb::Event;
 
 /// The number of the field that holds the events.
 const EVENTS_TAG: u32 = 11;
+
+/// What an event's numbers take up at most.
+const NUMBERS: usize = 64;
+
+/// `batch` in as many parts as it takes to keep each below `most` bytes; a single revision is never cut.
+pub(super) fn at_revisions(batch: WatchBatch, most: usize) -> Vec<WatchBatch> {
+    let all = batch.events.iter().map(size).fold(0, usize::saturating_add);
+    if all < most {
+        return vec![batch];
+    }
+    let mut parts: Vec<WatchBatch> = Vec::new();
+    let mut bytes = 0_usize;
+    for events in batch
+        .events
+        .chunk_by(|a, b| a.kv.mod_revision == b.kv.mod_revision)
+    {
+        let more = events.iter().map(size).fold(0, usize::saturating_add);
+        let revision = events
+            .first()
+            .map(|event| event.kv.mod_revision)
+            .unwrap_or_default();
+        bytes = bytes.saturating_add(more);
+        match parts.last_mut() {
+            Some(part) if bytes < most => {
+                part.revision = revision;
+                part.events.extend_from_slice(events);
+            }
+            _ => {
+                bytes = more;
+                let events = events.to_vec();
+                parts.push(WatchBatch { revision, events });
+            }
+        }
+    }
+    if let Some(last) = parts.last_mut() {
+        last.revision = batch.revision;
+    }
+    parts
+}
+
+/// About what an event takes up in an answer, rather more than less.
+fn size(event: &StoreEvent) -> usize {
+    let prev = event.prev_kv.as_ref();
+    [Some(&event.kv), prev]
+        .into_iter()
+        .flatten()
+        .fold(0, |sum: usize, kv| {
+            sum.saturating_add(kv.key.len())
+                .saturating_add(kv.value.len())
+                .saturating_add(NUMBERS)
+        })
+}
 
 /// `answer` in as many parts as it takes to keep each below `most` bytes; a single event is never
 /// cut. All parts but the last say that more follows.
@@ -49,6 +103,7 @@ fn size_in_answer(event: &Event) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use synod_store::{EventKind, Revision};
     use synod_wire::etcdserverpb::ResponseHeader;
     use synod_wire::mvccpb::KeyValue;
 
@@ -108,5 +163,40 @@ mod tests {
             let events: Vec<_> = parts.into_iter().flat_map(|part| part.events).collect();
             assert_eq!(events, whole.events);
         }
+    }
+
+    #[test]
+    fn batches_are_cut_between_revisions_alone() {
+        let event = |revision: u64, size: usize| StoreEvent {
+            kind: EventKind::Put,
+            kv: synod_store::KeyValue {
+                key: "k".into(),
+                value: vec![0; size].into(),
+                mod_revision: Revision(revision),
+                ..synod_store::KeyValue::default()
+            },
+            prev_kv: None,
+        };
+        let batch = WatchBatch {
+            revision: Revision(20),
+            events: vec![
+                event(3, 300),
+                event(4, 300),
+                event(4, 2000),
+                event(4, 10),
+                event(5, 10),
+                event(6, 10),
+                event(9, 900),
+            ],
+        };
+        assert_eq!(at_revisions(batch.clone(), 10_000), vec![batch.clone()]);
+        let parts = at_revisions(batch.clone(), 1000);
+        let told: Vec<(u64, usize)> = parts
+            .iter()
+            .map(|part| (part.revision.0, part.events.len()))
+            .collect();
+        assert_eq!(told, [(3, 1), (4, 3), (6, 2), (20, 1)]);
+        let events: Vec<_> = parts.into_iter().flat_map(|part| part.events).collect();
+        assert_eq!(events, batch.events);
     }
 }
