@@ -1,8 +1,11 @@
 //! The services around the data: Maintenance, Cluster, Auth, health; on Synod's server and on a real
 //! etcd, in etcd's own messages.
 
+use std::time::Duration;
+
 use synod_tests::raw::{compare, kv, put, whole};
 use synod_tests::target::{Served, Target, answer, both, refused};
+use synod_tests::wait;
 use synod_wire::etcdserverpb::alarm_request::AlarmAction;
 use synod_wire::etcdserverpb::auth_client::AuthClient;
 use synod_wire::etcdserverpb::cluster_client::ClusterClient;
@@ -17,8 +20,8 @@ use synod_wire::etcdserverpb::{
 };
 use synod_wire::synod_v1::InfoRequest;
 use synod_wire::synod_v1::synod_client::SynodClient;
-use tonic::Code;
 use tonic::transport::Channel;
+use tonic::{Code, Request, Response, Status};
 
 async fn maintenance(target: &Target) -> MaintenanceClient<Channel> {
     MaintenanceClient::new(target.channel().await)
@@ -89,6 +92,31 @@ async fn alarms_hashes_and_defragmentation() {
     .await;
 }
 
+/// A request that waits a short time only.
+fn soon<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(Duration::from_secs(2));
+    request
+}
+
+/// The answer to a change of members. A real etcd takes one of them up only after it has applied the
+/// one before, and leaves the other without an answer.
+async fn settled<T>(
+    mut change: impl AsyncFnMut() -> Result<Response<T>, Status>,
+) -> Result<Response<T>, Status> {
+    // Whichever side's clock was first.
+    const LATE: [Code; 3] = [Code::Cancelled, Code::DeadlineExceeded, Code::Unavailable];
+    wait::soon("the members settle", async {
+        loop {
+            match change().await {
+                Err(late) if LATE.contains(&late.code()) => {}
+                answer => return answer,
+            }
+        }
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn leaders_and_members() {
     both(async |target: &Target| {
@@ -123,28 +151,39 @@ async fn leaders_and_members() {
         }
         let text = "etcdserver: member not found";
         let id = 12345;
-        refused(
-            cluster.member_remove(MemberRemoveRequest { id }).await,
-            Code::NotFound,
-            text,
-        );
-        refused(
-            cluster.member_promote(MemberPromoteRequest { id }).await,
-            Code::NotFound,
-            text,
-        );
-        let update = MemberUpdateRequest {
+        let removal = settled(async || {
+            cluster
+                .member_remove(soon(MemberRemoveRequest { id }))
+                .await
+        });
+        refused(removal.await, Code::NotFound, text);
+        let promotion = settled(async || {
+            cluster
+                .member_promote(soon(MemberPromoteRequest { id }))
+                .await
+        });
+        refused(promotion.await, Code::NotFound, text);
+        let update = || MemberUpdateRequest {
             id,
             peer_ur_ls: vec!["http://127.0.0.1:1".into()],
         };
-        refused(cluster.member_update(update).await, Code::NotFound, text);
+        let update = settled(async || cluster.member_update(soon(update())).await);
+        refused(update.await, Code::NotFound, text);
         let id = status.leader;
         let text = "etcdserver: re-configuration failed due to not enough started members";
-        let removal = cluster.member_remove(MemberRemoveRequest { id }).await;
-        refused(removal, Code::Unknown, text);
+        let removal = settled(async || {
+            cluster
+                .member_remove(soon(MemberRemoveRequest { id }))
+                .await
+        });
+        refused(removal.await, Code::Unknown, text);
         let text = "etcdserver: can only promote a learner member";
-        let promotion = cluster.member_promote(MemberPromoteRequest { id }).await;
-        refused(promotion, Code::FailedPrecondition, text);
+        let promotion = settled(async || {
+            cluster
+                .member_promote(soon(MemberPromoteRequest { id }))
+                .await
+        });
+        refused(promotion.await, Code::FailedPrecondition, text);
     })
     .await;
 }
