@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use synod::store::{ErrorKind, KeyRange, PutRequest, RangeRequest};
@@ -17,6 +16,7 @@ use synod_tests::etcd::{Etcd, EtcdConfig};
 use synod_tests::target::Served;
 use synod_tests::{etcd_or_skip, wait};
 use tempfile::TempDir;
+use tokio::sync::watch;
 
 /// A store, and how many clients of it there can be.
 enum Stand {
@@ -116,7 +116,7 @@ async fn writers_and_readers(stand: Stand) {
     const ITEMS: usize = 10_000;
     let mut writers = Vec::new();
     let mut readers = Vec::new();
-    let taken = Arc::new(AtomicUsize::new(0));
+    let taken = Arc::new(watch::Sender::new(0));
     for writer in 0..WRITERS {
         let client = stand.client().await;
         writers.push(tokio::spawn(async move {
@@ -130,14 +130,17 @@ async fn writers_and_readers(stand: Stand) {
         readers.push(tokio::spawn(async move {
             let queue = client.queue("q");
             let mut values = Vec::new();
-            while taken.load(Ordering::SeqCst) < ITEMS {
-                let next = queue.dequeue_timeout(Duration::from_millis(200)).await;
-                if let Some(value) = next.unwrap() {
-                    taken.fetch_add(1, Ordering::SeqCst);
-                    values.push(String::from_utf8(value.to_vec()).unwrap());
-                }
+            let mut all = taken.subscribe();
+            // Nobody leaves before all is taken: an item on its way to one who left would go back,
+            // behind what came meanwhile.
+            loop {
+                let value = tokio::select! {
+                    value = queue.dequeue() => value.unwrap(),
+                    _ = all.wait_for(|taken| *taken == ITEMS) => break values,
+                };
+                taken.send_modify(|taken| *taken += 1);
+                values.push(String::from_utf8(value.to_vec()).unwrap());
             }
-            values
         }));
     }
     for writer in writers {
