@@ -155,7 +155,17 @@ pub async fn both(rule: impl AsyncFn(&Target)) {
 
 /// The same with options.
 pub async fn both_with(rule: impl AsyncFn(&Target), etcd: EtcdConfig, options: ServerOptions) {
-    let ours = Target::Served(Served::over(memory(), options).await);
+    both_over(rule, etcd, memory(), options).await;
+}
+
+/// The same with a store of one's own.
+pub async fn both_over(
+    rule: impl AsyncFn(&Target),
+    etcd: EtcdConfig,
+    store: Arc<dyn Store>,
+    options: ServerOptions,
+) {
+    let ours = Target::Served(Served::over(store, options).await);
     run(&rule, &ours).await;
     match Etcd::start(etcd).await {
         Some(etcd) => run(&rule, &Target::Etcd(Box::new(etcd))).await,

@@ -1,10 +1,14 @@
 //! The services around the data: Maintenance, Cluster, Auth, health; on Synod's server and on a real
 //! etcd, in etcd's own messages.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use synod_tests::raw::{compare, kv, put, whole};
-use synod_tests::target::{Served, Target, answer, both, refused};
+use synod_engine::{Engine, EngineOptions};
+use synod_server::ServerOptions;
+use synod_tests::etcd::EtcdConfig;
+use synod_tests::raw::{Op, compare, delete, kv, leases, put, range, txn, whole};
+use synod_tests::target::{Served, Target, answer, both, both_over, refused};
 use synod_tests::wait;
 use synod_wire::etcdserverpb::alarm_request::AlarmAction;
 use synod_wire::etcdserverpb::auth_client::AuthClient;
@@ -13,10 +17,10 @@ use synod_wire::etcdserverpb::maintenance_client::MaintenanceClient;
 use synod_wire::etcdserverpb::{
     AlarmRequest, AlarmType, AuthDisableRequest, AuthEnableRequest, AuthRoleGetRequest,
     AuthRoleListRequest, AuthStatusRequest, AuthUserAddRequest, AuthUserDeleteRequest,
-    AuthUserGetRequest, AuthUserListRequest, AuthenticateRequest, DefragmentRequest,
-    DowngradeRequest, HashKvRequest, HashRequest, MemberAddRequest, MemberListRequest,
-    MemberPromoteRequest, MemberRemoveRequest, MemberUpdateRequest, MoveLeaderRequest,
-    SnapshotRequest, StatusRequest,
+    AuthUserGetRequest, AuthUserListRequest, AuthenticateRequest, CompactionRequest,
+    DefragmentRequest, DowngradeRequest, HashKvRequest, HashRequest, LeaseGrantRequest,
+    MemberAddRequest, MemberListRequest, MemberPromoteRequest, MemberRemoveRequest,
+    MemberUpdateRequest, MoveLeaderRequest, SnapshotRequest, StatusRequest,
 };
 use synod_wire::synod_v1::InfoRequest;
 use synod_wire::synod_v1::synod_client::SynodClient;
@@ -189,6 +193,70 @@ async fn leaders_and_members() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_full() {
+    let rule = async |target: &Target| {
+        let mut kv = kv(target).await;
+        let mut maintenance = maintenance(target).await;
+        let text = "etcdserver: mvcc: database space exceeded";
+        let mut puts = 0;
+        let full = loop {
+            match kv.put(put(format!("k{puts}"), vec![7; 200_000])).await {
+                Ok(_) => puts += 1,
+                Err(status) => break status,
+            }
+            assert!(puts < 100, "the quota does not hold");
+        };
+        assert_eq!(
+            (full.code(), full.message()),
+            (Code::ResourceExhausted, text)
+        );
+        assert!(puts > 3);
+        // Whatever grows it is refused; reading and deleting go on.
+        refused(kv.put(put("a", "")).await, Code::ResourceExhausted, text);
+        let grows = txn(vec![put("a", "").op()]);
+        refused(kv.txn(grows).await, Code::ResourceExhausted, text);
+        let lease = LeaseGrantRequest { ttl: 60, id: 0 };
+        let granted = leases(target).await.lease_grant(lease).await;
+        refused(granted, Code::ResourceExhausted, text);
+        assert_eq!(answer(kv.range(range("k", "l")).await).count, puts);
+        let status = answer(maintenance.status(StatusRequest {}).await);
+        assert!(!status.errors.is_empty());
+        let of = |action: AlarmAction, alarm: AlarmType| AlarmRequest {
+            action: action.into(),
+            member_id: status.leader,
+            alarm: alarm.into(),
+        };
+        let all = of(AlarmAction::Get, AlarmType::None);
+        let alarms = answer(maintenance.alarm(all).await).alarms;
+        assert_eq!(alarms.len(), 1);
+        assert_eq!(
+            (alarms[0].member_id, alarms[0].alarm()),
+            (status.leader, AlarmType::Nospace)
+        );
+        let gone = answer(kv.delete_range(delete("k", "l")).await);
+        assert_eq!(gone.deleted, puts);
+        // Room is made in etcd's way: compact, defragment, disarm.
+        let compaction = CompactionRequest {
+            revision: whole(gone.header),
+            physical: true,
+        };
+        answer(kv.compact(compaction).await);
+        answer(maintenance.defragment(DefragmentRequest {}).await);
+        answer(
+            maintenance
+                .alarm(of(AlarmAction::Deactivate, AlarmType::Nospace))
+                .await,
+        );
+        assert!(answer(maintenance.alarm(all).await).alarms.is_empty());
+        answer(kv.put(put("a", "")).await);
+    };
+    let quota = EngineOptions::memory().with_quota_bytes(2 << 20);
+    let store = Arc::new(Engine::open(quota).unwrap());
+    let etcd = EtcdConfig::new().flag("--quota-backend-bytes=2097152");
+    both_over(rule, etcd, store, ServerOptions::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn users_while_authentication_is_off() {
     both(async |target: &Target| {
         let mut auth = auth(target).await;
@@ -322,7 +390,7 @@ async fn health() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_synod_says_of_itself() {
-    let options = synod_server::ServerOptions::new()
+    let options = ServerOptions::new()
         .with_version("1.2.3")
         .with_data("memory")
         .with_quota_bytes(1 << 30);
@@ -347,7 +415,7 @@ async fn what_synod_says_of_itself() {
     for index in 0..4 {
         answer(kv.put(put(format!("k{index}"), "")).await);
     }
-    let compaction = synod_wire::etcdserverpb::CompactionRequest {
+    let compaction = CompactionRequest {
         revision: 3,
         physical: true,
     };

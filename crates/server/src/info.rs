@@ -45,23 +45,24 @@ impl Synod for Api {
 
 impl Api {
     /// What is wrong with the store now, one sentence each.
-    async fn complaints(&self, mut errors: Vec<String>) -> Vec<String> {
-        match self.store().alarms().await {
-            Ok(alarms) => {
-                for alarm in alarms {
-                    errors.push(
-                        match alarm.kind {
-                            AlarmKind::NoSpace => "NOSPACE: the storage quota is used up",
-                            AlarmKind::Corrupt => "CORRUPT: stored data are damaged",
-                        }
-                        .to_owned(),
-                    );
-                }
-            }
-            Err(error) => errors.push(error.to_string()),
+    async fn complaints(&self, errors: Vec<String>) -> Vec<String> {
+        // A store's errors tell of its alarms too, in its own words.
+        if !errors.is_empty() {
+            return errors;
         }
-        errors
+        match self.store().alarms().await {
+            Ok(alarms) => alarms.iter().map(|alarm| sentence(alarm.kind)).collect(),
+            Err(error) => vec![error.to_string()],
+        }
     }
+}
+
+fn sentence(alarm: AlarmKind) -> String {
+    match alarm {
+        AlarmKind::NoSpace => "NOSPACE: the storage quota is used up",
+        AlarmKind::Corrupt => "CORRUPT: stored data are damaged",
+    }
+    .to_owned()
 }
 
 fn seconds_since_epoch(time: SystemTime) -> i64 {
