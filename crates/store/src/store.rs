@@ -39,7 +39,8 @@ pub enum Replies {
 ///
 /// [`Error`](crate::Error) tells for each failure whether the request may have been applied and
 /// whether it may be repeated. A store never repeats a request that changes something by itself,
-/// unless it knows that the first copy was never sent.
+/// unless it knows that the first copy was never sent, or that twice comes to the same as once (a
+/// lease granted under an id of one's own choice, a lease revoked, an alarm taken back).
 pub trait Store: Debug + Send + Sync + 'static {
     /// Reads keys.
     fn range(&self, request: RangeRequest) -> BoxFuture<'_, Result<RangeResponse>>;
