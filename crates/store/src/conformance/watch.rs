@@ -236,7 +236,8 @@ async fn an_empty_key_means_the_first_one(t: Ctx) -> Checked {
 }
 
 async fn an_empty_range_is_refused(t: Ctx) -> Checked {
-    for range in [t.between("b", "a"), t.between("a", "a")] {
+    let below_all = KeyRange::between("", "\0");
+    for range in [t.between("b", "a"), t.between("a", "a"), below_all] {
         let request = WatchRequest::new(range);
         let refusal = match t.watch(request).await {
             Err(error) => error,

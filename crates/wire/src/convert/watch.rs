@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use synod_store::{
-    Error, ErrorKind, Event, EventFilter, EventKind, Header, KeyRange, KeyValue, Result, Revision,
-    WatchBatch, WatchRequest,
+    Error, ErrorKind, Event, EventFilter, EventKind, Header, Key, KeyRange, KeyValue, Result,
+    Revision, WatchBatch, WatchRequest,
 };
 
 use super::kv::{key_and_end, key_range};
@@ -23,6 +23,9 @@ pub const DUPLICATE_ID: &str = "mvcc: duplicate watch ID provided on the WatchSt
 
 /// Why a watch of a range without keys is refused.
 pub const EMPTY_RANGE: &str = "mvcc: watcher range is empty";
+
+/// What an empty key means in a watch.
+const SMALLEST: &[u8] = b"\0";
 
 /// What a client asks on a watch stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +86,13 @@ impl TryFrom<pb::WatchRequest> for WatchCommand {
 impl From<&WatchCreate> for pb::WatchCreateRequest {
     fn from(create: &WatchCreate) -> pb::WatchCreateRequest {
         let request = &create.request;
-        let (key, range_end) = key_and_end(&request.range);
+        let (key, range_end) = match &request.range {
+            // Said outright: an empty start would hide that such a range can be empty.
+            KeyRange::Between(start, end) if start.is_empty() => {
+                key_and_end(&KeyRange::Between(Key::from_static(SMALLEST), end.clone()))
+            }
+            range => key_and_end(range),
+        };
         let filter = |filter: &EventFilter| match filter {
             EventFilter::NoPut => FilterType::Noput.into(),
             EventFilter::NoDelete => FilterType::Nodelete.into(),
@@ -119,7 +128,7 @@ impl TryFrom<pb::WatchCreateRequest> for WatchCreate {
             })
             .collect::<Result<_>>()?;
         let key = if create.key.is_empty() {
-            Bytes::from_static(b"\0")
+            Bytes::from_static(SMALLEST)
         } else {
             create.key
         };
@@ -323,6 +332,21 @@ mod tests {
         assert_eq!(create(all).unwrap().request.range, KeyRange::all());
         let one = create(pb::WatchCreateRequest::default()).unwrap();
         assert_eq!(one.request.range, KeyRange::one("\0"));
+    }
+
+    #[test]
+    fn a_range_below_every_key_stays_empty() {
+        for end in ["", "\0"] {
+            let request = WatchRequest::new(KeyRange::between("", end));
+            let word = WatchCreate {
+                request,
+                watch_id: 0,
+                fragment: false,
+            };
+            let sent = pb::WatchCreateRequest::from(&word);
+            let range = create(sent).unwrap().request.range;
+            assert!(range.is_empty(), "{range:?}");
+        }
     }
 
     #[test]
