@@ -9,7 +9,7 @@ use synod_store::{ErrorKind, Key, RangeRequest, Revision};
 use super::QueueItem;
 use super::claim::Plan;
 use super::consumer::Core;
-use super::look::{Candidate, WINDOW, look};
+use super::look::{Candidate, Look, WINDOW, look};
 use super::scan::Scan;
 use crate::Result;
 use crate::settle::{MAX_OPS, Outcome};
@@ -47,15 +47,13 @@ impl Core {
     }
 
     pub(super) async fn is_empty(&self) -> Result<bool> {
-        let look = look(
-            &*self.store,
-            &self.keys,
-            self.keys.start(),
-            false,
-            self.patience,
-        )
-        .await?;
-        Ok(look.items.is_empty())
+        Ok(self.head().await?.items.is_empty())
+    }
+
+    /// The first items, without their values.
+    async fn head(&self) -> Result<Look> {
+        let start = self.keys.start();
+        look(&*self.store, &self.keys, start, false, self.patience).await
     }
 
     fn scan(&self, keys_only: bool) -> Scan<'_> {
@@ -70,14 +68,7 @@ impl Core {
 
     pub(super) async fn peek(&self) -> Result<Option<QueueItem>> {
         loop {
-            let look = look(
-                &*self.store,
-                &self.keys,
-                self.keys.start(),
-                false,
-                self.patience,
-            )
-            .await?;
+            let look = self.head().await?;
             let Some(first) = look.items.front() else {
                 return Ok(None);
             };
