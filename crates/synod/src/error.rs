@@ -133,6 +133,117 @@ pub enum Error {
         source: Arc<synod_store::Error>,
     },
 
+    /// Somebody else holds it already.
+    #[error("{name:?} is held{}; wait for its release, or release it", by(.holder))]
+    Held {
+        /// The name of the barrier.
+        name: String,
+        /// What the holder said of itself when it took hold; `None` when it said nothing, as Go's
+        /// recipes do. See [`ConnectOptions::with_identity`](crate::ConnectOptions::with_identity).
+        holder: Option<String>,
+    },
+
+    /// It is not held, or not by this holder any more: a fencing token has become old, a leader has
+    /// been replaced, a barrier has been released by another. Nothing was changed.
+    #[error("{key:?} does not belong to this holder any more; nothing was changed")]
+    NotOwner {
+        /// The key that was compared.
+        key: String,
+    },
+
+    /// All who use this object must agree on a number, and this caller has another.
+    #[error(
+        "{name:?} has the {what} {stored}, but {asked} was asked for; all of its users must agree \
+         on it"
+    )]
+    Disagreement {
+        /// The name of the object.
+        name: String,
+        /// What the number counts: `count`, `number of permits`, `capacity`.
+        what: &'static str,
+        /// What the store holds.
+        stored: u64,
+        /// What this caller asked for.
+        asked: u64,
+    },
+
+    /// As many participants as the object has room for are in it already.
+    #[error("{name:?} already has its {count} participants")]
+    TooManyParticipants {
+        /// The name of the double barrier.
+        name: String,
+        /// How many it is for.
+        count: u64,
+    },
+
+    /// A participant died, or its wait ran out, before all had come: this round is over for
+    /// everybody. Enter again for the next one.
+    #[error("the round of {name:?} was broken: {reason}")]
+    Broken {
+        /// The name of the double barrier.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+
+    /// A program with etcd's Go recipes uses the same name, and the layout of its keys is another.
+    #[error(
+        "{key:?} belongs to a program with etcd's Go recipes, which cannot see the native layout \
+         of {name:?}; use `go_compatible()` (`--go` on the command line) on all sides, or another \
+         name"
+    )]
+    GoLayout {
+        /// The name of the object.
+        name: String,
+        /// The key that was found.
+        key: String,
+    },
+
+    /// The queue holds as many items as it was given room for.
+    #[error("the queue {name:?} is full: {capacity} items are its capacity")]
+    QueueFull {
+        /// The name of the queue.
+        name: String,
+        /// Its capacity.
+        capacity: u64,
+    },
+
+    /// The delivery has ended: it took longer than its visibility bound, or its session was lost,
+    /// so that the item goes to another consumer; or it was acknowledged elsewhere.
+    #[error(
+        "the delivery of {key:?} has ended before: its visibility bound ran out, so that the item \
+         is delivered again; nothing was changed"
+    )]
+    DeliveryEnded {
+        /// The key that the item had in its queue.
+        key: String,
+    },
+
+    /// A transaction met a conflict each time it was tried.
+    #[error("the transaction met conflicts in all of its {attempts} attempts; nothing was changed")]
+    Conflict {
+        /// How often it was tried.
+        attempts: u32,
+    },
+
+    /// A transaction needs more operations than the store takes in one request.
+    #[error(
+        "the transaction needs {needed} {what}, but the store takes {limit} in one request (128 \
+         unless an etcd cluster was started with another --max-txn-ops); touch fewer keys, or split it"
+    )]
+    TooManyOperations {
+        /// What there are too many of: `compares` or `operations`.
+        what: &'static str,
+        /// How many it needs.
+        needed: usize,
+        /// How many the store takes.
+        limit: usize,
+    },
+
+    /// An argument makes no sense.
+    #[error("{0}")]
+    InvalidArgument(String),
+
     /// There is no Tokio runtime around the call.
     #[error("this needs a running Tokio runtime around the call")]
     NoRuntime,
@@ -215,6 +326,13 @@ impl Error {
     pub fn kind(&self) -> Option<ErrorKind> {
         self.store_error().map(synod_store::Error::kind)
     }
+}
+
+/// The end of "is held", when the holder is known.
+fn by(holder: &Option<String>) -> String {
+    holder
+        .as_ref()
+        .map_or_else(String::new, |holder| format!(" by {holder}"))
 }
 
 impl From<synod_store::Error> for Error {

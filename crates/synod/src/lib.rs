@@ -13,16 +13,26 @@
 //! never, over a network that loses answers), `watch` (nobody sleeps through a change), `waiters` (a
 //! line in which each knows who is before it).
 
+pub mod barrier;
 mod client;
 pub mod clock;
+pub mod double_barrier;
+pub mod election;
 mod error;
+mod layout;
+pub mod mutex;
+pub mod priority_queue;
 pub mod queue;
 mod retry;
+pub mod rwlock;
+pub mod semaphore;
 mod session;
 mod settle;
 mod slot;
+pub mod stm;
 #[cfg(test)]
 mod testing;
+pub mod txn;
 mod waiters;
 mod watch;
 

@@ -9,14 +9,16 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use synod_store::{Key, Namespace, Store};
 
 use crate::clock::Clock;
+use crate::layout;
 use crate::queue::{Core, Queue};
-use crate::session::{Session, SessionBuilder};
+use crate::session::{Session, SessionBuilder, Shared};
 use crate::settle::{self, Settle};
 use crate::slot::Slot;
-use crate::{Resolution, Result, Token};
+use crate::{Error, Resolution, Result, Token};
 
 use options::Settings;
 pub use options::{ConnectOptions, TlsOptions};
@@ -40,6 +42,7 @@ struct Inner {
     settings: Settings,
     settle: Settle,
     queues: Slot<HashMap<Key, Weak<Core>>>,
+    session: Shared,
 }
 
 impl Drop for Inner {
@@ -107,6 +110,7 @@ impl Client {
                 settings,
                 settle,
                 queues: Slot::default(),
+                session: Shared::default(),
             }),
         }
     }
@@ -152,7 +156,8 @@ impl Client {
     /// Ends the client in good order: waits for what is under way (at most the client's timeout),
     /// and deletes its own records. Without it they go when their lease ends, or are swept by a
     /// later client; and a runtime that is shut down may take an item with it that was being put
-    /// back. Sessions are closed on their own.
+    /// back. The client's own session ends too, and with it what its locks and the like still hold;
+    /// sessions that were made with [`Client::session`] are closed on their own.
     ///
     /// Other handles of the client stay usable.
     ///
@@ -164,7 +169,38 @@ impl Client {
     ///
     /// What the store answered; the client has ended all the same.
     pub async fn close(self) -> Result<()> {
-        self.inner.settle.close().await
+        let settled = self.inner.settle.close().await;
+        let session = self.inner.session.close().await;
+        settled.and(session)
+    }
+
+    /// The client's own session, which its primitives share unless they are given another. It lives
+    /// at this moment: when the last one was lost, this begins a new one.
+    pub(crate) async fn own_session(&self) -> Result<Session> {
+        let builder = self.session().ttl(self.inner.settings.session_ttl);
+        self.inner.session.get(builder).await
+    }
+
+    /// What this client says of itself in the keys that it holds.
+    pub(crate) fn identity(&self) -> Bytes {
+        self.inner.settings.identity.clone()
+    }
+
+    /// The prefix of an object's own keys; see [`crate::layout`].
+    pub(crate) fn own_prefix(&self, kind: &str, name: &Key) -> Key {
+        layout::own(self.system_prefix(), kind, name)
+    }
+
+    /// An error if the name lies where Synod keeps its own keys.
+    pub(crate) fn check_name(&self, name: &Key) -> Result<()> {
+        let prefix = self.system_prefix();
+        if !prefix.is_empty() && name.join("/").starts_with(prefix.as_bytes()) {
+            return Err(Error::ReservedName {
+                name: name.to_string(),
+                prefix: prefix.to_owned(),
+            });
+        }
+        Ok(())
     }
 
     pub(crate) fn shared_store(&self) -> Arc<dyn Store> {

@@ -43,6 +43,8 @@ pub(crate) struct Settings {
     pub(crate) system_prefix: String,
     pub(crate) timeout: Duration,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) session_ttl: Duration,
+    pub(crate) identity: Bytes,
 }
 
 impl Default for Settings {
@@ -52,12 +54,27 @@ impl Default for Settings {
             system_prefix: "__synod/".to_owned(),
             timeout: Duration::from_secs(10),
             clock: Arc::new(SystemClock),
+            // What etcd's Go package takes.
+            session_ttl: Duration::from_secs(60),
+            identity: identity(),
         }
     }
 }
 
 /// Longer than anybody waits, and short enough to be added to any time.
 const LONGEST: Duration = Duration::from_secs(60 * 60 * 24 * 365);
+
+/// `HOST/PID`.
+fn identity() -> Bytes {
+    #[cfg(unix)]
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    #[cfg(not(unix))]
+    let host = std::env::var("COMPUTERNAME").unwrap_or_default();
+    Bytes::from(format!("{host}/{}", std::process::id()))
+}
 
 impl ConnectOptions {
     /// Options for this URL; see [`Client::connect`] for its forms.
@@ -111,6 +128,20 @@ impl ConnectOptions {
     /// The clock to go by; the system's unless set.
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> ConnectOptions {
         self.settings.clock = clock;
+        self
+    }
+
+    /// The time to live of the client's own session, which its locks and the like share unless they
+    /// are given another: for so long what a dead process held stays held. 60 s unless set.
+    pub fn with_session_ttl(mut self, ttl: Duration) -> ConnectOptions {
+        self.settings.session_ttl = ttl;
+        self
+    }
+
+    /// What this client writes into the keys that it holds, for people and for errors that say who
+    /// holds something: `HOST/PID` unless set. Go's recipes write nothing there, and read nothing.
+    pub fn with_identity(mut self, identity: impl AsRef<[u8]>) -> ConnectOptions {
+        self.settings.identity = Bytes::copy_from_slice(identity.as_ref());
         self
     }
 

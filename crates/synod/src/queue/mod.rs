@@ -70,7 +70,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use synod_store::{Key, Revision};
 
-use crate::{Client, Error, Result};
+use crate::{Client, Result};
 
 pub(crate) use consumer::Core;
 use desk::Item;
@@ -138,14 +138,7 @@ impl Queue {
 
     /// An error if the name is one of Synod's own.
     fn allowed(&self) -> Result<()> {
-        let prefix = self.client.system_prefix();
-        if !prefix.is_empty() && self.name.join("/").starts_with(prefix.as_bytes()) {
-            return Err(Error::ReservedName {
-                name: self.name.to_string(),
-                prefix: prefix.to_owned(),
-            });
-        }
-        Ok(())
+        self.client.check_name(&self.name)
     }
 
     /// Puts a value at the end. One round trip.
@@ -159,9 +152,9 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::Unknown`] when no answer came within the client's timeout: the value may be in, or
+    /// [`Error::Unknown`](crate::Error::Unknown) when no answer came within the client's timeout: the value may be in, or
     /// come in later; [resolve](Client::resolve) the token before putting it in again.
-    /// [`Error::ValueTooLarge`], or what else the store answered: the value is not in.
+    /// [`Error::ValueTooLarge`](crate::Error::ValueTooLarge), or what else the store answered: the value is not in.
     ///
     /// # Examples
     ///
@@ -195,7 +188,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// As [`Queue::enqueue`]; wrapped in [`Error::Partial`], which counts the values that are in,
+    /// As [`Queue::enqueue`]; wrapped in [`Error::Partial`](crate::Error::Partial), which counts the values that are in,
     /// when more than one Txn was needed.
     ///
     /// # Examples
@@ -232,9 +225,9 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// What the store answered, or [`Error::Timeout`], when it could not be reached for longer than
+    /// What the store answered, or [`Error::Timeout`](crate::Error::Timeout), when it could not be reached for longer than
     /// the client's timeout; a value taken in that time is not lost, but treated as above.
-    /// [`Error::ItemLost`].
+    /// [`Error::ItemLost`](crate::Error::ItemLost).
     pub async fn dequeue(&self) -> Result<Bytes> {
         loop {
             // An empty answer goes only to those who do not wait.

@@ -23,6 +23,7 @@
 //! One round trip to begin, one every TTL/3, one to end.
 
 mod keeper;
+mod shared;
 #[cfg(test)]
 mod tests;
 
@@ -42,6 +43,7 @@ use crate::retry::Backoff;
 use crate::{Client, Error, Result};
 
 use keeper::{Ending, Keeper, Life};
+pub(crate) use shared::Shared;
 
 /// How a session is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

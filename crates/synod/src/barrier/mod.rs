@@ -1,0 +1,1 @@
+//! Barrier: processes wait until it is released.

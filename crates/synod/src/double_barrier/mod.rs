@@ -1,0 +1,1 @@
+//! Double barrier: all enter together, all leave together.

@@ -1,0 +1,1 @@
+//! Election: one leader among candidates.

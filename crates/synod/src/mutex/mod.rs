@@ -1,0 +1,1 @@
+//! Mutex: one holder at a time.

@@ -1,0 +1,1 @@
+//! Priority queue: the lowest number comes out first.

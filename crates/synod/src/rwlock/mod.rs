@@ -1,0 +1,1 @@
+//! RwLock: one writer, or many readers.

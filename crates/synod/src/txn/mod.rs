@@ -1,0 +1,1 @@
+//! Txn: several operations under compares, all or none.
