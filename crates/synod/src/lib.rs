@@ -42,6 +42,7 @@ pub use synod_store as store;
 pub use client::{Client, ConnectOptions, TlsOptions};
 pub use error::{Error, Result};
 pub use queue::Queue;
+pub use queue::delivery::{self, Delivery};
 pub use session::{Session, SessionBuilder, SessionState};
 pub use settle::{ParseTokenError, Resolution, Token};
 

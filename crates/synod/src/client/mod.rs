@@ -14,7 +14,7 @@ use synod_store::{Key, Namespace, Store};
 
 use crate::clock::Clock;
 use crate::layout;
-use crate::queue::{Core, Queue};
+use crate::queue::{Core, Depot, Queue};
 use crate::session::{Session, SessionBuilder, Shared};
 use crate::settle::{self, Settle};
 use crate::slot::Slot;
@@ -42,6 +42,7 @@ struct Inner {
     settings: Settings,
     settle: Settle,
     queues: Slot<HashMap<Key, Weak<Core>>>,
+    depots: Slot<HashMap<Key, Weak<Depot>>>,
     session: Shared,
 }
 
@@ -110,6 +111,7 @@ impl Client {
                 settings,
                 settle,
                 queues: Slot::default(),
+                depots: Slot::default(),
                 session: Shared::default(),
             }),
         }
@@ -233,6 +235,18 @@ impl Client {
         let core = Arc::new(Queue::make_core(self, name));
         queues.insert(name.clone(), Arc::downgrade(&core));
         core
+    }
+
+    /// What all takers of the queue with this prefix of its own share.
+    pub(crate) fn depot(&self, own: &Key, make: impl FnOnce() -> Depot) -> Arc<Depot> {
+        let mut depots = self.inner.depots.lock();
+        if let Some(depot) = depots.get(own).and_then(Weak::upgrade) {
+            return depot;
+        }
+        depots.retain(|_, depot| depot.strong_count() > 0);
+        let depot = Arc::new(make());
+        depots.insert(own.clone(), Arc::downgrade(&depot));
+        depot
     }
 }
 

@@ -50,6 +50,7 @@
 mod browse;
 mod claim;
 mod consumer;
+pub mod delivery;
 mod desk;
 mod intake;
 mod keys;
@@ -62,7 +63,7 @@ mod tests;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -73,6 +74,7 @@ use synod_store::{Key, Revision};
 use crate::{Client, Result};
 
 pub(crate) use consumer::Core;
+pub(crate) use delivery::Depot;
 use desk::Item;
 
 /// A queue that many processes share: first in, first out. Handles are cheap to clone.
@@ -84,6 +86,9 @@ pub struct Queue {
     name: Key,
     /// Keeps the client from ending.
     client: Client,
+    /// What it shares with the client's other takers of this queue, once there is one.
+    depot: Arc<OnceLock<Arc<Depot>>>,
+    options: delivery::Options,
 }
 
 /// An item of a queue, as [`Queue::peek`] and [`Queue::list`] see it.
@@ -111,7 +116,13 @@ impl QueueItem {
 impl Queue {
     pub(crate) fn new(client: Client, name: Key) -> Queue {
         let core = client.queue_core(&name);
-        Queue { core, name, client }
+        Queue {
+            core,
+            name,
+            client,
+            depot: Arc::default(),
+            options: delivery::Options::default(),
+        }
     }
 
     pub(crate) fn make_core(client: &Client, name: &Key) -> Core {
@@ -231,7 +242,7 @@ impl Queue {
     pub async fn dequeue(&self) -> Result<Bytes> {
         loop {
             // An empty answer goes only to those who do not wait.
-            if let Some(item) = self.take(1, true).await?.pop() {
+            if let Some(item) = self.take_out(1, true).await?.pop() {
                 return Ok(item.value);
             }
         }
@@ -256,7 +267,7 @@ impl Queue {
     /// # Ok(()) }) }
     /// ```
     pub async fn try_dequeue(&self) -> Result<Option<Bytes>> {
-        Ok(self.take(1, false).await?.pop().map(|item| item.value))
+        Ok(self.take_out(1, false).await?.pop().map(|item| item.value))
     }
 
     /// Takes the first value out; waits for it at most `timeout`, then returns `None`.
@@ -292,14 +303,14 @@ impl Queue {
             return Ok(Vec::new());
         }
         loop {
-            let items = self.take(max, true).await?;
+            let items = self.take_out(max, true).await?;
             if !items.is_empty() {
                 return Ok(items.into_iter().map(|item| item.value).collect());
             }
         }
     }
 
-    async fn take(&self, max: usize, waits: bool) -> Result<Vec<Item>> {
+    async fn take_out(&self, max: usize, waits: bool) -> Result<Vec<Item>> {
         self.allowed()?;
         self.core.ask(max, waits)?.await
     }
