@@ -4,6 +4,7 @@
 //!
 //! - [`Client`]: connects to a store by its URL; everything is made from it.
 //! - [`Session`]: one lease, kept alive, under whatever must go when its holder does.
+//! - [`priority_queue`]: the most urgent first, among any number of processes.
 //! - [`queue`]: first in, first out, among any number of processes; shared with etcd's Go recipes.
 //! - [`Error`]: what goes wrong, with predicates that say what to do.
 //! - [`clock`]: the time that all of this goes by, as an argument.
@@ -41,6 +42,7 @@ pub use synod_store as store;
 
 pub use client::{Client, ConnectOptions, TlsOptions};
 pub use error::{Error, Result};
+pub use priority_queue::PriorityQueue;
 pub use queue::Queue;
 pub use queue::delivery::{self, Delivery};
 pub use session::{Session, SessionBuilder, SessionState};

@@ -10,7 +10,8 @@ use synod_store::{
     Compare, CompareOp, DeleteRequest, Key, PutRequest, RangeRequest, TxnOpResponse,
 };
 
-use super::keys::{Beside, Id};
+use super::depot::Depot;
+use super::keys::Id;
 use super::leases::Lease;
 use super::record::{Record, decode_tries};
 use super::stock::Offer;
@@ -28,46 +29,41 @@ pub(super) enum Meaning {
 /// A claim of the first of several offers that is still there.
 #[derive(Debug)]
 pub(super) struct Claim<'c> {
-    pub(super) beside: &'c Beside,
-    /// The part of the items' keys that is the same for all.
-    pub(super) prefix: &'c Key,
+    pub(super) depot: &'c Depot,
     pub(super) id: Id,
     pub(super) lease: Lease,
-    /// What the marker says.
-    pub(super) identity: Bytes,
     pub(super) most: Option<u32>,
 }
 
 impl Claim<'_> {
-    /// The part of an item's key that is its own.
-    fn place(&self, offer: &Offer) -> Bytes {
-        let key = &offer.item.key;
-        key.clone()
-            .into_bytes()
-            .slice(self.prefix.len().min(key.len())..)
-    }
-
     /// What is written of an offer once it is taken.
     pub(super) fn record(&self, offer: &Offer) -> Record {
         Record {
             attempts: offer.attempts.unwrap_or(0).saturating_add(1),
             most: self.most,
-            place: self.place(offer),
+            place: self.depot.place(&offer.item.key),
             payload: offer.item.value.clone().unwrap_or_default(),
         }
     }
 
-    fn alternatives(&self, offers: &[Offer]) -> Vec<(Meaning, Alternative)> {
+    fn alternatives(
+        &self,
+        offers: &[Offer],
+        first: impl Fn(&Key) -> Vec<Compare>,
+    ) -> Vec<(Meaning, Alternative)> {
+        let beside = &self.depot.beside;
         let mut alternatives = Vec::with_capacity(offers.len().saturating_mul(2));
         for (number, offer) in offers.iter().enumerate() {
             let (key, revision) = (&offer.item.key, offer.item.mod_revision);
-            let tries = self.beside.tries(&self.place(offer));
-            let there = Compare::modified_at(key.clone(), revision);
-            let mut guards = vec![there.clone()];
+            let place = self.depot.place(key);
+            let tries = beside.tries(&place);
+            let mut there = vec![Compare::modified_at(key.clone(), revision)];
+            there.extend(first(key));
+            let mut guards = there.clone();
             let mut ops = vec![
                 DeleteRequest::new(key.clone()).into(),
-                PutRequest::new(self.beside.taken(self.id), self.record(offer).encode()).into(),
-                PutRequest::new(self.beside.owner(self.id), self.identity.clone())
+                PutRequest::new(beside.taken(self.id), self.record(offer).encode()).into(),
+                PutRequest::new(beside.owner(self.id), self.depot.identity.clone())
                     .with_lease(self.lease.id)
                     .into(),
             ];
@@ -78,9 +74,9 @@ impl Claim<'_> {
             }
             alternatives.push((Meaning::Taken(number), Alternative { guards, ops }));
             if offer.attempts.is_none() {
-                let tries = self.beside.tries(&self.place(offer));
+                let tries = beside.tries(&place);
                 let ask = Alternative {
-                    guards: vec![there],
+                    guards: there,
                     ops: vec![RangeRequest::new(tries).into()],
                 };
                 alternatives.push((Meaning::Returned(number), ask));
@@ -89,10 +85,15 @@ impl Claim<'_> {
         alternatives
     }
 
-    /// The claim, and what its alternatives mean. `None` without offers.
-    pub(super) fn work(&self, offers: &[Offer]) -> Option<(Work, Vec<Meaning>)> {
+    /// The claim, and what its alternatives mean. `first` is what must hold besides for an item to be
+    /// the first one. `None` without offers.
+    pub(super) fn work(
+        &self,
+        offers: &[Offer],
+        first: impl Fn(&Key) -> Vec<Compare>,
+    ) -> Option<(Work, Vec<Meaning>)> {
         let (meanings, alternatives): (Vec<_>, Vec<_>) =
-            self.alternatives(offers).into_iter().unzip();
+            self.alternatives(offers, first).into_iter().unzip();
         let mut alternatives = alternatives.into_iter();
         let first = alternatives.next()?;
         let others = alternatives.collect();

@@ -3,19 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Delivery, Depot};
+use super::Delivery;
+use super::taker::Taker;
 #[cfg(doc)]
 use crate::Error;
 use crate::Result;
 use crate::queue::Queue;
+use crate::queue::keys::Fifo;
 
 impl Queue {
-    pub(super) fn depot(&self) -> &Arc<Depot> {
-        self.depot.get_or_init(|| {
-            let own = self.client.own_prefix("queue", &self.name);
-            let make = || Depot::new(&self.client, Arc::clone(&self.core), &self.name);
-            self.client.depot(&own, make)
-        })
+    pub(super) fn taker(&self) -> Arc<Taker<Fifo>> {
+        let own = self.client.own_prefix("queue", &self.name);
+        Taker::of(&self.client, &self.core, &self.name, &own)
     }
 
     /// How long an item that this handle [takes](Queue::take) stays its taker's, unless that is
@@ -102,6 +101,6 @@ impl Queue {
     async fn taken(&self, waits: bool) -> Result<Option<Delivery>> {
         self.allowed()?;
         let options = self.options.check()?;
-        self.depot().take(&self.client, options, waits).await
+        self.taker().take(&self.client, options, waits).await
     }
 }

@@ -91,7 +91,7 @@ impl Held {
             DeleteRequest::new(self.depot.beside.owner(self.id)).into(),
         ];
         ops.extend(landing.ops);
-        let outcome = self.depot.core.settle.run(Work::new(guards, ops)).await?;
+        let outcome = self.depot.settle.run(Work::new(guards, ops)).await?;
         if matches!(outcome, Outcome::Done { .. }) {
             // The marker is gone for certain: its lease is free for another.
             self.depot.leases.give_back(*self.lease.lock());
@@ -119,7 +119,7 @@ impl Held {
             } else if !delay.is_zero() {
                 depot.delay(record, delay)
             } else {
-                depot.entry(record, anew)
+                depot.entry(record, anew).await?
             };
             match self.end(landing).await? {
                 Outcome::Done { .. } => return Ok(()),
@@ -129,27 +129,27 @@ impl Held {
             }
         }
         Err(Error::Timeout {
-            after: depot.core.patience,
+            after: depot.patience,
         })
     }
 
     async fn is_mine(&self) -> Result<bool> {
-        let core = &self.depot.core;
+        let depot = &self.depot;
         let request = RangeRequest::new(self.depot.beside.owner(self.id)).keys_only();
-        let answer = retry::read(core.patience, || core.store.range(request.clone())).await?;
+        let answer = retry::read(depot.patience, || depot.store.range(request.clone())).await?;
         let kv = answer.kvs.into_iter().next();
         Ok(kv.is_some_and(|kv| kv.create_revision == self.created))
     }
 
     /// Makes the lease live as long as it can from now on.
     async fn renew(&self) -> Result<()> {
-        let core = &self.depot.core;
+        let depot = &self.depot;
         let id = self.lease.lock().id;
-        let deadline = tokio::time::Instant::now() + core.patience;
+        let deadline = tokio::time::Instant::now() + depot.patience;
         let mut backoff = retry::Backoff::new();
         loop {
-            let sent = core.clock.now();
-            match tokio::time::timeout_at(deadline, core.store.lease_keep_alive(id)).await {
+            let sent = depot.clock.now();
+            match tokio::time::timeout_at(deadline, depot.store.lease_keep_alive(id)).await {
                 Ok(Ok(renewed)) => {
                     let mut lease = self.lease.lock();
                     if lease.id == id {
@@ -162,7 +162,7 @@ impl Held {
                 Ok(Err(error)) => return Err(error.into()),
                 Err(_) => {
                     return Err(Error::Timeout {
-                        after: core.patience,
+                        after: depot.patience,
                     });
                 }
             }
@@ -176,13 +176,13 @@ impl Held {
             return self.renew().await;
         }
         let mut lease = depot.leases.get(bound).await?;
-        if lease.wants_renewal(depot.core.clock.now()) {
+        if lease.wants_renewal(depot.clock.now()) {
             lease = depot.leases.grant(bound).await?;
         }
         let marker = PutRequest::new(depot.beside.owner(self.id), depot.identity.clone())
             .with_lease(lease.id);
         let work = Work::new(vec![self.lasts()], vec![marker.into()]);
-        match depot.core.settle.run(work).await {
+        match depot.settle.run(work).await {
             Ok(Outcome::Done { .. }) => {
                 *self.lease.lock() = lease;
                 depot.leases.give_back(old);
@@ -204,10 +204,10 @@ impl Delivery {
     pub(super) fn new(held: Held) -> Result<Delivery> {
         let runtime = crate::runtime()?;
         let held = Arc::new(held);
-        let (now, lease) = (held.depot.core.clock.now(), *held.lease.lock());
+        let (now, lease) = (held.depot.clock.now(), *held.lease.lock());
         if lease.wants_renewal(now) {
             let held = Arc::clone(&held);
-            held.depot.core.settle.clone().spawn(&runtime, async move {
+            held.depot.settle.clone().spawn(&runtime, async move {
                 // When it fails the bound is a little nearer, which the deadline says.
                 if let Err(error) = held.renew().await {
                     tracing::debug!(%error, "the lease of a delivery was not renewed");
@@ -253,7 +253,7 @@ impl Delivery {
     #[must_use]
     pub fn remaining(&self) -> Duration {
         let until = self.held.lease.lock().until;
-        until.saturating_sub(self.held.depot.core.clock.now())
+        until.saturating_sub(self.held.depot.clock.now())
     }
 
     /// Until when the delivery lasts for certain; see [`Delivery::remaining`].
@@ -357,7 +357,7 @@ impl Drop for Delivery {
             return;
         }
         let held = Arc::clone(&self.held);
-        let settle = held.depot.core.settle.clone();
+        let settle = held.depot.settle.clone();
         settle.spawn(&self.runtime, async move {
             if let Err(error) = held.back(&held.record, Duration::ZERO).await {
                 tracing::debug!(%error, "an item comes back when its bound has run out");

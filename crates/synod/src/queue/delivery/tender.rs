@@ -90,7 +90,7 @@ impl Depot {
             .send_modify(|wanted| *wanted = wanted.saturating_add(1));
         let tended = Tended(Arc::clone(self));
         if !std::mem::replace(&mut self.tender.state.lock().running, true) {
-            self.core.settle.spawn(&runtime, Arc::clone(self).tend());
+            self.settle.spawn(&runtime, Arc::clone(self).tend());
         }
         Ok(tended)
     }
@@ -104,7 +104,7 @@ impl Depot {
         if due {
             self.tender.state.lock().round = Some(Instant::now());
             let depot = Arc::clone(self);
-            self.core.settle.spawn(runtime, async move {
+            self.settle.spawn(runtime, async move {
                 if let Err(error) = depot.round().await {
                     tracing::debug!(%error, "items on their way could not be looked at");
                 }
@@ -121,7 +121,7 @@ impl Depot {
         loop {
             let tended = tokio::select! {
                 tended = self.tend_once() => tended,
-                () = self.core.settle.closing() => return,
+                () = self.settle.closing() => return,
             };
             if let Err(error) = tended {
                 tracing::debug!(%error, "a queue could not be tended; trying again");
@@ -201,8 +201,8 @@ impl Depot {
     }
 
     async fn watch(&self, request: WatchRequest) -> Result<Lookout> {
-        retry::insist(self.core.patience, || {
-            Lookout::open(Arc::clone(&self.core.store), request.clone())
+        retry::insist(self.patience, || {
+            Lookout::open(Arc::clone(&self.store), request.clone())
         })
         .await
     }
@@ -225,7 +225,7 @@ impl Depot {
         let Some(due) = due else {
             return std::future::pending().await;
         };
-        let clock = &self.core.clock;
+        let clock = &self.clock;
         let rest = Duration::from_nanos(due.saturating_sub(clock.unix_nanos()));
         clock.sleep_until(clock.now().saturating_add(rest)).await;
     }
@@ -253,8 +253,8 @@ impl Depot {
             .keys_only()
             .with_limit(PAGE.1);
         let txn = Txn::new().and_then(reads).and_then([later]);
-        let core = &self.core;
-        let answer = retry::read(core.patience, || core.store.txn(txn.clone())).await?;
+
+        let answer = retry::read(self.patience, || self.store.txn(txn.clone())).await?;
         let mut round = Round {
             revision: answer.header.revision,
             ..Round::default()
@@ -286,7 +286,7 @@ impl Depot {
             self.tender.state.lock().from = ids.last().map(|id| id.next());
             round.more = from.is_none_or(|from| ids.last().is_some_and(|last| *last > from));
         }
-        let now = core.clock.unix_nanos();
+        let now = self.clock.unix_nanos();
         let orphans = ids
             .into_iter()
             .filter(|id| !owned.contains(id))
@@ -310,10 +310,9 @@ impl Depot {
 
     /// Moves those of these items that are still where they were seen.
     async fn move_all(&self, keys: Vec<Key>, round: &mut Round) -> Result<()> {
-        let core = &self.core;
         for keys in keys.chunks(READS) {
             let txn = Txn::new().and_then(keys.iter().cloned().map(RangeRequest::new));
-            let answer = retry::read(core.patience, || core.store.txn(txn.clone())).await?;
+            let answer = retry::read(self.patience, || self.store.txn(txn.clone())).await?;
             for range in answer
                 .responses
                 .into_iter()
@@ -351,7 +350,7 @@ impl Depot {
             let landing = if owner.is_some() && record.is_used_up() {
                 self.burial(&record)
             } else {
-                self.entry(&record, anew)
+                self.entry(&record, anew).await?
             };
             let Landing {
                 guards: landing_guards,
@@ -362,8 +361,7 @@ impl Depot {
                 .and_then([DeleteRequest::new(kv.key.clone())])
                 .and_then(ops)
                 .or_else([Txn::new().when(guards.iter().cloned())]);
-            let answer =
-                retry::read(self.core.patience, || self.core.store.txn(txn.clone())).await?;
+            let answer = retry::read(self.patience, || self.store.txn(txn.clone())).await?;
             if answer.succeeded {
                 return Ok(Some(true));
             }
