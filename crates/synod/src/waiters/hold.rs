@@ -15,9 +15,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use synod_store::{Compare, Key, RangeRequest};
+use synod_store::{Compare, Key, KeyValue, RangeRequest};
 
-use super::{Join, Neighbours, Place, Suffix, join};
+use super::{Join, Line, Neighbours, Place, Suffix, join};
 use crate::{Client, Error, Result, Session, retry};
 
 /// What is to be held, and by whom.
@@ -69,6 +69,13 @@ impl Wanted {
             Ok(taken) => taken.map(Some),
             Err(_) => Ok(None),
         }
+    }
+
+    /// All who are in the line, the oldest first.
+    pub(crate) async fn line(&self) -> Result<Vec<KeyValue>> {
+        let line = Line::of(&self.prefix, &self.neighbours);
+        line.read(&**self.client.store(), self.client.timeout())
+            .await
     }
 
     async fn wait(&self, session: Session, mut place: Place) -> Result<Hold> {
@@ -145,10 +152,6 @@ impl Hold {
 
     pub(crate) fn session(&self) -> &Session {
         &self.session
-    }
-
-    pub(crate) fn client(&self) -> &Client {
-        &self.client
     }
 
     pub(crate) fn is_owner(&self) -> Compare {

@@ -17,7 +17,7 @@ use crate::{Error, Result};
 
 /// What a joining Txn came to.
 enum Joined {
-    Place(Place),
+    Place(Box<Place>),
     /// Somebody is there, and nothing was written.
     Taken,
     /// Keys that do not count are there, and nothing was written.
@@ -27,7 +27,7 @@ enum Joined {
 /// Joins a line; see [`super::join`].
 pub(super) async fn join(vigils: &Vigils, join: Join) -> Result<Place> {
     match in_background(vigils, join, false).await? {
-        Joined::Place(place) => Ok(place),
+        Joined::Place(place) => Ok(*place),
         Joined::Taken | Joined::Nested => Err(malformed()),
     }
 }
@@ -35,7 +35,7 @@ pub(super) async fn join(vigils: &Vigils, join: Join) -> Result<Place> {
 /// Takes the head of a line if nobody is in it; else nothing stays behind.
 pub(super) async fn try_join(vigils: &Vigils, join: Join) -> Result<Option<Place>> {
     match in_background(vigils, join.clone(), true).await? {
-        Joined::Place(place) => Ok(Some(place)),
+        Joined::Place(place) => Ok(Some(*place)),
         Joined::Taken => Ok(None),
         Joined::Nested => {
             let place = self::join(vigils, join).await?;
@@ -65,7 +65,7 @@ async fn in_background(vigils: &Vigils, join: Join, only_if_free: bool) -> Resul
 
 async fn send(vigils: Vigils, join: Join, runtime: Handle, only_if_free: bool) -> Result<Joined> {
     let key = join.prefix.join(&join.suffix);
-    let line = Line::of(&join);
+    let line = Line::of(&join.prefix, &join.neighbours);
     let mut compares = vec![Compare::absent(key.clone())];
     if only_if_free {
         let empty = |prefix| Compare::absent(KeyRange::prefix(prefix));
@@ -128,7 +128,7 @@ async fn send(vigils: Vigils, join: Join, runtime: Handle, only_if_free: bool) -
             key: key.to_string(),
         });
     }
-    let mut place = Place {
+    let mut place = Box::new(Place {
         vigils,
         runtime,
         key,
@@ -141,7 +141,7 @@ async fn send(vigils: Vigils, join: Join, runtime: Handle, only_if_free: bool) -
         head: None,
         leave_on_drop: own,
         doubt: doubt && own,
-    };
+    });
     place.count(others.into_iter().flatten());
     if place.position == 0 {
         place.head = Some(header);

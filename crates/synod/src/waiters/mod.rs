@@ -52,7 +52,9 @@
 //! is our turn; 2 more for each that gives up out of turn just before us.
 
 mod clean;
+mod guard;
 mod hold;
+mod holder;
 mod join;
 mod place;
 #[cfg(test)]
@@ -63,11 +65,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use synod_store::{Key, KeyRange, LeaseId, RangeRequest, Revision, Store};
+use synod_store::{
+    Key, KeyRange, KeyValue, LeaseId, RangeRequest, Revision, Store, Txn, TxnOpResponse,
+};
 
-use crate::Result;
+use crate::{Result, retry};
 
+pub(crate) use guard::guard;
 pub(crate) use hold::{Hold, Wanted};
+pub use holder::Holder;
 pub use place::Place;
 pub(crate) use vigil::Vigils;
 
@@ -132,10 +138,10 @@ struct Line {
 }
 
 impl Line {
-    fn of(join: &Join) -> Line {
-        let (prefixes, direct) = match &join.neighbours {
-            Neighbours::All => (vec![join.prefix.clone()], false),
-            Neighbours::Direct => (vec![join.prefix.clone()], true),
+    fn of(prefix: &Key, neighbours: &Neighbours) -> Line {
+        let (prefixes, direct) = match neighbours {
+            Neighbours::All => (vec![prefix.clone()], false),
+            Neighbours::Direct => (vec![prefix.clone()], true),
             Neighbours::Under(prefixes) => (prefixes.clone(), true),
         };
         Line { prefixes, direct }
@@ -145,6 +151,21 @@ impl Line {
     fn reads(&self) -> impl Iterator<Item = RangeRequest> + '_ {
         let read = |prefix: &Key| RangeRequest::new(KeyRange::prefix(prefix)).keys_only();
         self.prefixes.iter().map(read)
+    }
+
+    /// Reads all who are in the line, the oldest first.
+    async fn read(&self, store: &dyn Store, patience: Duration) -> Result<Vec<KeyValue>> {
+        let reads = self.prefixes.iter().map(KeyRange::prefix);
+        let txn = Txn::new().and_then(reads.map(RangeRequest::new));
+        let response = retry::read(patience, || store.txn(txn.clone())).await?;
+        let ranges = response.responses.into_iter();
+        let mut line: Vec<_> = ranges
+            .filter_map(TxnOpResponse::into_range)
+            .flat_map(|range| range.kvs)
+            .filter(|kv| self.counts(&kv.key))
+            .collect();
+        line.sort_by(|a, b| (a.create_revision, &a.key).cmp(&(b.create_revision, &b.key)));
+        Ok(line)
     }
 
     /// The reads that show who was there before `created`.
