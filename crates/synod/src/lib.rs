@@ -7,6 +7,7 @@
 //! - [`mutex`]: one holder at a time, in the order of asking; shared with etcd's Go packages.
 //! - [`queue`]: first in, first out, among any number of processes; shared with etcd's Go recipes.
 //! - [`rwlock`]: one writer or many readers, in the order of asking; shared with etcd's Go recipes.
+//! - [`txn`]: several operations under conditions, all or none.
 //! - [`Error`]: what goes wrong, with predicates that say what to do.
 //! - [`clock`]: the time that all of this goes by, as an argument.
 //! - [`store`]: the contract below, for those who want to speak to a store directly.
@@ -48,6 +49,7 @@ pub use queue::Queue;
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use session::{Session, SessionBuilder, SessionState};
 pub use settle::{ParseTokenError, Resolution, Token};
+pub use txn::Txn;
 
 /// Mechanisms for Synod's own server. Not for others: they may change with every release.
 #[doc(hidden)]
@@ -62,3 +64,8 @@ pub mod __mechanism {
 fn runtime() -> Result<tokio::runtime::Handle> {
     tokio::runtime::Handle::try_current().map_err(|_| Error::NoRuntime)
 }
+
+/// The code of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
