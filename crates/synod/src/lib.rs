@@ -4,7 +4,9 @@
 //!
 //! - [`Client`]: connects to a store by its URL; everything is made from it.
 //! - [`Session`]: one lease, kept alive, under whatever must go when its holder does.
+//! - [`election`]: one leader among candidates, and who it is.
 //! - [`queue`]: first in, first out, among any number of processes; shared with etcd's Go recipes.
+//! - [`semaphore`]: a number of permits that many processes share.
 //! - [`Error`]: what goes wrong, with predicates that say what to do.
 //! - [`clock`]: the time that all of this goes by, as an argument.
 //! - [`store`]: the contract below, for those who want to speak to a store directly.
@@ -19,6 +21,7 @@ pub mod clock;
 pub mod double_barrier;
 pub mod election;
 mod error;
+mod hold;
 mod layout;
 pub mod mutex;
 pub mod priority_queue;
@@ -40,8 +43,10 @@ mod watch;
 pub use synod_store as store;
 
 pub use client::{Client, ConnectOptions, TlsOptions};
+pub use election::{Election, Leader, LeaderEvent, Leadership};
 pub use error::{Error, Result};
 pub use queue::Queue;
+pub use semaphore::{Semaphore, SemaphorePermit};
 pub use session::{Session, SessionBuilder, SessionState};
 pub use settle::{ParseTokenError, Resolution, Token};
 

@@ -409,7 +409,7 @@ fn deleted(nudge: Result<Nudge>) -> Result<bool> {
 
 /// Deletes a key that this call alone can have made, once it is there: a copy of the request may
 /// still be on its way.
-async fn leave_unseen(store: Arc<dyn Store>, key: Key) {
+pub(crate) async fn leave_unseen(store: Arc<dyn Store>, key: Key) {
     let deadline = Instant::now() + CLEAN_UP;
     let request = RangeRequest::new(key.clone()).keys_only();
     let mut backoff = Backoff::new();
