@@ -31,7 +31,7 @@ use tracing_subscriber::EnvFilter;
 use args::{Cli, Command, Format};
 use cmd::Context;
 use env::Env;
-use failure::{Exit, Failure, Result};
+use failure::{Failure, Result};
 use output::{Output, notice};
 use signals::Signals;
 
@@ -39,12 +39,12 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let format = cli.global.output;
     match start(cli) {
-        Ok(()) => ExitCode::from(Exit::Done as u8),
+        Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if !failure.is_silent() {
                 notice(failure.render(format).trim_end());
             }
-            ExitCode::from(failure.exit as u8)
+            ExitCode::from(failure.exit.code())
         }
     }
 }

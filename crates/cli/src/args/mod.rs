@@ -3,6 +3,7 @@
 mod global;
 mod queue;
 mod serve;
+mod txn;
 
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ use clap::{Parser, Subcommand};
 pub(crate) use global::{Format, Global};
 pub(crate) use queue::{PopArgs, PushArgs, QueueArgs, QueueCommand};
 pub(crate) use serve::{CompactionMode, ServeArgs};
+pub(crate) use txn::TxnArgs;
 
 use crate::failure::EXIT_CODES;
 
@@ -68,6 +70,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// A queue: a prompt, or one of its commands
     Queue(QueueArgs),
+    /// One transaction: conditions, and what runs when they hold or do not
+    Txn(TxnArgs),
     /// Serves the etcd v3 API in the foreground, on a durable store or in memory
     Serve(ServeArgs),
     /// Shows what answers, where its data is, its size, revision and clients
