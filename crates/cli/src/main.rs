@@ -5,10 +5,12 @@
 //! - `args`: what can be typed. `cmd`: what it does, a file each. `output`: how answers look.
 //! - `prompt`: the prompt of every primitive. `local`: the server that nobody had to set up.
 //! - `address`, `password`, `connect`: from options and environment to a connected client.
+//! - `child`: a command that `synod` runs and stays with.
 //! - `failure`, `explain`: what went wrong, the exit code, and the way out.
 
 mod address;
 mod args;
+mod child;
 mod cmd;
 mod connect;
 mod env;

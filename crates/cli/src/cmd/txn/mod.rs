@@ -12,12 +12,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use synod::Client;
-use synod_store::Txn;
+use synod_store::TxnResponse;
 
 use super::Context;
 use super::work::{unless_stopped, with_client};
 use crate::args::{Global, TxnArgs};
-use crate::explain::explain_store;
+use crate::explain::explain;
 use crate::failure::{Failure, Result};
 use crate::output::notice;
 use crate::prompt::Lines;
@@ -45,8 +45,7 @@ pub(super) async fn run(global: &Global, args: TxnArgs, mut context: Context) ->
         global.timeout,
         &mut context,
         async |client, _, context| {
-            let response =
-                unless_stopped(&mut context.signals, commit(client, draft)).await?;
+            let response = unless_stopped(&mut context.signals, commit(client, draft)).await?;
             Ok(context
                 .out
                 .bytes(&show::text(&response), show::fields(&response))?)
@@ -55,16 +54,14 @@ pub(super) async fn run(global: &Global, args: TxnArgs, mut context: Context) ->
     .await
 }
 
-async fn commit(client: &Client, draft: Draft) -> Result<synod_store::TxnResponse> {
-    let txn = Txn::new()
+async fn commit(client: &Client, draft: Draft) -> Result<TxnResponse> {
+    client
+        .txn()
         .when(draft.compares)
         .and_then(draft.success)
-        .or_else(draft.failure);
-    client
-        .store()
-        .txn(txn)
+        .or_else(draft.failure)
         .await
-        .map_err(|error| explain_store("cannot run the transaction", &error))
+        .map_err(|error| explain("cannot run the transaction", &error))
 }
 
 fn from_options(args: &TxnArgs) -> Result<Draft> {
@@ -89,7 +86,10 @@ fn from_file(path: &Path) -> Result<Draft> {
         Failure::usage(format!("cannot read {}", path.display())).because(&error)
     })?;
     let mut draft = Draft::default();
-    let lines = text.strip_suffix(b"\n").unwrap_or(&text).split(|byte| *byte == b'\n');
+    let lines = text
+        .strip_suffix(b"\n")
+        .unwrap_or(&text)
+        .split(|byte| *byte == b'\n');
     for (number, line) in (1..).zip(lines) {
         draft
             .line(line)

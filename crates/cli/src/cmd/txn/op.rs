@@ -13,11 +13,20 @@ use super::quoted::{Wrong, words};
 
 /// Reads an operation.
 pub(super) fn op(line: &[u8]) -> Result<TxnOp, Wrong> {
-    let words = words(line)?.into_iter().map(OsString::from_vec);
+    let words = words(line)?;
+    if words.is_empty() {
+        return Err("an operation is one of put, get and del".to_owned());
+    }
+    let words = words.into_iter().map(OsString::from_vec);
     let parsed = OpLine::try_parse_from(words).map_err(|error| {
+        // The first paragraph; usage and tips follow.
         let text = error.to_string();
-        let first = text.lines().next().unwrap_or_default();
-        first.trim_start_matches("error: ").to_owned()
+        let said: Vec<&str> = text
+            .lines()
+            .map(str::trim)
+            .take_while(|line| !line.is_empty())
+            .collect();
+        said.join(" ").trim_start_matches("error: ").to_owned()
     })?;
     match parsed {
         OpLine::Put(args) => args.request().map(TxnOp::from),
@@ -42,7 +51,10 @@ enum OpLine {
 #[derive(Debug, Args)]
 struct PutLine {
     key: OsString,
-    #[arg(allow_negative_numbers = true, required_unless_present = "ignore_value")]
+    #[arg(
+        allow_negative_numbers = true,
+        required_unless_present = "ignore_value"
+    )]
     value: Option<OsString>,
     #[arg(long, value_name = "ID", value_parser = lease)]
     lease: Option<i64>,
@@ -243,14 +255,14 @@ mod tests {
     fn what_is_none_is_told_why() {
         for (line, why) in [
             ("pot k v", "pot"),
-            ("put k", "required arguments"),
+            ("put k", "not provided: <VALUE>"),
             ("put '' v", "key is empty"),
             ("get ''", "key is empty"),
             ("put k v w", "unexpected argument 'w'"),
             ("put k v --lease x", "hexadecimal"),
             ("get k --prefix --from-key", "cannot be used with"),
             ("get k --wat", "--wat"),
-            ("", "requires a subcommand"),
+            ("", "one of put, get and del"),
         ] {
             let wrong = op(line.as_bytes()).unwrap_err();
             assert!(wrong.contains(why), "{line}: {wrong}");

@@ -177,7 +177,10 @@ mod tests {
     #[test]
     fn words_are_split_as_by_etcdctl() {
         assert_eq!(split("put  k v"), ["put", "k", "v"]);
-        assert_eq!(split(r#"put key1 "a b\n\"c\"""#), ["put", "key1", "a b\n\"c\""]);
+        assert_eq!(
+            split(r#"put key1 "a b\n\"c\"""#),
+            ["put", "key1", "a b\n\"c\""]
+        );
         assert_eq!(split(r"put k 'a \n b'"), ["put", "k", r"a \n b"]);
         assert_eq!(split(r#"put k a"b c"#), ["put", "k", "a\"b", "c"]);
         assert_eq!(split(r#"put k "" x"#), ["put", "k", "", "x"]);

@@ -60,7 +60,9 @@ fn op_fields(answer: &TxnOpResponse) -> Value {
             "count": range.count,
             "more": range.more,
         }),
-        TxnOpResponse::Put(put) => json!({ "put": true, "prev": put.prev_kv.as_ref().map(pair_fields) }),
+        TxnOpResponse::Put(put) => {
+            json!({ "put": true, "prev": put.prev_kv.as_ref().map(pair_fields) })
+        }
         TxnOpResponse::Delete(delete) => json!({
             "deleted": delete.deleted,
             "prev": delete.prev_kvs.iter().map(pair_fields).collect::<Vec<_>>(),
