@@ -1,8 +1,11 @@
 //! The command line: what can be typed. What it does is in `cmd`.
 
+mod barrier;
 mod global;
+mod hold;
 mod queue;
 mod serve;
+mod stm;
 mod txn;
 
 use std::path::PathBuf;
@@ -10,7 +13,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 pub(crate) use global::{Format, Global};
-pub(crate) use queue::{PopArgs, PushArgs, QueueArgs, QueueCommand};
+pub(crate) use hold::{HoldArgs, LockArgs, RwLockArgs};
+pub(crate) use queue::{Common, PopArgs, PushArgs, QueueArgs, QueueCommand};
 pub(crate) use serve::{CompactionMode, ServeArgs};
 pub(crate) use txn::TxnArgs;
 
@@ -70,6 +74,11 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// A queue: a prompt, or one of its commands
     Queue(QueueArgs),
+    /// Holds a lock while a command runs, or until Ctrl-C
+    Lock(LockArgs),
+    /// Holds a readers-writer lock while a command runs, or until Ctrl-C
+    #[command(name = "rwlock")]
+    RwLock(RwLockArgs),
     /// One transaction: conditions, and what runs when they hold or do not
     Txn(TxnArgs),
     /// Serves the etcd v3 API in the foreground, on a durable store or in memory

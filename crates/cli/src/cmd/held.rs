@@ -1,85 +1,164 @@
 //! Something is held while a command runs, or until Ctrl-C: a lock, permits, a leadership.
 //!
-//! The command gets what is needed to prove it (key and token) in its environment. It does not
-//! outlive what it runs under: see [`Child::stay`](crate::child::Child::stay).
+//! 1. A session of the command's own begins, with the lease that `--ttl` asks for.
+//! 2. What is wanted is acquired, as long as `--timeout` and Ctrl-C let it.
+//! 3. The command runs, with what it needs to prove that it may (key and token) in its environment.
+//!    It does not outlive what it runs under: see [`Child::stay`](crate::child::Child::stay).
+//! 4. It is released, and the session ends: its keys are gone even if the release was lost.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
-use synod::{Client, Session};
-use synod_store::{Key, KeyRange, RangeRequest, SortOrder, SortTarget};
+use synod::mutex::Holder;
+use synod::{Client, MutexGuard, RwLockReadGuard, RwLockWriteGuard, Session};
+use synod_store::Key;
 
 use super::Context;
 use super::work::{show, unless_stopped};
 use crate::args::{Global, HoldArgs};
 use crate::child::{Child, command, result_of};
-use crate::explain::{explain, explain_store};
+use crate::explain::explain;
 use crate::failure::{Exit, Failure, Result};
 use crate::output::insert_bytes;
 use crate::signals::Signals;
 
-/// What is held.
-#[derive(Debug)]
-pub(super) struct Held<'a> {
-    /// `the lock deploy`.
-    pub(super) what: &'a str,
-    pub(super) key: &'a Key,
-    pub(super) token: u64,
-    /// A leader's value: printed under the key.
-    pub(super) value: Option<Bytes>,
-    /// How many permits.
-    pub(super) permits: Option<u32>,
-    /// The environment variables for key and token.
-    pub(super) variables: &'static [[&'static str; 2]],
+/// How long the release may take at the end; the lease is the backstop.
+const RELEASE: Duration = Duration::from_secs(5);
+
+/// What the guards of all these primitives have in common.
+pub(super) trait Guard {
+    fn key(&self) -> &Key;
+    fn token(&self) -> u64;
+    /// Completes when it is not held any more.
+    fn lost(&self) -> impl Future<Output = ()> + Send + 'static;
+    fn release(self) -> impl Future<Output = synod::Result<()>>;
 }
 
+macro_rules! guards {
+    ($($guard:ty: $release:ident),+) => {
+        $(impl Guard for $guard {
+            fn key(&self) -> &Key {
+                <$guard>::key(self)
+            }
+
+            fn token(&self) -> u64 {
+                self.fencing_token()
+            }
+
+            fn lost(&self) -> impl Future<Output = ()> + Send + 'static {
+                <$guard>::lost(self)
+            }
+
+            async fn release(self) -> synod::Result<()> {
+                self.$release().await
+            }
+        })+
+    };
+}
+
+guards!(MutexGuard: unlock, RwLockReadGuard: unlock, RwLockWriteGuard: unlock);
+
+/// The environment variables for key and token.
+type Variables = &'static [[&'static str; 2]];
+
 /// Those of locks; etcdctl's too.
-pub(super) const LOCK_VARIABLES: &[[&str; 2]] = &[
+pub(super) const LOCK_VARIABLES: Variables = &[
     ["SYNOD_LOCK_KEY", "SYNOD_LOCK_TOKEN"],
     ["ETCD_LOCK_KEY", "ETCD_LOCK_REV"],
 ];
 
-impl Held<'_> {
-    /// Runs the command, or waits for Ctrl-C, as long as it is not `lost`.
-    pub(super) async fn stay(
+/// What is to be held, and how.
+#[derive(Debug)]
+pub(super) struct Hold<'a> {
+    /// `the lock deploy`.
+    pub(super) what: String,
+    pub(super) wait: Wait,
+    pub(super) args: &'a HoldArgs,
+    pub(super) variables: Variables,
+    /// A leader's value: printed under the key.
+    pub(super) value: Option<Bytes>,
+    /// How many permits.
+    pub(super) permits: Option<u32>,
+}
+
+impl Hold<'_> {
+    /// Acquires it, stays with it and releases it. `holders` tells who has it when it cannot be had.
+    pub(super) async fn run<G: Guard>(
         &self,
-        lost: impl Future<Output = ()>,
-        args: &HoldArgs,
+        session: Session,
+        acquire: impl Future<Output = synod::Result<Option<G>>>,
+        holders: impl Future<Output = Vec<String>>,
         context: &mut Context,
     ) -> Result<()> {
-        match command(&args.command) {
-            None => self.until_stopped(lost, context).await,
-            Some(mut command) => {
-                for [key, token] in self.variables {
-                    use std::os::unix::ffi::OsStrExt;
-                    command.env(key, std::ffi::OsStr::from_bytes(self.key));
-                    command.env(token, self.token.to_string());
-                }
-                let child = Child::spawn(command, None)?;
-                let lost = async {
-                    lost.await;
-                    format!("{} was lost: the command is ended", self.what)
-                };
-                let ended = child.stay(lost, args.grace, &mut context.signals).await?;
-                if ended.lost {
-                    let cause = format!("the command was ended, with code {}", ended.code);
-                    return Err(self.lost().cause(cause));
-                }
-                result_of(ended.code)
+        let acquired = unless_stopped(&mut context.signals, async {
+            match acquire.await {
+                Ok(Some(guard)) => Ok(guard),
+                Ok(None) => Err(self.not_had(holders.await)),
+                Err(error) => Err(explain(&format!("cannot have {}", self.what), &error)),
+            }
+        });
+        match acquired.await {
+            Ok(guard) => {
+                let stayed = self.stay(&guard, context).await;
+                self.end(stayed, guard.release(), session).await
+            }
+            // Whatever waited in line goes with the session, and at once.
+            Err(failure) => {
+                let nothing = std::future::ready(Ok(()));
+                self.end(Err(failure), nothing, session).await
             }
         }
     }
 
-    async fn until_stopped(
-        &self,
-        lost: impl Future<Output = ()>,
-        context: &mut Context,
-    ) -> Result<()> {
-        let mut text = self.key.to_vec();
+    fn not_had(&self, holders: Vec<String>) -> Failure {
+        let what = &self.what;
+        let text = match self.wait {
+            Wait::AtMost(limit) => format!("{what} was not to be had within {}", show(limit)),
+            Wait::Try | Wait::ForEver => format!("{what} is not to be had now"),
+        };
+        holders
+            .into_iter()
+            .fold(Failure::new(Exit::Nothing, text), Failure::cause)
+    }
+
+    /// Runs the command, or waits for Ctrl-C, as long as nothing is lost.
+    async fn stay(&self, guard: &impl Guard, context: &mut Context) -> Result<()> {
+        let Some(mut command) = command(&self.args.command) else {
+            self.show(guard, context)?;
+            return tokio::select! {
+                biased;
+                stop = context.signals.stop() => Err(stop.failure()),
+                () = guard.lost() => Err(self.lost()),
+            };
+        };
+        for [key, token] in self.variables {
+            command.env(key, OsStr::from_bytes(guard.key()));
+            command.env(token, guard.token().to_string());
+        }
+        let child = Child::spawn(command, None)?;
+        let lost = guard.lost();
+        let lost = async {
+            lost.await;
+            format!("{} was lost: the command is being ended", self.what)
+        };
+        let ended = child
+            .stay(lost, self.args.grace, &mut context.signals)
+            .await?;
+        if ended.lost {
+            let cause = format!("the command was ended, with code {}", ended.code);
+            return Err(self.lost().cause(cause));
+        }
+        result_of(ended.code)
+    }
+
+    fn show(&self, guard: &impl Guard, context: &mut Context) -> Result<()> {
+        let mut text = guard.key().to_vec();
         let mut fields = Map::new();
-        insert_bytes(&mut fields, "key", self.key);
-        fields.insert("token".into(), self.token.into());
+        insert_bytes(&mut fields, "key", guard.key());
+        fields.insert("token".into(), guard.token().into());
         if let Some(value) = &self.value {
             text.push(b'\n');
             text.extend_from_slice(value);
@@ -88,39 +167,44 @@ impl Held<'_> {
         if let Some(permits) = self.permits {
             fields.insert("permits".into(), permits.into());
         }
-        context.out.bytes(&text, Value::Object(fields))?;
-        tokio::select! {
-            biased;
-            stop = context.signals.stop() => Err(stop.failure()),
-            () = lost => Err(self.lost()),
-        }
+        Ok(context.out.bytes(&text, Value::Object(fields))?)
     }
 
     fn lost(&self) -> Failure {
         Failure::new(Exit::Lost, format!("{} was lost", self.what)).hint(
             "its key was deleted, or the store could not be reached for longer than --ttl; another \
-             may hold it now",
+             may have it now",
         )
     }
-}
 
-/// A session that lives as long as the command does.
-pub(super) async fn session(
-    client: &Client,
-    ttl: Duration,
-    signals: &mut Signals,
-) -> Result<Session> {
-    if ttl < Duration::from_secs(1) {
-        return Err(Failure::usage("--ttl is a second at least"));
+    /// Releases it and ends the session. Says what `stayed` says, or else what went wrong now.
+    async fn end(
+        &self,
+        stayed: Result<()>,
+        released: impl Future<Output = synod::Result<()>>,
+        session: Session,
+    ) -> Result<()> {
+        let ending = async {
+            let released = released.await;
+            released.and(session.close().await)
+        };
+        let ended = tokio::time::timeout(RELEASE, ending).await;
+        stayed?;
+        match ended {
+            Ok(Ok(())) => Ok(()),
+            // It was lost between the command's end and now.
+            Ok(Err(error)) => Err(explain(&format!("cannot release {}", self.what), &error)),
+            Err(_) => Err(Failure::new(
+                Exit::Unreachable,
+                format!(
+                    "{} could not be released within {}",
+                    self.what,
+                    show(RELEASE)
+                ),
+            )
+            .hint("it is released when the time of --ttl has run out")),
+        }
     }
-    unless_stopped(signals, async {
-        client
-            .session()
-            .ttl(ttl)
-            .await
-            .map_err(|error| explain("cannot begin a session", &error))
-    })
-    .await
 }
 
 /// How long to wait for it.
@@ -143,56 +227,44 @@ impl Wait {
             (false, None) => Ok(Wait::ForEver),
         }
     }
-
-    /// It was not had: `what` with who has it instead.
-    pub(super) fn failure(self, what: &str, holders: Vec<String>) -> Failure {
-        let text = match self {
-            Wait::AtMost(limit) => format!("{what} was not to be had within {}", show(limit)),
-            Wait::Try | Wait::ForEver => format!("{what} is held"),
-        };
-        holders
-            .into_iter()
-            .fold(Failure::new(Exit::Nothing, text), Failure::cause)
-    }
 }
 
-/// `--name` stands elsewhere here.
-pub(super) fn refuse_name(global: &Global, command: &str) -> Result<()> {
-    match global.name {
-        Some(_) => Err(Failure::usage(format!(
+/// A session that lives as long as the command does.
+pub(super) async fn session(
+    client: &Client,
+    ttl: Duration,
+    signals: &mut Signals,
+) -> Result<Session> {
+    if ttl < Duration::from_secs(1) {
+        return Err(Failure::usage("--ttl is a second at least"));
+    }
+    unless_stopped(signals, async {
+        let session = client.session().ttl(ttl).await;
+        session.map_err(|error| explain("cannot begin a session", &error))
+    })
+    .await
+}
+
+/// The name that follows the command.
+pub(super) fn name_of<'a>(global: &Global, name: &'a str, command: &str) -> Result<&'a str> {
+    if global.name.is_some() {
+        return Err(Failure::usage(format!(
             "`synod {command}` takes no --name: the name follows the command"
-        ))),
-        None => Ok(()),
+        )));
     }
-}
-
-/// The name, which must not be empty.
-pub(super) fn checked<'a>(name: &'a str, command: &str) -> Result<&'a str> {
     if name.is_empty() {
-        return Err(
-            Failure::usage("the name is empty").hint(format!("synod {command} NAME ..."))
-        );
+        return Err(Failure::usage("the name is empty").hint(format!("synod {command} NAME")));
     }
     Ok(name)
 }
 
-/// Who stands first in these lines, in words; a few of them at most.
-pub(super) async fn first_in(client: &Client, prefix: &Key, most: u64) -> Result<Vec<String>> {
-    let request = RangeRequest::new(KeyRange::prefix(prefix))
-        .sorted_by(SortTarget::CreateRevision, SortOrder::Ascending)
-        .with_limit(most);
-    let found = client
-        .store()
-        .range(request)
-        .await
-        .map_err(|error| explain_store("cannot read who holds it", &error))?;
-    let words = found.kvs.iter().map(|kv| {
-        let key = &kv.key;
-        if kv.value.is_empty() {
-            format!("held by the key {key}")
-        } else {
-            format!("held by {} (key {key})", String::from_utf8_lossy(&kv.value))
-        }
-    });
-    Ok(words.collect())
+/// Who holds it, in words.
+pub(super) fn in_words(holder: &Holder) -> String {
+    let key = &holder.key;
+    if holder.identity.is_empty() {
+        format!("held by the key {key}")
+    } else {
+        let identity = String::from_utf8_lossy(&holder.identity);
+        format!("held by {identity} (key {key})")
+    }
 }
