@@ -54,7 +54,7 @@ pub(super) async fn leave_unwatched(store: &dyn Store, key: &Key, created: Revis
 
 /// Deletes a key that one call alone can have made, whenever it is there: copies of the request may
 /// still be on their way.
-pub(super) async fn leave_unseen(store: Arc<dyn Store>, key: Key) {
+pub(crate) async fn leave_unseen(store: Arc<dyn Store>, key: Key) {
     let deadline = Instant::now() + CLEAN_UP;
     let request = RangeRequest::new(key.clone()).keys_only();
     let mut backoff = Backoff::new();

@@ -38,6 +38,13 @@ macro_rules! guard {
                 self.hold.is_owner()
             }
 
+            /// A transaction that does nothing unless this is still held: then it fails with
+            /// [`Error::NotOwner`](crate::Error::NotOwner). What is written so can never overwrite what
+            /// a later holder wrote.
+            pub fn txn(&self) -> $crate::Txn {
+                self.hold.txn()
+            }
+
             /// Waits until it is lost: the session is, or somebody has deleted the key. Also ends after
             /// the release. The key is watched from the first poll on; a watch that fails is opened again,
             /// and nothing is concluded from that.

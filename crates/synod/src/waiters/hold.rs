@@ -18,7 +18,7 @@ use bytes::Bytes;
 use synod_store::{Compare, Key, KeyValue, RangeRequest};
 
 use super::{Join, Line, Neighbours, Place, Suffix, join};
-use crate::{Client, Error, Result, Session, retry};
+use crate::{Client, Error, Result, Session, Txn, retry};
 
 /// What is to be held, and by whom.
 #[derive(Debug, Clone)]
@@ -156,6 +156,10 @@ impl Hold {
 
     pub(crate) fn is_owner(&self) -> Compare {
         Compare::created_at(self.place.key().clone(), self.place.created())
+    }
+
+    pub(crate) fn txn(&self) -> Txn {
+        self.client.txn().fenced(self.is_owner())
     }
 
     /// Ends when the session does, or the own key is gone.

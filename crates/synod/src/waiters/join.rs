@@ -10,8 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::clean::leave_unseen;
-use super::{Join, Line, Place, Suffix, Vigils};
+use super::{Join, Line, Place, Suffix, Vigils, leave_unseen};
 use crate::retry::Backoff;
 use crate::{Error, Result};
 

@@ -71,6 +71,7 @@ use synod_store::{
 
 use crate::{Result, retry};
 
+pub(crate) use clean::leave_unseen;
 pub(crate) use guard::guard;
 pub(crate) use hold::{Hold, Wanted};
 pub use holder::Holder;

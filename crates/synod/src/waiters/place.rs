@@ -7,9 +7,9 @@ use std::time::Duration;
 use synod_store::{Header, Key, KeyValue, RangeRequest, Revision, Store, Txn, TxnOp};
 use tokio::runtime::Handle;
 
-use super::clean::{leave, leave_unseen, leave_unwatched};
+use super::clean::{leave, leave_unwatched};
 use super::vigil::Vigil;
-use super::{Line, Vigils};
+use super::{Line, Vigils, leave_unseen};
 use crate::{Error, Result, retry};
 
 /// A place in a line. Dropping it leaves the line, unless it was joined by another call or
