@@ -5,6 +5,7 @@
 //! - [`Client`]: connects to a store by its URL; everything is made from it.
 //! - [`Session`]: one lease, kept alive, under whatever must go when its holder does.
 //! - [`queue`]: first in, first out, among any number of processes; shared with etcd's Go recipes.
+//! - [`stm`]: transactions that read and write as if they were alone.
 //! - [`txn`]: several operations under conditions, all or none.
 //! - [`Error`]: what goes wrong, with predicates that say what to do.
 //! - [`clock`]: the time that all of this goes by, as an argument.
@@ -45,6 +46,7 @@ pub use error::{Error, Result};
 pub use queue::Queue;
 pub use session::{Session, SessionBuilder, SessionState};
 pub use settle::{ParseTokenError, Resolution, Token};
+pub use stm::{Isolation, Stm, Tx};
 pub use txn::Txn;
 
 /// Mechanisms for Synod's own server. Not for others: they may change with every release.
