@@ -4,7 +4,9 @@
 //!
 //! - [`Client`]: connects to a store by its URL; everything is made from it.
 //! - [`Session`]: one lease, kept alive, under whatever must go when its holder does.
+//! - [`mutex`]: one holder at a time, in the order of asking; shared with etcd's Go packages.
 //! - [`queue`]: first in, first out, among any number of processes; shared with etcd's Go recipes.
+//! - [`rwlock`]: one writer or many readers, in the order of asking; shared with etcd's Go recipes.
 //! - [`stm`]: transactions that read and write as if they were alone.
 //! - [`txn`]: several operations under conditions, all or none.
 //! - [`Error`]: what goes wrong, with predicates that say what to do.
@@ -43,7 +45,9 @@ pub use synod_store as store;
 
 pub use client::{Client, ConnectOptions, TlsOptions};
 pub use error::{Error, Result};
+pub use mutex::{Mutex, MutexGuard};
 pub use queue::Queue;
+pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use session::{Session, SessionBuilder, SessionState};
 pub use settle::{ParseTokenError, Resolution, Token};
 pub use stm::{Isolation, Stm, Tx};
