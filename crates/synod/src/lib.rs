@@ -5,6 +5,7 @@
 //! - [`Client`]: connects to a store by its URL; everything is made from it.
 //! - [`Session`]: one lease, kept alive, under whatever must go when its holder does.
 //! - [`queue`]: first in, first out, among any number of processes; shared with etcd's Go recipes.
+//! - [`txn`]: several operations under conditions, all or none.
 //! - [`Error`]: what goes wrong, with predicates that say what to do.
 //! - [`clock`]: the time that all of this goes by, as an argument.
 //! - [`store`]: the contract below, for those who want to speak to a store directly.
@@ -44,6 +45,7 @@ pub use error::{Error, Result};
 pub use queue::Queue;
 pub use session::{Session, SessionBuilder, SessionState};
 pub use settle::{ParseTokenError, Resolution, Token};
+pub use txn::Txn;
 
 /// Mechanisms for Synod's own server. Not for others: they may change with every release.
 #[doc(hidden)]
@@ -58,3 +60,8 @@ pub mod __mechanism {
 fn runtime() -> Result<tokio::runtime::Handle> {
     tokio::runtime::Handle::try_current().map_err(|_| Error::NoRuntime)
 }
+
+/// The code of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
