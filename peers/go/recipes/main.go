@@ -10,7 +10,8 @@
 // {"id": 1, "error": "..."}. The actions are listed in the maps of the files beside this one.
 //
 // The recipes cannot be cancelled, so a request that takes too long is answered with an error and
-// left behind. The program ends with its input, and in any case after its lifetime.
+// left behind. At the end of its input the program waits for what still runs, and ends; in any case it
+// ends after its lifetime.
 package main
 
 import (
@@ -101,6 +102,7 @@ func main() {
 		}
 	}
 
+	var running sync.WaitGroup
 	lines := bufio.NewScanner(os.Stdin)
 	lines.Buffer(nil, 4<<20)
 	for lines.Scan() {
@@ -115,9 +117,14 @@ func main() {
 		case len(r.Words)-1 != does.args:
 			p.answer(answer{ID: r.ID, Error: fmt.Sprintf("%s takes %d arguments", r.Words[0], does.args)})
 		default:
-			go p.run(does, &call{peer: p, id: r.ID, args: r.Words[1:]})
+			running.Add(1)
+			go func() {
+				defer running.Done()
+				p.run(does, &call{peer: p, id: r.ID, args: r.Words[1:]})
+			}()
 		}
 	}
+	running.Wait()
 }
 
 // run does one action, within the limit, and answers.
