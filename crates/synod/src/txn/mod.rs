@@ -59,7 +59,6 @@ impl Txn {
 
     /// Neither list of operations runs unless `fence` holds: [`Error::NotOwner`] then. A fence that
     /// was false once must stay so.
-    #[allow(dead_code, reason = "the guards of locks and leaderships use it")]
     pub(crate) fn fenced(mut self, fence: Compare) -> Txn {
         self.fence = Some(fence);
         self
