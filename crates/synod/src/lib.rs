@@ -4,9 +4,12 @@
 //!
 //! - [`Client`]: connects to a store by its URL; everything is made from it.
 //! - [`Session`]: one lease, kept alive, under whatever must go when its holder does.
-//! - [`election`]: one leader among candidates, and who it is.
+//! - [`election`]: one leader among candidates, and who it is; shared with etcd's Go packages.
+//! - [`mutex`]: one holder at a time, in the order of asking; shared with etcd's Go packages.
 //! - [`queue`]: first in, first out, among any number of processes; shared with etcd's Go recipes.
-//! - [`semaphore`]: a number of permits that many processes share.
+//! - [`rwlock`]: one writer or many readers, in the order of asking; shared with etcd's Go recipes.
+//! - [`semaphore`]: a number of permits that many processes share, in the order of asking.
+//! - [`txn`]: several operations under conditions, all or none.
 //! - [`Error`]: what goes wrong, with predicates that say what to do.
 //! - [`clock`]: the time that all of this goes by, as an argument.
 //! - [`store`]: the contract below, for those who want to speak to a store directly.
@@ -21,7 +24,6 @@ pub mod clock;
 pub mod double_barrier;
 pub mod election;
 mod error;
-mod hold;
 mod layout;
 pub mod mutex;
 pub mod priority_queue;
@@ -45,10 +47,13 @@ pub use synod_store as store;
 pub use client::{Client, ConnectOptions, TlsOptions};
 pub use election::{Election, Leader, LeaderEvent, Leadership};
 pub use error::{Error, Result};
+pub use mutex::{Mutex, MutexGuard};
 pub use queue::Queue;
+pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::{Semaphore, SemaphorePermit};
 pub use session::{Session, SessionBuilder, SessionState};
 pub use settle::{ParseTokenError, Resolution, Token};
+pub use txn::Txn;
 
 /// Mechanisms for Synod's own server. Not for others: they may change with every release.
 #[doc(hidden)]
@@ -63,3 +68,8 @@ pub mod __mechanism {
 fn runtime() -> Result<tokio::runtime::Handle> {
     tokio::runtime::Handle::try_current().map_err(|_| Error::NoRuntime)
 }
+
+/// The code of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

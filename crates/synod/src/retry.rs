@@ -30,7 +30,12 @@ impl Backoff {
 
     /// Waits before the next attempt.
     pub(crate) async fn wait(&mut self) {
-        tokio::time::sleep(self.0.next().unwrap_or(LONGEST)).await;
+        tokio::time::sleep(self.pause()).await;
+    }
+
+    /// What is to be waited before the next attempt.
+    pub(crate) fn pause(&mut self) -> Duration {
+        self.0.next().unwrap_or(LONGEST)
     }
 }
 

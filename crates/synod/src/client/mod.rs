@@ -18,6 +18,7 @@ use crate::queue::{Core, Queue};
 use crate::session::{Session, SessionBuilder, Shared};
 use crate::settle::{self, Settle};
 use crate::slot::Slot;
+use crate::waiters::Vigils;
 use crate::{Error, Resolution, Result, Token};
 
 use options::Settings;
@@ -43,6 +44,7 @@ struct Inner {
     settle: Settle,
     queues: Slot<HashMap<Key, Weak<Core>>>,
     session: Shared,
+    vigils: Vigils,
 }
 
 impl Drop for Inner {
@@ -106,6 +108,7 @@ impl Client {
         );
         Client {
             inner: Arc::new(Inner {
+                vigils: Vigils::new(Arc::clone(&store)),
                 store,
                 settings,
                 settle,
@@ -217,6 +220,11 @@ impl Client {
 
     pub(crate) fn system_prefix(&self) -> &str {
         &self.inner.settings.system_prefix
+    }
+
+    /// The watches of single keys, which the client's waiters and holders share.
+    pub(crate) fn vigils(&self) -> &Vigils {
+        &self.inner.vigils
     }
 
     pub(crate) fn settle(&self) -> Settle {

@@ -174,6 +174,11 @@ impl Session {
         }
     }
 
+    /// The store has said that there is no such lease: the session is lost, if it was not over.
+    pub(crate) fn lease_is_gone(&self) {
+        self.inner.life.lease_is_gone();
+    }
+
     /// Ends the session and leaves its lease to run out by itself: its keys stay until then.
     pub fn orphan(self) {
         self.inner.life.end(Ending::Leave);
