@@ -23,11 +23,13 @@ mod layout;
 pub mod mutex;
 pub mod priority_queue;
 pub mod queue;
+mod registry;
 mod retry;
 pub mod rwlock;
 pub mod semaphore;
 mod session;
 mod settle;
+mod sight;
 mod slot;
 pub mod stm;
 #[cfg(test)]

@@ -15,6 +15,7 @@ use synod_store::{Key, Namespace, Store};
 use crate::clock::Clock;
 use crate::layout;
 use crate::queue::{Core, Queue};
+use crate::registry::Registry;
 use crate::session::{Session, SessionBuilder, Shared};
 use crate::settle::{self, Settle};
 use crate::slot::Slot;
@@ -43,6 +44,7 @@ struct Inner {
     settle: Settle,
     queues: Slot<HashMap<Key, Weak<Core>>>,
     session: Shared,
+    registry: Registry,
 }
 
 impl Drop for Inner {
@@ -111,6 +113,7 @@ impl Client {
                 settle,
                 queues: Slot::default(),
                 session: Shared::default(),
+                registry: Registry::default(),
             }),
         }
     }
@@ -221,6 +224,11 @@ impl Client {
 
     pub(crate) fn settle(&self) -> Settle {
         self.inner.settle.clone()
+    }
+
+    /// What handles of one object share in this client.
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.inner.registry
     }
 
     /// What all handles of this queue share.
