@@ -5,13 +5,16 @@
 //! - [`Client`]: connects to a store by its URL; everything is made from it.
 //! - [`Session`]: one lease, kept alive, under whatever must go when its holder does.
 //! - [`queue`]: first in, first out, among any number of processes; shared with etcd's Go recipes.
+//! - [`barrier`]: one holds, many wait; shared with etcd's Go recipes.
+//! - [`double_barrier`]: a group enters together and leaves together, round after round.
 //! - [`Error`]: what goes wrong, with predicates that say what to do.
 //! - [`clock`]: the time that all of this goes by, as an argument.
 //! - [`store`]: the contract below, for those who want to speak to a store directly.
 //!
 //! Under the primitives lie mechanisms, each there once: `settle` (operations that happen once or
-//! never, over a network that loses answers), `watch` (nobody sleeps through a change), `waiters` (a
-//! line in which each knows who is before it).
+//! never, over a network that loses answers), `watch` (nobody sleeps through a change), `sight` (a range
+//! of keys watched once for all who wait in a client), `waiters` (a line in which each knows who is
+//! before it).
 
 pub mod barrier;
 mod client;
@@ -41,7 +44,9 @@ mod watch;
 /// The contract of the stores: see the crate `synod-store`.
 pub use synod_store as store;
 
+pub use barrier::Barrier;
 pub use client::{Client, ConnectOptions, TlsOptions};
+pub use double_barrier::DoubleBarrier;
 pub use error::{Error, Result};
 pub use queue::Queue;
 pub use session::{Session, SessionBuilder, SessionState};
