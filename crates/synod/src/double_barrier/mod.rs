@@ -2,6 +2,8 @@
 //!
 //! # Key layout
 
+mod go;
+mod guest;
 mod house;
 mod keys;
 mod member;
@@ -9,7 +11,7 @@ mod member;
 mod tests;
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use synod_store::Key;
@@ -18,9 +20,8 @@ use tokio::time::Instant;
 use crate::slot::Slot;
 use crate::{Client, Error, Result, Session};
 
-use house::House;
+use guest::{Building, Guest, Hint};
 use keys::MOST;
-use member::{Hint, Member};
 
 /// One participant of a double barrier.
 ///
@@ -33,7 +34,8 @@ pub struct DoubleBarrier {
     name: Key,
     count: u32,
     session: Option<Session>,
-    house: OnceLock<Arc<House>>,
+    go: bool,
+    building: OnceLock<Building>,
     state: Slot<State>,
 }
 
@@ -46,7 +48,7 @@ enum State {
     Outside(Hint),
     /// A call is entering or leaving.
     Busy,
-    Inside(Member),
+    Inside(Guest),
 }
 
 /// Puts the handle outside when a call ends, however it ends.
@@ -71,7 +73,8 @@ impl Client {
             name: name.into(),
             count,
             session: None,
-            house: OnceLock::new(),
+            go: false,
+            building: OnceLock::new(),
             state: Slot::default(),
         }
     }
@@ -82,6 +85,15 @@ impl DoubleBarrier {
     #[must_use]
     pub fn with_session(mut self, session: &Session) -> DoubleBarrier {
         self.session = Some(session.clone());
+        self
+    }
+
+    /// Shares rounds with programs that use etcd's Go recipe: the same keys, the same order. All
+    /// participants have to. See [*Together with Go*](self#together-with-go) for what is given up.
+    #[must_use]
+    pub fn go_compatible(mut self) -> DoubleBarrier {
+        self.go = true;
+        self.building = OnceLock::new();
         self
     }
 
@@ -108,7 +120,7 @@ impl DoubleBarrier {
     #[must_use]
     pub fn round(&self) -> Option<u64> {
         match &*self.state.lock() {
-            State::Inside(member) => Some(member.number),
+            State::Inside(guest) => guest.round(),
             _ => None,
         }
     }
@@ -142,9 +154,10 @@ impl DoubleBarrier {
 
     async fn enter_by(&self, deadline: Option<Instant>) -> Result<bool> {
         self.client.check_name(&self.name)?;
-        if !(1..=MOST).contains(&self.count) {
+        let most = if self.go { u32::MAX } else { MOST };
+        if !(1..=most).contains(&self.count) {
             return Err(Error::InvalidArgument(format!(
-                "a double barrier has between 1 and {MOST} participants, not {}",
+                "a double barrier has between 1 and {most} participants, not {}",
                 self.count
             )));
         }
@@ -162,25 +175,27 @@ impl DoubleBarrier {
         if let Some(hint) = hint {
             passage.end = State::Outside(hint);
         }
-        let house = self
-            .house
-            .get_or_init(|| House::of(&self.client, &self.name, &runtime));
+        let building = self
+            .building
+            .get_or_init(|| Building::of(&self.client, &self.name, self.go, &runtime));
         let session = match &self.session {
             Some(session) => session.clone(),
             None => self.client.own_session().await?,
         };
-        let mut member = member::join(&self.client, house, session, self.count, hint).await?;
+        let mut guest = building
+            .join(&self.client, session, self.count, hint)
+            .await?;
         let waited = match deadline {
-            None => Ok(member.wait_full().await),
-            Some(deadline) => tokio::time::timeout_at(deadline, member.wait_full()).await,
+            None => Ok(guest.wait_full().await),
+            Some(deadline) => tokio::time::timeout_at(deadline, guest.wait_full()).await,
         };
         match waited {
             Ok(full) => full?,
-            Err(_) if member.withdraw().await? => return Ok(false),
+            Err(_) if guest.withdraw().await? => return Ok(false),
             // It was counted in the last moment.
-            Err(_) => member.session().check()?,
+            Err(_) => guest.session().check()?,
         }
-        passage.end = State::Inside(member);
+        passage.end = State::Inside(guest);
         Ok(true)
     }
 
@@ -212,10 +227,10 @@ impl DoubleBarrier {
     }
 
     async fn leave_by(&self, deadline: Option<Instant>) -> Result<bool> {
-        let mut member = None;
+        let mut guest = None;
         let mut passage = self.pass(|state| match std::mem::take(state) {
             State::Inside(inside) => {
-                member = Some(inside);
+                guest = Some(inside);
                 Ok(())
             }
             State::Busy => {
@@ -227,19 +242,11 @@ impl DoubleBarrier {
                 Err("it is not inside: enter first")
             }
         })?;
-        let Some(member) = member else {
+        let Some(guest) = guest else {
             return Ok(true);
         };
-        let (rest, hint) = member.leave().await?;
-        passage.end = State::Outside(hint);
-        let over = rest.wait_over(&self.client);
-        match deadline {
-            None => over.await.map(|()| true),
-            Some(deadline) => match tokio::time::timeout_at(deadline, over).await {
-                Ok(over) => over.map(|()| true),
-                Err(_) => Ok(false),
-            },
-        }
+        let remember = |hint| passage.end = State::Outside(hint);
+        guest.leave(&self.client, deadline, remember).await
     }
 
     /// Begins to enter or leave, if the handle is where that can begin.
@@ -271,7 +278,8 @@ impl Clone for DoubleBarrier {
             name: self.name.clone(),
             count: self.count,
             session: self.session.clone(),
-            house: self.house.clone(),
+            go: self.go,
+            building: self.building.clone(),
             state: Slot::default(),
         }
     }
