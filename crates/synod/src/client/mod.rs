@@ -14,6 +14,7 @@ use synod_store::{Key, Namespace, Store};
 use crate::clock::Clock;
 use crate::layout;
 use crate::queue::{Cores, Queue};
+use crate::registry::Registry;
 use crate::session::{Session, SessionBuilder, Shared};
 use crate::settle::{self, Settle};
 use crate::waiters::Vigils;
@@ -43,6 +44,7 @@ struct Inner {
     cores: Cores,
     session: Shared,
     vigils: Vigils,
+    registry: Registry,
 }
 
 impl Drop for Inner {
@@ -112,6 +114,7 @@ impl Client {
                 settle,
                 cores: Cores::default(),
                 session: Shared::default(),
+                registry: Registry::default(),
             }),
         }
     }
@@ -227,6 +230,11 @@ impl Client {
 
     pub(crate) fn settle(&self) -> Settle {
         self.inner.settle.clone()
+    }
+
+    /// What handles of one object share in this client.
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.inner.registry
     }
 
     /// What all handles of one queue share.

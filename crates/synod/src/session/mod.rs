@@ -359,6 +359,15 @@ impl fmt::Debug for SessionBuilder {
     }
 }
 
+/// The store says that a session's lease is gone: the session is lost.
+pub(crate) fn lease_gone(error: Error) -> Error {
+    if error.kind() == Some(ErrorKind::LeaseNotFound) {
+        Error::SessionLost
+    } else {
+        error
+    }
+}
+
 /// A positive number that nobody else has drawn.
 fn draw_id() -> LeaseId {
     loop {
