@@ -3,7 +3,7 @@
 //! # Layout
 //!
 //! - [`Client`]: connects to a store by its URL; everything is made from it.
-//! - [`Session`]: one lease, kept alive, under whatever must go when its holder does.
+//! - [`session`]: one lease, kept alive, under whatever must go when its holder does.
 //! - [`election`]: one leader among candidates, and who it is; shared with etcd's Go packages.
 //! - [`mutex`]: one holder at a time, in the order of asking; shared with etcd's Go packages.
 //! - [`queue`]: first in, first out, among any number of processes; shared with etcd's Go recipes.
@@ -31,7 +31,7 @@ pub mod queue;
 mod retry;
 pub mod rwlock;
 pub mod semaphore;
-mod session;
+pub mod session;
 mod settle;
 mod slot;
 pub mod stm;
