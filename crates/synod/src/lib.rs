@@ -12,6 +12,7 @@
 //! - [`queue`]: first in, first out, among any number of processes; shared with etcd's Go recipes.
 //! - [`rwlock`]: one writer or many readers, in the order of asking; shared with etcd's Go recipes.
 //! - [`semaphore`]: a number of permits that many processes share, in the order of asking.
+//! - [`session`]: one lease, kept alive, under whatever must go when its holder does.
 //! - [`stm`]: transactions that read and write as if they were alone.
 //! - [`txn`]: several operations under conditions, all or none.
 //! - [`Error`]: what goes wrong, with predicates that say what to do.
@@ -37,7 +38,7 @@ mod registry;
 mod retry;
 pub mod rwlock;
 pub mod semaphore;
-mod session;
+pub mod session;
 mod settle;
 mod sight;
 mod slot;

@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use synod_engine::{Engine, EngineOptions};
 use synod_store::{
     Alarm, AlarmKind, Applied, BoxFuture, CompactResponse, DeleteRequest, DeleteResponse, Error,
-    ErrorKind, HashResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseId,
+    ErrorKind, HashResponse, Header, LeaseGrantRequest, LeaseGrantResponse, LeaseId,
     LeaseKeepAliveResponse, LeaseListResponse, LeaseRevokeResponse, LeaseTimeToLiveResponse,
     Member, PutRequest, PutResponse, RangeRequest, RangeResponse, Replies, Result, Revision,
     StatusResponse, Store, Txn, TxnOpResponse, TxnResponse, Watch, WatchItem, WatchRequest,
@@ -87,6 +87,8 @@ struct Script {
     answered: usize,
     watches: usize,
     keep_alives: usize,
+    /// When set, renewals are answered with this, and nobody is asked.
+    stale: Option<Duration>,
 }
 
 /// Waits for a condition; fails when it does not come.
@@ -157,6 +159,11 @@ impl Faulty {
     /// Ends all watches that stand. They report nothing that happens after this.
     pub(crate) fn end_watches(&self, end: WatchEnd) {
         self.state.ended.send_replace(Some(end));
+    }
+
+    /// Renewals are answered from now on as if the lease lived.
+    pub(crate) fn stale_keep_alives(&self, ttl: Option<Duration>) {
+        self.state.script.lock().stale = ttl;
     }
 
     /// Lets only `count` more calls through.
@@ -363,7 +370,14 @@ impl Store for Faulty {
 
     fn lease_keep_alive(&self, id: LeaseId) -> BoxFuture<'_, Result<LeaseKeepAliveResponse>> {
         Box::pin(async move {
-            let answer = self.read(self.engine.lease_keep_alive(id)).await;
+            let stale = self.state.script.lock().stale;
+            let answer = match stale {
+                Some(ttl) => Ok(LeaseKeepAliveResponse {
+                    header: Header::default(),
+                    ttl,
+                }),
+                None => self.read(self.engine.lease_keep_alive(id)).await,
+            };
             self.state.script.lock().keep_alives += 1;
             answer
         })
