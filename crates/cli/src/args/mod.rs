@@ -16,6 +16,7 @@ pub(crate) use global::{Format, Global};
 pub(crate) use hold::{HoldArgs, LockArgs, RwLockArgs};
 pub(crate) use queue::{Common, PopArgs, PushArgs, QueueArgs, QueueCommand};
 pub(crate) use serve::{CompactionMode, ServeArgs};
+pub(crate) use stm::{BankArgs, Level, StmArgs, StmCommand};
 pub(crate) use txn::TxnArgs;
 
 use crate::failure::EXIT_CODES;
@@ -79,6 +80,8 @@ pub(crate) enum Command {
     /// Holds a readers-writer lock while a command runs, or until Ctrl-C
     #[command(name = "rwlock")]
     RwLock(RwLockArgs),
+    /// Software transactional memory, shown at work
+    Stm(StmArgs),
     /// One transaction: conditions, and what runs when they hold or do not
     Txn(TxnArgs),
     /// Serves the etcd v3 API in the foreground, on a durable store or in memory
