@@ -10,6 +10,8 @@
 //! - [`rwlock`]: one writer or many readers, in the order of asking; shared with etcd's Go recipes.
 //! - [`semaphore`]: a number of permits that many processes share.
 //! - [`stm`]: transactions that read and write as if they were alone.
+//! - [`election`]: one leader among candidates, and who it is; shared with etcd's Go packages.
+//! - [`semaphore`]: a number of permits that many processes share, in the order of asking.
 //! - [`txn`]: several operations under conditions, all or none.
 //! - [`Error`]: what goes wrong, with predicates that say what to do.
 //! - [`clock`]: the time that all of this goes by, as an argument.
@@ -25,7 +27,6 @@ pub mod clock;
 pub mod double_barrier;
 pub mod election;
 mod error;
-mod hold;
 mod layout;
 pub mod mutex;
 pub mod priority_queue;

@@ -73,7 +73,7 @@ use crate::{Result, retry};
 
 pub(crate) use clean::leave_unseen;
 pub(crate) use guard::guard;
-pub(crate) use hold::{Hold, Wanted};
+pub(crate) use hold::{Hold, Wanted, own_suffix, under_session};
 pub use holder::Holder;
 pub use place::Place;
 pub(crate) use vigil::Vigils;

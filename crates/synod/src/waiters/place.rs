@@ -9,8 +9,8 @@ use tokio::runtime::Handle;
 
 use super::clean::{leave, leave_unwatched};
 use super::vigil::Vigil;
-use super::{Line, Vigils, leave_unseen};
-use crate::{Error, Result, retry};
+use super::{Line, Neighbours, Vigils, leave_unseen};
+use crate::{Client, Error, Result, retry};
 
 /// A place in a line. Dropping it leaves the line, unless it was joined by another call or
 /// [kept](Place::keep).
@@ -36,6 +36,31 @@ pub struct Place {
 }
 
 impl Place {
+    /// A key that the caller has put, in a line that it reckons up itself. With `doubt`, copies of the
+    /// Txn that put it may still be on their way.
+    pub(crate) fn of_own_key(
+        client: &Client,
+        runtime: Handle,
+        key: Key,
+        created: Revision,
+        doubt: bool,
+    ) -> Place {
+        Place {
+            vigils: client.vigils().clone(),
+            runtime,
+            line: Line::of(&key, &Neighbours::Direct),
+            key,
+            created,
+            patience: client.timeout(),
+            found: None,
+            position: 0,
+            nearest: None,
+            head: None,
+            leave_on_drop: true,
+            doubt,
+        }
+    }
+
     /// The own key.
     #[must_use]
     pub fn key(&self) -> &Key {
