@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 pub(crate) use global::{Format, Global};
-pub(crate) use hold::{HoldArgs, LockArgs, RwLockArgs};
+pub(crate) use hold::{ElectArgs, HoldArgs, LockArgs, RwLockArgs, SemaphoreArgs};
 pub(crate) use queue::{Common, PopArgs, PushArgs, QueueArgs, QueueCommand};
 pub(crate) use serve::{CompactionMode, ServeArgs};
 pub(crate) use stm::{BankArgs, Level, StmArgs, StmCommand};
@@ -80,6 +80,10 @@ pub(crate) enum Command {
     /// Holds a readers-writer lock while a command runs, or until Ctrl-C
     #[command(name = "rwlock")]
     RwLock(RwLockArgs),
+    /// Holds permits of a semaphore while a command runs, or until Ctrl-C
+    Semaphore(SemaphoreArgs),
+    /// Leads while a command runs, or until Ctrl-C; or tells who leads
+    Elect(ElectArgs),
     /// Software transactional memory, shown at work
     Stm(StmArgs),
     /// One transaction: conditions, and what runs when they hold or do not
