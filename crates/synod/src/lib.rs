@@ -6,6 +6,7 @@
 //! - [`Session`]: one lease, kept alive, under whatever must go when its holder does.
 //! - [`election`]: one leader among candidates, and who it is.
 //! - [`mutex`]: one holder at a time, in the order of asking; shared with etcd's Go packages.
+//! - [`priority_queue`]: the most urgent first, among any number of processes.
 //! - [`queue`]: first in, first out, among any number of processes; shared with etcd's Go recipes.
 //! - [`rwlock`]: one writer or many readers, in the order of asking; shared with etcd's Go recipes.
 //! - [`semaphore`]: a number of permits that many processes share.
@@ -51,6 +52,7 @@ pub use client::{Client, ConnectOptions, TlsOptions};
 pub use election::{Election, Leader, LeaderEvent, Leadership};
 pub use error::{Error, Result};
 pub use mutex::{Mutex, MutexGuard};
+pub use priority_queue::PriorityQueue;
 pub use queue::Queue;
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::{Semaphore, SemaphorePermit};
