@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
+use synod::election::Leadership;
 use synod::mutex::Holder;
+use synod::semaphore::SemaphorePermit;
 use synod::{Client, MutexGuard, RwLockReadGuard, RwLockWriteGuard, Session};
 use synod_store::Key;
 
@@ -60,6 +62,7 @@ macro_rules! guards {
 }
 
 guards!(MutexGuard: unlock, RwLockReadGuard: unlock, RwLockWriteGuard: unlock);
+guards!(SemaphorePermit: release, Leadership: resign);
 
 /// The environment variables for key and token.
 type Variables = &'static [[&'static str; 2]];
