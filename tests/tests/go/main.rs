@@ -4,4 +4,6 @@
 
 mod alone;
 mod common;
+mod mutex;
 mod queue;
+mod rwlock;
