@@ -9,6 +9,7 @@
 //! - [`queue`]: first in, first out, among any number of processes; shared with etcd's Go recipes.
 //! - [`rwlock`]: one writer or many readers, in the order of asking; shared with etcd's Go recipes.
 //! - [`semaphore`]: a number of permits that many processes share.
+//! - [`stm`]: transactions that read and write as if they were alone.
 //! - [`txn`]: several operations under conditions, all or none.
 //! - [`Error`]: what goes wrong, with predicates that say what to do.
 //! - [`clock`]: the time that all of this goes by, as an argument.
@@ -54,6 +55,7 @@ pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::{Semaphore, SemaphorePermit};
 pub use session::{Session, SessionBuilder, SessionState};
 pub use settle::{ParseTokenError, Resolution, Token};
+pub use stm::{Isolation, Stm, Tx};
 pub use txn::Txn;
 
 /// Mechanisms for Synod's own server. Not for others: they may change with every release.
