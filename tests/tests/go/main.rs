@@ -4,6 +4,9 @@
 
 mod alone;
 mod common;
+mod election;
 mod mutex;
 mod queue;
+mod rpc;
 mod rwlock;
+mod stm;
