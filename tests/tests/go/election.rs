@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use synod::election::{Leader, LeaderEvent, Leaders};
+use synod::{Error, Session};
 use synod_tests::beside_go;
 use synod_tests::go::{Beside, waits};
 use synod_tests::wait;
@@ -94,5 +95,26 @@ beside_go! {
         client.close().await.unwrap();
         waiting.ok().await;
         drop(leadership);
+    }
+    /// etcd#11051: a Go candidate whose session ended while it waited takes itself for the leader.
+    /// Ours learns at once that it will not be.
+    async fn a_candidate_whose_session_is_over_does_not_lead(beside: Beside) {
+        let (go, client) = (beside.go(), beside.client().await);
+        go.session("s", TTL).await;
+        let election = client.election("e");
+        let leadership = election.campaign("the first").await.unwrap();
+        let session = Session::builder(&client).ttl(TTL).build().await.unwrap();
+        let candidate = election.with_session(&session);
+        let ours = waits("campaign", async move { candidate.campaign("Rust").await }).await;
+        let mut theirs = go.begin(&["election.campaign", "s", "e", "Go"]);
+        theirs.assert_waits().await;
+        client.store().lease_revoke(session.lease()).await.unwrap();
+        let ended = wait::soon("the wait ends", ours).await.unwrap();
+        assert!(matches!(ended, Err(Error::SessionLost)), "{ended:?}");
+        go.ok(&["session.close", "s"]).await;
+        theirs.assert_waits().await;
+        leadership.resign().await.unwrap();
+        theirs.ok().await;
+        assert_eq!(election.leader().await.unwrap(), None);
     }
 }

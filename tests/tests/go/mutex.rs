@@ -122,6 +122,37 @@ beside_go! {
         assert!(key.starts_with("there is no key m/"), "{key}");
     }
 
+    /// etcd#10756: all of a Go session's locks of one name share one key, so that the second lock is
+    /// taken for the first. Each of ours has a key of its own.
+    async fn two_locks_of_one_session_exclude_each_other(beside: Beside) {
+        let (go, client) = (beside.go(), beside.client().await);
+        go.session("s", TTL).await;
+        go.ok(&["mutex.lock", "s", "theirs"]).await;
+        go.ok(&["mutex.lock", "s", "theirs"]).await;
+        let session = Session::builder(&client).ttl(TTL).build().await.unwrap();
+        let mutex = client.mutex("ours").with_session(&session);
+        let first = mutex.lock().await.unwrap();
+        let second = mutex.clone();
+        let second = waits("lock", async move { second.lock().await }).await;
+        first.unlock().await.unwrap();
+        let second = wait::soon("the lock", second).await.unwrap().unwrap();
+        second.check().await.unwrap();
+        second.unlock().await.unwrap();
+    }
+
+    /// etcd-io/website#710: Go's lock `a` waits for whoever holds `a/b`. Ours does not.
+    async fn a_lock_below_the_name_is_another_lock(beside: Beside) {
+        let (go, client) = (beside.go(), beside.client().await);
+        go.session("s", TTL).await;
+        go.ok(&["mutex.lock", "s", "a/b"]).await;
+        let guard = client.mutex("a").try_lock().await.unwrap();
+        guard.expect("nobody holds it").unlock().await.unwrap();
+        let mut theirs = go.begin(&["mutex.lock", "s", "a"]);
+        theirs.assert_waits().await;
+        go.ok(&["mutex.unlock", "s", "a/b"]).await;
+        theirs.ok().await;
+    }
+
     async fn the_keys_are_those_of_the_other(beside: Beside) {
         let (go, client) = (beside.go(), beside.client().await);
         let lease = go.session("s", TTL).await;

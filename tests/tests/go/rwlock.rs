@@ -1,6 +1,7 @@
 //! The read-write lock: readers together, writers alone, in the order in which they came.
 
 use synod::store::KeyRange;
+use synod::{Error, Session};
 use synod_tests::beside_go;
 use synod_tests::go::{Beside, waits};
 use synod_tests::wait;
@@ -50,6 +51,30 @@ beside_go! {
         go.ok(&["rw.runlock", "late", "m"]).await;
         next.ok().await;
         go.ok(&["rw.unlock", "first", "m"]).await;
+    }
+
+    /// etcd#16221: a Go writer whose session ended while it waited takes itself for the holder. Ours
+    /// learns at once that it will not be.
+    async fn a_writer_whose_session_is_over_does_not_get_the_lock(beside: Beside) {
+        let (go, client) = (beside.go(), beside.client().await);
+        go.session("writer", TTL).await;
+        let lock = client.rwlock("m");
+        let held = lock.read().await.unwrap();
+        let session = Session::builder(&client).ttl(TTL).build().await.unwrap();
+        let writer = lock.clone().with_session(&session);
+        let ours = waits("write", async move { writer.write().await }).await;
+        let mut theirs = go.begin(&["rw.lock", "writer", "m"]);
+        theirs.assert_waits().await;
+        client.store().lease_revoke(session.lease()).await.unwrap();
+        let ended = wait::soon("the wait ends", ours).await.unwrap();
+        assert!(matches!(ended, Err(Error::SessionLost)), "{ended:?}");
+        go.ok(&["session.close", "writer"]).await;
+        theirs.assert_waits().await;
+        held.unlock().await.unwrap();
+        theirs.ok().await;
+        // That one has a lock without a key: another gets it too.
+        let guard = lock.try_write().await.unwrap().expect("nobody holds it");
+        guard.unlock().await.unwrap();
     }
 
     /// Two Go programs and two clients, which read twice for each time that they write.
