@@ -4,11 +4,12 @@
 //!
 //! - [`Client`]: connects to a store by its URL; everything is made from it.
 //! - [`Session`]: one lease, kept alive, under whatever must go when its holder does.
-//! - [`election`]: one leader among candidates, and who it is.
+//! - [`election`]: one leader among candidates, and who it is; shared with etcd's Go packages.
 //! - [`mutex`]: one holder at a time, in the order of asking; shared with etcd's Go packages.
+//! - [`priority_queue`]: the most urgent first, among any number of processes.
 //! - [`queue`]: first in, first out, among any number of processes; shared with etcd's Go recipes.
 //! - [`rwlock`]: one writer or many readers, in the order of asking; shared with etcd's Go recipes.
-//! - [`semaphore`]: a number of permits that many processes share.
+//! - [`semaphore`]: a number of permits that many processes share, in the order of asking.
 //! - [`stm`]: transactions that read and write as if they were alone.
 //! - [`txn`]: several operations under conditions, all or none.
 //! - [`Error`]: what goes wrong, with predicates that say what to do.
@@ -25,7 +26,6 @@ pub mod clock;
 pub mod double_barrier;
 pub mod election;
 mod error;
-mod hold;
 mod layout;
 pub mod mutex;
 pub mod priority_queue;
@@ -50,6 +50,7 @@ pub use client::{Client, ConnectOptions, TlsOptions};
 pub use election::{Election, Leader, LeaderEvent, Leadership};
 pub use error::{Error, Result};
 pub use mutex::{Mutex, MutexGuard};
+pub use priority_queue::PriorityQueue;
 pub use queue::Queue;
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::{Semaphore, SemaphorePermit};

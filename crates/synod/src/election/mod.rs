@@ -7,8 +7,8 @@
 //! NAME/LEASE-NUMBER   the proposal  the session  the candidate  the candidate, or the lease's end
 //! ```
 //!
-//! `LEASE` is the session's lease in hexadecimal, `NUMBER` is drawn by lot for each campaign, so that
-//! two campaigns of one session are two candidates. `/` is appended to the name as it is.
+//! `LEASE` is the session's lease in hexadecimal, `NUMBER` one that the process gives once, so that two
+//! campaigns of one session are two candidates. `/` is appended to the name as it is.
 //!
 //! # Protocol
 //!
@@ -16,9 +16,9 @@
 //!
 //! 1. *Campaign*: `If create(key)=0 Then put(key, proposal, lease), range(NAME/)`. `c` is the key's
 //!    create revision. Nobody before it: elected.
-//! 2. *Wait* for the nearest predecessor and watch the own key beside it, as all ordered waiters do
-//!    (`waiters`); when nobody is before it, the own key is read once more. Still `c`: elected. So
-//!    nobody is told to lead whose lease has died.
+//! 2. *Wait* for the end of the nearest before it, watching that key and the own one; then look again:
+//!    `get(key), range(NAME/) created before c`. Nobody before, and the own key in place: elected. So
+//!    nobody is told to lead whose lease has died. *Try*: `If create(key)=0 and create(NAME/)=0 Then put`.
 //! 3. *Proclaim*: `If mod(key)=m Then put(key, proposal), keeping the lease, Else get(key)`, where `m` is
 //!    the last revision at which the key is known to have been put. On the Else-branch: a key created at
 //!    another revision than `c`, or none: not the leader any more. Else `m` is what was read, and the
@@ -35,8 +35,8 @@
 //! | call | round trips |
 //! | --- | --- |
 //! | `campaign`, nobody before | 1 |
-//! | `campaign`, behind others | 1 to join, 2 to stand in line, 1 when it is our turn; 2 for each predecessor that gives up out of turn |
-//! | `try_campaign` | 1, and 1 more when another leads |
+//! | `campaign`, behind others | 3 to stand in line, 1 when it is our turn; 2 more for each that gives up out of turn just before |
+//! | `try_campaign` | 1 |
 //! | `proclaim`, `resign`, `leader`, `check` | 1 |
 //! | `observe` | 2 to begin, then none but a read every half minute without events |
 //!
@@ -56,8 +56,7 @@ use synod_store::{
     Key, KeyRange, KeyValue, LeaseId, RangeRequest, Revision, SortOrder, SortTarget,
 };
 
-use crate::hold::{Hold, unique_suffix};
-use crate::waiters::{self, Join, Neighbours, Place, Suffix};
+use crate::waiters::{Neighbours, Wanted};
 use crate::{Client, Result, Session, retry};
 
 pub use leadership::Leadership;
@@ -126,12 +125,10 @@ pub enum LeaderEvent {
 impl Election {
     /// The same election with a session of the caller's own: candidates that this handle makes go
     /// with it. Without it they share the client's.
-    #[must_use = "this returns another handle"]
-    pub fn with_session(&self, session: &Session) -> Election {
-        Election {
-            session: Some(session.clone()),
-            ..self.clone()
-        }
+    #[must_use]
+    pub fn with_session(mut self, session: &Session) -> Election {
+        self.session = Some(session.clone());
+        self
     }
 
     /// The election's name.
@@ -183,9 +180,8 @@ impl Election {
     ) -> impl Future<Output = Result<Leadership>> + Send + use<'_, V> {
         let value = Bytes::copy_from_slice(value.as_ref());
         async move {
-            let (session, mut place) = self.join(value.clone()).await?;
-            place.wait(session.lost()).await?;
-            self.elected(session, place, value)
+            let hold = self.wanted(&value)?.take().await?;
+            Ok(Leadership::elected(hold, value))
         }
     }
 
@@ -204,12 +200,8 @@ impl Election {
     ) -> impl Future<Output = Result<Option<Leadership>>> + Send + use<'_, V> {
         let value = Bytes::copy_from_slice(value.as_ref());
         async move {
-            let (session, place) = self.join(value.clone()).await?;
-            if place.position() > 0 {
-                place.leave().await?;
-                return Ok(None);
-            }
-            self.elected(session, place, value).map(Some)
+            let taken = self.wanted(&value)?.try_take().await?;
+            Ok(taken.map(|hold| Leadership::elected(hold, value)))
         }
     }
 
@@ -228,49 +220,22 @@ impl Election {
         value: V,
         timeout: Duration,
     ) -> impl Future<Output = Result<Option<Leadership>>> + Send + use<'_, V> {
-        let campaign = self.campaign(value);
+        let value = Bytes::copy_from_slice(value.as_ref());
         async move {
-            match tokio::time::timeout(timeout, campaign).await {
-                Ok(elected) => elected.map(Some),
-                Err(_) => Ok(None),
-            }
+            let taken = self.wanted(&value)?.take_within(timeout).await?;
+            Ok(taken.map(|hold| Leadership::elected(hold, value)))
         }
     }
 
-    async fn join(&self, value: Bytes) -> Result<(Session, Place)> {
+    fn wanted(&self, value: &Bytes) -> Result<Wanted> {
         self.client.check_name(&self.name)?;
-        let session = match &self.session {
-            Some(session) => session.clone(),
-            None => self.client.own_session().await?,
-        };
-        session.check()?;
-        let join = Join {
+        Ok(Wanted {
+            client: self.client.clone(),
+            session: self.session.clone(),
             prefix: self.prefix(),
-            suffix: unique_suffix(session.lease()),
-            sharing: Suffix::Unique,
-            value,
-            lease: session.lease(),
             neighbours: Neighbours::Direct,
-            patience: self.client.timeout(),
-        };
-        let place = waiters::join(self.client.shared_store(), join).await?;
-        Ok((session, place))
-    }
-
-    fn elected(&self, session: Session, place: Place, value: Bytes) -> Result<Leadership> {
-        // By the clock of this moment: the process may have been frozen since the answer came.
-        session.check()?;
-        let created = place.created();
-        let hold = Hold::new(
-            self.client.shared_store(),
-            session,
-            self.client.timeout(),
-            place.key().clone(),
-            created,
-        )?;
-        // From here on the hold answers for the key.
-        let _ = place.keep();
-        Ok(Leadership::new(hold, value))
+            value: value.clone(),
+        })
     }
 
     /// Who leads; `None` when nobody does. One round trip.

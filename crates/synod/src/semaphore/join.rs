@@ -10,11 +10,10 @@ use synod_store::{
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::Shared;
 use super::keys::Keys;
 use super::view::{Spot, Standing, View};
-use crate::hold::Hold;
-use crate::waiters::leave_unseen;
+use super::{SemaphorePermit, Shared};
+use crate::waiters::{Hold, Place, leave_unseen, own_suffix};
 use crate::{Error, Result, Session, retry};
 
 /// A ticket in the line. Dropping it takes it back.
@@ -29,6 +28,13 @@ pub(super) struct Ticket {
 impl Ticket {
     pub(super) fn spot(&self) -> Spot {
         (self.hold.created(), self.hold.key().clone())
+    }
+
+    /// The permits, which the ticket was seen to have. The session must live by the clock of this moment:
+    /// the process may have been frozen since.
+    pub(super) fn acquired(self) -> Result<SemaphorePermit> {
+        self.hold.session().check()?;
+        Ok(SemaphorePermit::new(self.hold, self.permits))
     }
 }
 
@@ -62,10 +68,11 @@ async fn join_now(
     permits: u32,
 ) -> Result<Ticket> {
     let keys = &shared.keys;
-    let key = keys.ticket(permits, session.lease());
-    let put = PutRequest::new(key.clone(), shared.identity.clone()).with_lease(session.lease());
+    let key = keys.ticket(permits, &own_suffix(&session));
+    let client = &shared.client;
+    let put = PutRequest::new(key.clone(), client.identity()).with_lease(session.lease());
     let txn = request(keys, &key, put, total);
-    let sent = retry::txn(&*shared.store, &txn, shared.patience).await;
+    let sent = retry::txn(&**client.store(), &txn, client.timeout()).await;
     let doubt = sent.doubt;
     let found = match sent.answer {
         Ok(response) => read(response),
@@ -76,7 +83,7 @@ async fn join_now(
         refused => {
             if doubt {
                 // A copy may have come in, or may still.
-                runtime.spawn(leave_unseen(Arc::clone(&shared.store), key));
+                runtime.spawn(leave_unseen(client.shared_store(), key));
             }
             return Err(match refused {
                 Ok(Found::Total(stored)) => shared.disagrees(&stored, total),
@@ -87,17 +94,9 @@ async fn join_now(
     };
     let stored = Some(Bytes::from(total.to_string()));
     let view = View::new(keys, at, stored, line);
-    let mut hold = Hold::new(
-        Arc::clone(&shared.store),
-        session,
-        shared.patience,
-        key.clone(),
-        created,
-    )?;
-    if doubt {
-        hold.expect_copies();
-    }
-    let granted = view.standings().of(&(created, key)) == Standing::Granted;
+    let granted = view.standings().of(&(created, key.clone())) == Standing::Granted;
+    let place = Place::of_own_key(client, runtime, key, created, doubt);
+    let hold = Hold::new(place, session, client.clone());
     Ok(Ticket {
         hold,
         permits,

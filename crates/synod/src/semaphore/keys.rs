@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use synod_store::{Key, KeyRange, LeaseId, RangeRequest};
-
-use crate::hold::unique_suffix;
+use synod_store::{Key, KeyRange, RangeRequest};
 
 /// Where a semaphore's keys lie. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -51,10 +49,9 @@ impl Keys {
         RangeRequest::new(self.line()).keys_only()
     }
 
-    /// A new ticket's key.
-    pub(super) fn ticket(&self, permits: u32, lease: LeaseId) -> Key {
-        let permits = self.inner.line.join(format!("{permits}-"));
-        permits.join(unique_suffix(lease))
+    /// The key of a ticket with this unique suffix.
+    pub(super) fn ticket(&self, permits: u32, suffix: &str) -> Key {
+        self.inner.line.join(format!("{permits}-{suffix}"))
     }
 
     /// How many permits a ticket is for; `None` for a key that is none.
@@ -79,10 +76,8 @@ mod tests {
     #[test]
     fn a_ticket_says_how_many_permits_it_is_for() {
         let keys = Keys::new("__synod/semaphore/pool/".into());
-        let lease = LeaseId::new(0xab).unwrap();
-        let ticket = keys.ticket(12, lease);
-        assert!(ticket.starts_with(b"__synod/semaphore/pool/line/12-ab-"));
-        assert_ne!(ticket, keys.ticket(12, lease));
+        let ticket = keys.ticket(12, "ab-1");
+        assert_eq!(ticket, Key::from("__synod/semaphore/pool/line/12-ab-1"));
         assert_eq!(keys.permits(&ticket), Some(12));
         assert!(keys.line().contains(&ticket) && keys.all().contains(keys.total()));
         assert!(!keys.line().contains(keys.total()));

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! `ROOT` is `__synod/semaphore/NAME` (see *Names* above). The key is a ticket for `N` permits, in
-//! decimal; `LEASE` is the session's lease in hexadecimal, `NUMBER` is drawn by lot for each ticket.
+//! decimal; `LEASE` is the session's lease in hexadecimal, `NUMBER` one that the process gives once.
 //!
 //! # Protocol
 //!
@@ -61,9 +61,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use synod_store::{Key, Store};
+use synod_store::Key;
 
+use crate::waiters::under_session;
 use crate::{Client, Error, Result, Session};
 
 use join::Ticket;
@@ -79,15 +79,12 @@ impl Client {
     pub fn semaphore(&self, name: impl Into<Key>, permits: u32) -> Semaphore {
         let name = name.into();
         let shared = Shared {
-            store: self.shared_store(),
+            client: self.clone(),
             keys: Keys::new(self.own_prefix("semaphore", &name)),
             name,
-            identity: self.identity(),
-            patience: self.timeout(),
             watch: watching::Watch::default(),
         };
         Semaphore {
-            client: self.clone(),
             shared: Arc::new(shared),
             permits,
             session: None,
@@ -100,7 +97,6 @@ impl Client {
 /// See the [module](self) for what it promises.
 #[derive(Clone)]
 pub struct Semaphore {
-    client: Client,
     shared: Arc<Shared>,
     permits: u32,
     session: Option<Session>,
@@ -109,23 +105,19 @@ pub struct Semaphore {
 /// What all clones of a handle share.
 #[derive(Debug)]
 struct Shared {
-    store: Arc<dyn Store>,
+    client: Client,
     keys: Keys,
     name: Key,
-    identity: Bytes,
-    patience: Duration,
     watch: watching::Watch,
 }
 
 impl Semaphore {
     /// The same semaphore with a session of the caller's own: permits that this handle acquires go with
     /// it. Without it they share the client's.
-    #[must_use = "this returns another handle"]
-    pub fn with_session(&self, session: &Session) -> Semaphore {
-        Semaphore {
-            session: Some(session.clone()),
-            ..self.clone()
-        }
+    #[must_use]
+    pub fn with_session(mut self, session: &Session) -> Semaphore {
+        self.session = Some(session.clone());
+        self
     }
 
     /// The semaphore's name.
@@ -137,7 +129,7 @@ impl Semaphore {
     /// The client that the semaphore belongs to.
     #[must_use]
     pub fn client(&self) -> &Client {
-        &self.client
+        &self.shared.client
     }
 
     /// How many permits there are in all, as this handle has it.
@@ -191,8 +183,7 @@ impl Semaphore {
         if !ticket.granted {
             self.wait(&ticket).await?;
         }
-        ticket.hold.session().check()?;
-        Ok(SemaphorePermit::new(ticket))
+        ticket.acquired()
     }
 
     /// Acquires a permit if one is free and nobody waits for it; else returns `None`.
@@ -223,8 +214,7 @@ impl Semaphore {
             ticket.hold.release().await?;
             return Ok(None);
         }
-        ticket.hold.session().check()?;
-        Ok(Some(SemaphorePermit::new(ticket)))
+        ticket.acquired().map(Some)
     }
 
     /// Acquires a permit; waits for it at most `timeout`, then returns `None`.
@@ -286,12 +276,9 @@ impl Semaphore {
                 self.shared.name, self.permits
             )));
         }
-        let session = match &self.session {
-            Some(session) => session.clone(),
-            None => self.client.own_session().await?,
-        };
-        session.check()?;
-        join::join(&self.shared, session, self.permits, permits).await
+        let shared = &self.shared;
+        let join = |session| join::join(shared, session, self.permits, permits);
+        under_session(&shared.client, self.session.as_ref(), join).await
     }
 
     async fn wait(&self, ticket: &Ticket) -> Result<()> {

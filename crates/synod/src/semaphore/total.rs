@@ -32,8 +32,8 @@ impl Shared {
     /// The record of the total, if there is one.
     async fn record(&self) -> Result<Option<KeyValue>> {
         let request = RangeRequest::new(self.keys.total().clone());
-        let read = || self.store.range(request.clone());
-        let response = retry::read(self.patience, read).await?;
+        let read = || self.client.store().range(request.clone());
+        let response = retry::read(self.client.timeout(), read).await?;
         Ok(response.kvs.into_iter().next())
     }
 
@@ -97,6 +97,7 @@ impl Shared {
 
     /// Sends a Txn that compares what it changes.
     async fn change(&self, txn: &Txn) -> Result<TxnResponse> {
-        Ok(retry::txn(&*self.store, txn, self.patience).await.answer?)
+        let (store, patience) = (self.client.store(), self.client.timeout());
+        Ok(retry::txn(&**store, txn, patience).await.answer?)
     }
 }

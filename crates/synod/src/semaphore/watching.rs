@@ -108,8 +108,8 @@ async fn watch(shared: Arc<Shared>, waiters: Arc<Waiters>) {
 
 async fn follow(shared: &Shared, waiters: &Waiters) -> Result<Infallible> {
     let request = WatchRequest::new(shared.keys.all());
-    let open = || Lookout::open(Arc::clone(&shared.store), request.clone());
-    let mut lookout = retry::insist(shared.patience, open).await?;
+    let open = || Lookout::open(shared.client.shared_store(), request.clone());
+    let mut lookout = retry::insist(shared.client.timeout(), open).await?;
     loop {
         let mut view = shared.read().await?;
         waiters.judge(&view);
@@ -164,7 +164,9 @@ impl Shared {
             RangeRequest::new(self.keys.total().clone()),
             self.keys.read_line(),
         ]);
-        let response = retry::read(self.patience, || self.store.txn(txn.clone())).await?;
+        let store = self.client.store();
+        let read = || store.txn(txn.clone());
+        let response = retry::read(self.client.timeout(), read).await?;
         let revision = response.header.revision;
         let mut ranges = response
             .responses
