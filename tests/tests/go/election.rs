@@ -104,7 +104,7 @@ beside_go! {
         let election = client.election("e");
         let leadership = election.campaign("the first").await.unwrap();
         let session = Session::builder(&client).ttl(TTL).build().await.unwrap();
-        let candidate = election.with_session(&session);
+        let candidate = election.clone().with_session(&session);
         let ours = waits("campaign", async move { candidate.campaign("Rust").await }).await;
         let mut theirs = go.begin(&["election.campaign", "s", "e", "Go"]);
         theirs.assert_waits().await;

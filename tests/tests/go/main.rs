@@ -6,6 +6,7 @@ mod alone;
 mod common;
 mod election;
 mod mutex;
+mod priority_queue;
 mod queue;
 mod rpc;
 mod rwlock;
