@@ -4,4 +4,10 @@
 
 mod alone;
 mod common;
+mod election;
+mod mutex;
+mod priority_queue;
 mod queue;
+mod rpc;
+mod rwlock;
+mod stm;
