@@ -80,6 +80,11 @@ impl Life {
         });
     }
 
+    /// The lease is gone, by the store's word.
+    pub(super) fn lease_is_gone(&self) {
+        self.turn(SessionState::Lost);
+    }
+
     /// Ends the session by its owner's wish. False when it was over already.
     pub(super) fn end(&self, ending: Ending) -> bool {
         let over = self.state_now().is_over();
@@ -145,7 +150,7 @@ impl Keeper {
                 }
                 Some(Err(error)) if error.is_lease_gone() => {
                     tracing::warn!(lease = %self.life.lease, "the session was lost: its lease is gone");
-                    self.life.turn(SessionState::Lost);
+                    self.life.lease_is_gone();
                     return;
                 }
                 Some(Err(error)) => {

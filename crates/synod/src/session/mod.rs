@@ -174,6 +174,11 @@ impl Session {
         }
     }
 
+    /// The store has said that there is no such lease: the session is lost, if it was not over.
+    pub(crate) fn lease_is_gone(&self) {
+        self.inner.life.lease_is_gone();
+    }
+
     /// Ends the session and leaves its lease to run out by itself: its keys stay until then.
     pub fn orphan(self) {
         self.inner.life.end(Ending::Leave);
@@ -351,6 +356,15 @@ impl fmt::Debug for SessionBuilder {
         f.debug_struct("SessionBuilder")
             .field("ttl", &self.ttl)
             .finish_non_exhaustive()
+    }
+}
+
+/// The store says that a session's lease is gone: the session is lost.
+pub(crate) fn lease_gone(error: Error) -> Error {
+    if error.kind() == Some(ErrorKind::LeaseNotFound) {
+        Error::SessionLost
+    } else {
+        error
     }
 }
 

@@ -9,7 +9,8 @@ use super::token::OpId;
 /// What an operation does: the first alternative whose guards hold runs, at most one.
 ///
 /// No guard may become true again after it was false (a modification revision once gone, a key of
-/// one's own once used), except the first alternative's when it is the only one.
+/// one's own once used), except the first alternative's when it is the only one, and those that
+/// decide a [fork](Work::fork): there every copy that can apply marks the lane, one way or the other.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Work {
     pub(crate) first: Alternative,
@@ -29,6 +30,50 @@ impl Work {
             first: Alternative { guards, ops },
             others: Vec::new(),
         }
+    }
+
+    /// One of two lists of operations, as `guards` decide when it applies; neither, when `common`
+    /// does not hold.
+    pub(crate) fn fork(
+        common: Vec<Compare>,
+        guards: Vec<Compare>,
+        then: Vec<TxnOp>,
+        otherwise: Vec<TxnOp>,
+    ) -> Work {
+        let other = Alternative {
+            guards: common.clone(),
+            ops: otherwise,
+        };
+        let mut all = common;
+        all.extend(guards);
+        Work {
+            first: Alternative {
+                guards: all,
+                ops: then,
+            },
+            others: vec![other],
+        }
+    }
+
+    /// The guards in common, the first alternative's own and the other's operations, when this is a
+    /// fork: a second alternative without a guard of its own.
+    fn as_fork(&self) -> Option<(&[Compare], &[Compare], &[TxnOp])> {
+        let [other] = self.others.as_slice() else {
+            return None;
+        };
+        let own = self.first.guards.strip_prefix(other.guards.as_slice())?;
+        Some((&other.guards, own, &other.ops))
+    }
+
+    /// A fork as one Txn, each branch of which begins with its mark, if there is one.
+    fn forked(&self, own: &[Compare], other: &[TxnOp], marks: [Option<TxnOp>; 2]) -> Txn {
+        let [first, second] = marks;
+        Txn::new()
+            .when(own.iter().cloned())
+            .and_then(first)
+            .and_then(self.first.ops.iter().cloned())
+            .or_else(second)
+            .or_else(other.iter().cloned())
     }
 }
 
@@ -138,8 +183,18 @@ impl Ticket {
     /// The Txn of the operation.
     ///
     /// `If fence and lane are open and the first guards hold Then mark the lane + work Else read
-    /// both + If open Then the other alternatives, one inside the other's Else`.
+    /// both + If open Then the other alternatives, one inside the other's Else`. A fork is `If open
+    /// and the guards in common hold Then (If the guards hold Then mark + work Else mark + the other
+    /// work) Else read both`: the store's budget of operations goes further so.
     pub(crate) fn txn(&self, work: &Work) -> Txn {
+        if let Some((common, own, other)) = work.as_fork() {
+            let marks = [Some(self.mark(Some(0))), Some(self.mark(Some(1)))];
+            return Txn::new()
+                .when(self.open())
+                .when(common.iter().cloned())
+                .and_then([work.forked(own, other, marks)])
+                .or_else(self.reads());
+        }
         let mut txn = Txn::new()
             .when(self.open())
             .when(work.first.guards.iter().cloned())
@@ -156,13 +211,19 @@ impl Ticket {
     pub(crate) fn read(&self, response: TxnResponse) -> Answer {
         let mut responses = response.responses.into_iter();
         if response.succeeded {
-            // The first answer is the lane's.
-            return match responses.next() {
-                Some(TxnOpResponse::Put(_)) => Answer::Done {
-                    alternative: 0,
-                    responses: responses.collect(),
-                },
-                _ => Answer::Malformed,
+            // The first answer is the lane's, in a fork that of the branch.
+            let (alternative, mut responses) = match responses.next() {
+                Some(TxnOpResponse::Txn(fork)) => read_fork(fork),
+                Some(mark) => (0, std::iter::once(mark).chain(responses).collect()),
+                None => return Answer::Malformed,
+            };
+            if !matches!(responses.first(), Some(TxnOpResponse::Put(_))) {
+                return Answer::Malformed;
+            }
+            responses.remove(0);
+            return Answer::Done {
+                alternative,
+                responses,
             };
         }
         let (Some(lane), Some(fence)) = (responses.next(), responses.next()) else {
@@ -221,6 +282,14 @@ impl Standing {
 
 /// The Txn of an operation on a store that loses no answer: the alternatives alone.
 pub(crate) fn plain(work: &Work) -> Txn {
+    if let Some((common, own, other)) = work.as_fork() {
+        let fork = work.forked(own, other, [None, None]);
+        return if common.is_empty() {
+            fork
+        } else {
+            Txn::new().when(common.iter().cloned()).and_then([fork])
+        };
+    }
     let mut txn = Txn::new()
         .when(work.first.guards.iter().cloned())
         .and_then(work.first.ops.iter().cloned());
@@ -231,7 +300,22 @@ pub(crate) fn plain(work: &Work) -> Txn {
 }
 
 /// What the answer to [`plain`] says.
-pub(crate) fn read_plain(response: TxnResponse) -> Answer {
+pub(crate) fn read_plain(work: &Work, response: TxnResponse) -> Answer {
+    if let Some((common, _, _)) = work.as_fork() {
+        let fork = if common.is_empty() {
+            Some(response)
+        } else {
+            let inner = response.responses.into_iter().next();
+            inner.and_then(TxnOpResponse::into_txn)
+        };
+        return fork.map_or(Answer::GuardsFalse, |fork| {
+            let (alternative, responses) = read_fork(fork);
+            Answer::Done {
+                alternative,
+                responses,
+            }
+        });
+    }
     match read_chain(response) {
         Some((alternative, responses)) => Answer::Done {
             alternative,
@@ -256,6 +340,11 @@ fn chain(others: &[Alternative], ticket: Option<&Ticket>) -> Option<Txn> {
     inner
 }
 
+/// Which branch of a fork ran, and its answers.
+fn read_fork(fork: TxnResponse) -> (usize, Vec<TxnOpResponse>) {
+    (usize::from(!fork.succeeded), fork.responses)
+}
+
 /// Which Txn of a chain succeeded, and its answers.
 fn read_chain(mut response: TxnResponse) -> Option<(usize, Vec<TxnOpResponse>)> {
     let mut index = 0usize;
@@ -273,6 +362,33 @@ fn read_chain(mut response: TxnResponse) -> Option<(usize, Vec<TxnOpResponse>)> 
 
 /// The most operations that etcd takes along one path through nested Txns.
 pub(crate) const MAX_OPS: usize = 128;
+
+/// What of the budget of [`MAX_OPS`] a Txn needs: the largest sum of list lengths along a path, as
+/// etcd counts it.
+pub(crate) fn weight(txn: &Txn) -> usize {
+    let own = txn
+        .compares
+        .len()
+        .max(txn.success.len())
+        .max(txn.failure.len());
+    let inner = txn.success.iter().chain(&txn.failure).map(|op| match op {
+        TxnOp::Txn(txn) => weight(txn),
+        _ => 0,
+    });
+    own.saturating_add(inner.max().unwrap_or(0))
+}
+
+/// What of the budget of [`MAX_OPS`] a [fork](Work::fork) needs on the stores that ask for most,
+/// when `txn` holds its guards and both lists.
+pub(crate) fn weight_of_fork(common: usize, txn: &Txn) -> usize {
+    // Around it stand the compares of fence and lane, inside it the lane is marked.
+    let lists = txn.success.len().max(txn.failure.len());
+    let own = lists.saturating_add(1).max(txn.compares.len());
+    let nested = weight(txn).saturating_sub(lists.max(txn.compares.len()));
+    own.saturating_add(nested)
+        .saturating_add(common)
+        .saturating_add(2)
+}
 
 /// How many other alternatives of `each_guards` guards and `each_ops` operations fit into the
 /// budget of `limit`, after a first one of `guards` guards and `first_ops` operations.
@@ -324,23 +440,6 @@ mod tests {
         for bad in ["", "x 1 2", "ff", "ff x 1", "ff 1 x"] {
             assert_eq!(Record::decode(bad.as_bytes()), None, "{bad}");
         }
-    }
-
-    /// The largest sum of list lengths along a path, as etcd counts it.
-    fn weight(txn: &Txn) -> usize {
-        let own = txn
-            .compares
-            .len()
-            .max(txn.success.len())
-            .max(txn.failure.len());
-        let inner = |ops: &[TxnOp]| {
-            let inner = ops.iter().map(|op| match op {
-                TxnOp::Txn(txn) => weight(txn),
-                _ => 0,
-            });
-            inner.max().unwrap_or(0)
-        };
-        own + inner(&txn.success).max(inner(&txn.failure))
     }
 
     #[test]
