@@ -86,6 +86,8 @@ struct Script {
     ranges: usize,
     watches: usize,
     keep_alives: usize,
+    /// Watches tell nothing, and do not end either.
+    deaf: bool,
 }
 
 /// Waits for a condition; fails when it does not come.
@@ -156,6 +158,11 @@ impl Faulty {
     /// Ends all watches that stand. They report nothing that happens after this.
     pub(crate) fn end_watches(&self, end: WatchEnd) {
         self.state.ended.send_replace(Some(end));
+    }
+
+    /// Loses every event, and says nothing of it, as a store with a fault does.
+    pub(crate) fn lose_events(&self) {
+        self.state.script.lock().deaf = true;
     }
 
     /// Lets only `count` more calls through.
@@ -309,12 +316,20 @@ impl Store for Faulty {
         Box::pin(async move {
             let watch = self.read(self.engine.watch(request)).await?;
             let header = watch.header();
-            let items = futures_util::stream::unfold(Some((watch, ended)), async |state| {
-                let (mut watch, mut ended) = state?;
-                let end = tokio::select! {
-                    biased;
-                    changed = ended.changed() => changed.ok().and(*ended.borrow()),
-                    item = watch.next() => return item.map(|item| (item, Some((watch, ended)))),
+            let state = Arc::clone(&self.state);
+            let begin = Some((watch, ended, state));
+            let items = futures_util::stream::unfold(begin, async |state| {
+                let (mut watch, mut ended, state) = state?;
+                let end = loop {
+                    tokio::select! {
+                        biased;
+                        changed = ended.changed() => break changed.ok().and(*ended.borrow()),
+                        item = watch.next() => {
+                            if !state.script.lock().deaf {
+                                return item.map(|item| (item, Some((watch, ended, state))));
+                            }
+                        }
+                    }
                 };
                 match end? {
                     WatchEnd::Closed => None,
