@@ -12,7 +12,7 @@ use synod_store::{
     ErrorKind, HashResponse, Header, LeaseGrantRequest, LeaseGrantResponse, LeaseId,
     LeaseKeepAliveResponse, LeaseListResponse, LeaseRevokeResponse, LeaseTimeToLiveResponse,
     Member, PutRequest, PutResponse, RangeRequest, RangeResponse, Replies, Result, Revision,
-    StatusResponse, Store, Txn, TxnResponse, Watch, WatchItem, WatchRequest,
+    StatusResponse, Store, Txn, TxnOpResponse, TxnResponse, Watch, WatchItem, WatchRequest,
 };
 use tokio::sync::watch;
 
@@ -84,6 +84,7 @@ struct Script {
     overtaken: Vec<Txn>,
     txns: usize,
     ranges: usize,
+    answered: usize,
     watches: usize,
     keep_alives: usize,
     /// When set, renewals are answered with this, and nobody is asked.
@@ -193,6 +194,11 @@ impl Faulty {
         self.state.script.lock().ranges
     }
 
+    /// How many pairs the answers to ranges have carried, within Txns too.
+    pub(crate) fn answered(&self) -> usize {
+        self.state.script.lock().answered
+    }
+
     pub(crate) fn watches(&self) -> usize {
         self.state.script.lock().watches
     }
@@ -246,6 +252,16 @@ impl Faulty {
     }
 }
 
+/// How many pairs the answers of a Txn carry.
+fn pairs(responses: &[TxnOpResponse]) -> usize {
+    let pairs = responses.iter().map(|response| match response {
+        TxnOpResponse::Range(range) => range.kvs.len(),
+        TxnOpResponse::Txn(txn) => pairs(&txn.responses),
+        TxnOpResponse::Put(_) | TxnOpResponse::Delete(_) => 0,
+    });
+    pairs.sum()
+}
+
 fn refused() -> Error {
     Error::new(ErrorKind::Unavailable, "nobody there")
 }
@@ -257,7 +273,12 @@ fn lost() -> Error {
 impl Store for Faulty {
     fn range(&self, request: RangeRequest) -> BoxFuture<'_, Result<RangeResponse>> {
         self.state.script.lock().ranges += 1;
-        Box::pin(self.read(self.engine.range(request)))
+        Box::pin(async move {
+            let answer = self.read(self.engine.range(request)).await;
+            let pairs = answer.as_ref().map_or(0, |answer| answer.kvs.len());
+            self.state.script.lock().answered += pairs;
+            answer
+        })
     }
 
     fn put(&self, request: PutRequest) -> BoxFuture<'_, Result<PutResponse>> {
@@ -272,7 +293,10 @@ impl Store for Faulty {
         Box::pin(async move {
             self.state.script.lock().txns += 1;
             if txn.is_read_only() {
-                return self.read(self.engine.txn(txn)).await;
+                let answer = self.read(self.engine.txn(txn)).await;
+                let pairs = answer.as_ref().map_or(0, |answer| pairs(&answer.responses));
+                self.state.script.lock().answered += pairs;
+                return answer;
             }
             self.pass().await;
             let fault = self.next_fault();

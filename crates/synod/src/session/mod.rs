@@ -254,5 +254,14 @@ async fn revoke(store: &dyn Store, lease: LeaseId, bound: Duration) -> Result<()
     }
 }
 
+/// The store says that a session's lease is gone: the session is lost.
+pub(crate) fn lease_gone(error: Error) -> Error {
+    if error.kind() == Some(ErrorKind::LeaseNotFound) {
+        Error::SessionLost
+    } else {
+        error
+    }
+}
+
 /// What the watch channel of a session carries.
 pub(crate) type States = watch::Receiver<SessionState>;

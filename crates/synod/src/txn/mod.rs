@@ -8,11 +8,12 @@ mod words;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 
-use synod_store::{Header, TxnOpResponse};
+use synod_store::{Header, Revision, TxnOpResponse};
 
 use crate::settle::{MAX_OPS, Outcome, Work, weight, weight_of_fork};
 use crate::{Client, Error, Result, retry};
 
+pub(crate) use recall::overlap;
 pub use synod_store::{
     Compare, CompareOp, DeleteRequest, KeyRange, PutRequest, RangeRequest, TxnOp, TxnResponse,
 };
@@ -25,6 +26,16 @@ pub struct Txn {
     client: Client,
     fence: Option<Compare>,
     txn: synod_store::Txn,
+}
+
+/// What became of a transaction.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub(crate) succeeded: bool,
+    /// When it happened; the store's revision at that moment, when it changed nothing.
+    pub(crate) revision: Revision,
+    /// The answers of the branch that ran; `None` when they were lost.
+    pub(crate) responses: Option<Vec<TxnOpResponse>>,
 }
 
 impl Client {
@@ -89,36 +100,17 @@ impl Txn {
     }
 
     async fn run(self) -> Result<TxnResponse> {
-        self.check()?;
-        if self.txn.is_read_only() {
-            return self.read().await;
-        }
-        let not_owner = self.not_owner();
-        let synod_store::Txn {
-            compares,
-            success,
-            failure,
-        } = self.txn;
-        let branches = [success.clone(), failure.clone()];
-        let work = Work::fork(self.fence.into_iter().collect(), compares, success, failure);
-        let outcome = self.client.settle().run(work).await?;
-        let Outcome::Done {
-            alternative,
-            revision,
-            responses,
-        } = outcome
-        else {
-            return Err(not_owner);
-        };
-        let succeeded = alternative == 0;
-        let responses = match responses {
+        let branches = [self.txn.success.clone(), self.txn.failure.clone()];
+        let (store, patience) = (self.client.shared_store(), self.client.timeout());
+        let sent = self.send().await?;
+        let (revision, succeeded) = (sent.revision, sent.succeeded);
+        let responses = match sent.responses {
             Some(responses) => responses,
             // Only the record told; what was read is still in the store's history.
             None => {
                 let [success, failure] = branches;
                 let ops = if succeeded { success } else { failure };
-                let store = self.client.shared_store();
-                recall::recall(store, self.client.timeout(), revision, &ops)
+                recall::recall(store, patience, revision, &ops)
                     .await
                     .map_err(|error| Error::AnswersLost {
                         revision,
@@ -137,8 +129,35 @@ impl Txn {
         })
     }
 
+    /// Runs it; answers that were lost stay so.
+    pub(crate) async fn send(self) -> Result<Sent> {
+        self.check()?;
+        if self.txn.is_read_only() {
+            return self.read().await;
+        }
+        let not_owner = self.not_owner();
+        let synod_store::Txn {
+            compares,
+            success,
+            failure,
+        } = self.txn;
+        let work = Work::fork(self.fence.into_iter().collect(), compares, success, failure);
+        match self.client.settle().run(work).await? {
+            Outcome::Done {
+                alternative,
+                revision,
+                responses,
+            } => Ok(Sent {
+                succeeded: alternative == 0,
+                revision,
+                responses,
+            }),
+            Outcome::GuardsFalse => Err(not_owner),
+        }
+    }
+
     /// One that changes nothing is sent as it is, and may be sent again.
-    async fn read(self) -> Result<TxnResponse> {
+    async fn read(self) -> Result<Sent> {
         let not_owner = self.not_owner();
         let fenced = self.fence.is_some();
         let txn = match self.fence {
@@ -152,11 +171,11 @@ impl Txn {
             let inner = response.responses.pop().and_then(TxnOpResponse::into_txn);
             response = inner.ok_or(not_owner)?;
         }
-        response.header = Header {
+        Ok(Sent {
+            succeeded: response.succeeded,
             revision,
-            ..Header::default()
-        };
-        Ok(response)
+            responses: Some(response.responses),
+        })
     }
 
     fn not_owner(&self) -> Error {

@@ -55,6 +55,7 @@ mod clean;
 mod guard;
 mod hold;
 mod holder;
+mod hub;
 mod join;
 mod place;
 #[cfg(test)]

@@ -113,7 +113,7 @@ impl Place {
         let mut own: Option<Vigil> = None;
         let mut before: Option<(Key, Vigil)> = None;
         loop {
-            let Some((_, nearest)) = self.nearest.clone() else {
+            let Some((created, nearest)) = self.nearest.clone() else {
                 let header = self.look().await?;
                 if self.nearest.is_none() {
                     return Ok(header);
@@ -123,11 +123,14 @@ impl Place {
             // Both at once; the own one is kept from one predecessor to the next.
             let (mut vigil, own) = match (before.take(), &mut own) {
                 (Some((key, vigil)), Some(own)) if key == nearest => (vigil, own),
-                (_, Some(own)) => (self.vigils.open(&nearest, self.patience).await?, own),
+                (_, Some(own)) => (
+                    self.vigils.open(&nearest, created, self.patience).await?,
+                    own,
+                ),
                 (_, own) => {
                     let opening = tokio::try_join!(
-                        self.vigils.open(&nearest, self.patience),
-                        self.vigils.open(&self.key, self.patience),
+                        self.vigils.open(&nearest, created, self.patience),
+                        self.vigils.open(&self.key, self.created, self.patience),
                     );
                     let (vigil, opened) = opening?;
                     (vigil, own.insert(opened))
@@ -159,13 +162,13 @@ impl Place {
     ) -> Result<()> {
         loop {
             let gone = tokio::select! {
-                gone = own.gone(self.created, read) => {
+                gone = own.gone(read) => {
                     if gone? {
                         return Err(Error::SessionLost);
                     }
                     false
                 }
-                gone = before.gone(created, read) => gone?,
+                gone = before.gone(read) => gone?,
             };
             if gone {
                 return Ok(());
