@@ -452,9 +452,10 @@ mod tests {
             op: OpId(3),
             begun: 4,
         };
-        let alternative = |guards: usize, ops: usize| Alternative {
+        // Guards of their own: alternatives with common ones would make a fork.
+        let alternative = |name: &str, guards: usize, ops: usize| Alternative {
             guards: (0..guards)
-                .map(|i| Compare::absent(format!("k{i}")))
+                .map(|i| Compare::absent(format!("{name}{i}")))
                 .collect(),
             ops: (0..ops)
                 .map(|i| PutRequest::new(format!("k{i}"), "").into())
@@ -467,9 +468,9 @@ mod tests {
             for ticketed in [false, true] {
                 let room = room_for_others(MAX_OPS, ticketed, (n, n), each);
                 let build = |others| {
-                    let others = vec![alternative(each.0, each.1); others];
+                    let others = vec![alternative("other", each.0, each.1); others];
                     let work = Work {
-                        first: alternative(n, n),
+                        first: alternative("first", n, n),
                         others,
                     };
                     weight(&if ticketed {
