@@ -138,6 +138,11 @@ impl Lookout {
     }
 }
 
+/// When to cast the net again, for one who casts it whether there were events or not.
+pub(crate) fn next_read() -> Instant {
+    jittered(NET)
+}
+
 fn jittered(net: Duration) -> Instant {
     Instant::now() + net + net.mul_f64(rand::rng().random_range(0.0..0.34))
 }

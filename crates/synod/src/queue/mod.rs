@@ -54,10 +54,12 @@ mod desk;
 mod intake;
 mod keys;
 mod look;
+mod order;
 mod producer;
 mod scan;
+mod shelf;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt;
 use std::future::Future;
@@ -73,14 +75,18 @@ use synod_store::{Key, Revision};
 use crate::{Client, Result};
 
 pub(crate) use consumer::Core;
-use desk::Item;
+pub(crate) use desk::Item;
+use keys::Fifo;
+pub(crate) use order::Order;
+pub(crate) use producer::{PAIR_BYTES, TXN_BYTES, too_large};
+pub(crate) use shelf::Cores;
 
 /// A queue that many processes share: first in, first out. Handles are cheap to clone.
 ///
 /// See the [module](self) for what it promises.
 #[derive(Clone)]
 pub struct Queue {
-    core: Arc<Core>,
+    core: Arc<Core<Fifo>>,
     name: Key,
     /// Keeps the client from ending.
     client: Client,
@@ -110,18 +116,11 @@ impl QueueItem {
 
 impl Queue {
     pub(crate) fn new(client: Client, name: Key) -> Queue {
-        let core = client.queue_core(&name);
+        let core = client
+            .cores()
+            .fifo
+            .get(&name, || Core::new(Fifo::new(&name), &client));
         Queue { core, name, client }
-    }
-
-    pub(crate) fn make_core(client: &Client, name: &Key) -> Core {
-        Core::new(
-            name,
-            client.shared_store(),
-            client.settle(),
-            client.clock(),
-            client.timeout(),
-        )
     }
 
     /// The queue's name.
@@ -229,12 +228,8 @@ impl Queue {
     /// the client's timeout; a value taken in that time is not lost, but treated as above.
     /// [`Error::ItemLost`](crate::Error::ItemLost).
     pub async fn dequeue(&self) -> Result<Bytes> {
-        loop {
-            // An empty answer goes only to those who do not wait.
-            if let Some(item) = self.take(1, true).await?.pop() {
-                return Ok(item.value);
-            }
-        }
+        self.allowed()?;
+        self.core.next().await
     }
 
     /// Takes the first value out; `None` when the queue is empty.
@@ -256,7 +251,8 @@ impl Queue {
     /// # Ok(()) }) }
     /// ```
     pub async fn try_dequeue(&self) -> Result<Option<Bytes>> {
-        Ok(self.take(1, false).await?.pop().map(|item| item.value))
+        self.allowed()?;
+        self.core.next_now().await
     }
 
     /// Takes the first value out; waits for it at most `timeout`, then returns `None`.
@@ -288,20 +284,8 @@ impl Queue {
     ///
     /// As [`Queue::dequeue`].
     pub async fn dequeue_many(&self, max: usize) -> Result<Vec<Bytes>> {
-        if max == 0 {
-            return Ok(Vec::new());
-        }
-        loop {
-            let items = self.take(max, true).await?;
-            if !items.is_empty() {
-                return Ok(items.into_iter().map(|item| item.value).collect());
-            }
-        }
-    }
-
-    async fn take(&self, max: usize, waits: bool) -> Result<Vec<Item>> {
         self.allowed()?;
-        self.core.ask(max, waits)?.await
+        self.core.next_many(max).await
     }
 
     /// The values as a stream that waits for more and does not end; after an error it goes on with
@@ -312,12 +296,10 @@ impl Queue {
     /// Dropping the stream is like dropping a [`Queue::dequeue`].
     pub fn stream(&self) -> Items {
         let queue = self.clone();
-        Items {
-            inner: Box::pin(futures_util::stream::unfold(queue, |queue| async move {
-                let value = queue.dequeue().await;
-                Some((value, queue))
-            })),
-        }
+        Items::new(futures_util::stream::unfold(queue, |queue| async move {
+            let value = queue.dequeue().await;
+            Some((value, queue))
+        }))
     }
 
     /// How many values are in the queue. One round trip for every 2048 of them.
@@ -400,10 +382,19 @@ impl fmt::Debug for Queue {
     }
 }
 
-/// The stream that [`Queue::stream`] returns.
+/// The stream that [`Queue::stream`] and
+/// [`PriorityQueue::stream`](crate::PriorityQueue::stream) return.
 #[must_use = "streams do nothing unless polled"]
 pub struct Items {
     inner: Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>,
+}
+
+impl Items {
+    pub(crate) fn new(items: impl Stream<Item = Result<Bytes>> + Send + 'static) -> Items {
+        Items {
+            inner: Box::pin(items),
+        }
+    }
 }
 
 impl Stream for Items {

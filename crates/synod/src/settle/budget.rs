@@ -32,20 +32,28 @@ pub(crate) fn weight_of_fork(common: usize, txn: &Txn) -> usize {
         .saturating_add(2)
 }
 
-/// How much of the budget of [`MAX_OPS`] is left for other alternatives of one guard and `ops`
-/// operations each, after a first one of `guards` guards and `first_ops` operations.
+/// How many other alternatives of `each_guards` guards and `each_ops` operations fit into the
+/// budget of `limit`, after a first one of `guards` guards and `first_ops` operations.
 pub(crate) fn room_for_others(
     limit: usize,
     ticketed: bool,
     (guards, first_ops): (usize, usize),
-    ops: usize,
+    (each_guards, each_ops): (usize, usize),
 ) -> usize {
     // With a ticket each level marks the lane, the outermost compares and reads lane and fence,
     // and one more level compares them again.
     let (first, between, each) = if ticketed {
-        ((guards + 2).max(first_ops + 1).max(3), 2, (ops + 1).max(1))
+        (
+            (guards + 2).max(first_ops + 1).max(3),
+            2,
+            (each_ops + 1).max(each_guards),
+        )
     } else {
-        (guards.max(first_ops).max(1), 0, ops.max(1))
+        (
+            guards.max(first_ops).max(1),
+            0,
+            each_ops.max(each_guards).max(1),
+        )
     };
     limit.saturating_sub(first).saturating_sub(between) / each
 }
@@ -69,19 +77,25 @@ mod tests {
             op: OpId(3),
             begun: 4,
         };
-        let alternative = |n: usize| Alternative {
-            guards: (0..n).map(|i| Compare::absent(format!("k{i}"))).collect(),
-            ops: (0..n)
+        // Guards of their own: alternatives with common ones would make a fork.
+        let alternative = |name: &str, guards: usize, ops: usize| Alternative {
+            guards: (0..guards)
+                .map(|i| Compare::absent(format!("{name}{i}")))
+                .collect(),
+            ops: (0..ops)
                 .map(|i| PutRequest::new(format!("k{i}"), "").into())
                 .collect(),
         };
-        for n in [1, 2, 50, 100, 126] {
+        for (n, each) in [1, 2, 50, 100, 122, 126]
+            .into_iter()
+            .flat_map(|n| [(1, 1), (3, 1), (2, 4)].map(|each| (n, each)))
+        {
             for ticketed in [false, true] {
-                let room = room_for_others(MAX_OPS, ticketed, (n, n), 1);
+                let room = room_for_others(MAX_OPS, ticketed, (n, n), each);
                 let build = |others| {
-                    let others = vec![alternative(1); others];
+                    let others = vec![alternative("other", each.0, each.1); others];
                     let work = Work {
-                        first: alternative(n),
+                        first: alternative("first", n, n),
                         others,
                     };
                     weight(&if ticketed {
@@ -90,12 +104,16 @@ mod tests {
                         plain(&work)
                     })
                 };
-                if n <= 124 || !ticketed {
-                    assert!(build(room) <= MAX_OPS, "{n} {ticketed}: {}", build(room));
+                if n <= 122 || !ticketed {
+                    assert!(
+                        build(room) <= MAX_OPS,
+                        "{n} {each:?} {ticketed}: {}",
+                        build(room)
+                    );
                 }
                 assert!(
                     build(room + 1) > MAX_OPS,
-                    "{n} {ticketed}: {}",
+                    "{n} {each:?} {ticketed}: {}",
                     build(room + 1)
                 );
             }

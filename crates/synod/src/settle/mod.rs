@@ -205,10 +205,10 @@ impl Settle {
         self.inner.store.replies() == Replies::Certain
     }
 
-    /// How many of a Txn's [`MAX_OPS`] an operation can use for alternatives of one guard and one
-    /// operation, beside a first one of `guards` guards and `ops` operations.
-    pub(crate) fn room(&self, limit: usize, guards: usize, ops: usize) -> usize {
-        room_for_others(limit, !self.is_certain(), (guards, ops), 1)
+    /// How many other alternatives an operation can have in a Txn of at most `limit` operations,
+    /// of so many guards and operations `each`, beside a `first` one of so many.
+    pub(crate) fn room(&self, limit: usize, first: (usize, usize), each: (usize, usize)) -> usize {
+        room_for_others(limit, !self.is_certain(), first, each)
     }
 
     /// Runs an operation, and waits for its outcome as long as the client's timeout.

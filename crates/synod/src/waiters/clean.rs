@@ -3,13 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use synod_store::{
-    Applied, Compare, DeleteRequest, ErrorKind, Key, RangeRequest, Revision, Store, Txn,
-};
+use synod_store::{Compare, DeleteRequest, Key, RangeRequest, Revision, Store, Txn};
 use tokio::time::Instant;
 
-use crate::retry::Backoff;
-use crate::{Error, Result};
+use crate::Result;
+use crate::retry::{self, Backoff};
 
 /// How long a dropped waiter's key is worth asking for; the lease is the backstop.
 const CLEAN_UP: Duration = Duration::from_secs(30);
@@ -25,24 +23,8 @@ pub(super) async fn leave(
     let txn = Txn::new()
         .when([Compare::created_at(key.clone(), created)])
         .and_then([DeleteRequest::new(key.clone())]);
-    let deadline = Instant::now() + patience;
-    let mut backoff = Backoff::new();
-    let mut doubt = false;
-    loop {
-        let error = match tokio::time::timeout_at(deadline, store.txn(txn.clone())).await {
-            Ok(Ok(response)) => return Ok(response.succeeded || doubt),
-            Ok(Err(error)) => error,
-            Err(_) => {
-                synod_store::Error::from_kind(ErrorKind::Timeout).with_applied(Applied::Maybe)
-            }
-        };
-        doubt |= error.is_maybe_applied();
-        if !error.is_transient() || Instant::now() >= deadline {
-            let applied = if doubt { Applied::Maybe } else { Applied::No };
-            return Err(Error::from(error.with_applied(applied)));
-        }
-        backoff.wait().await;
-    }
+    let sent = retry::txn(store, &txn, patience).await;
+    Ok(sent.answer?.succeeded || sent.doubt)
 }
 
 /// Deletes a key for a caller who has left.

@@ -1,17 +1,22 @@
 //! What every guard of a lock can do: [`guard!`](crate::waiters::guard) makes one around a
 //! [`Hold`](super::Hold).
 
-/// Makes a guard: its documentation and name, and what its release is called.
+/// Makes a guard: its documentation and name, what it has beside the hold, and what its release is
+/// called.
 macro_rules! guard {
-    ($(#[$meta:meta])* $name:ident, $release:ident) => {
+    (
+        $(#[$meta:meta])*
+        $name:ident $({ $($(#[$about:meta])* $field:ident: $type:ty,)* })?, $release:ident
+    ) => {
         $(#[$meta])*
         pub struct $name {
             hold: $crate::waiters::Hold,
+            $($($(#[$about])* $field: $type,)*)?
         }
 
         impl $name {
-            pub(super) fn new(hold: $crate::waiters::Hold) -> $name {
-                $name { hold }
+            pub(super) fn new(hold: $crate::waiters::Hold $($(, $field: $type)*)?) -> $name {
+                $name { hold $($(, $field)*)? }
             }
 
             /// The key that this acquisition alone has.

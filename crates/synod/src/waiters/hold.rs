@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use synod_store::{Compare, Key, KeyValue, RangeRequest};
+use synod_store::{Compare, Key, KeyValue, RangeRequest, Revision};
 
 use super::{Join, Line, Neighbours, Place, Suffix, join};
 use crate::{Client, Error, Result, Session, Txn, retry};
@@ -81,66 +81,93 @@ impl Wanted {
     async fn wait(&self, session: Session, mut place: Place) -> Result<Hold> {
         place.wait(session.lost()).await?;
         session.check()?;
-        Ok(Hold {
-            place,
-            session,
-            client: self.client.clone(),
-        })
+        Ok(Hold::new(place, session, self.client.clone()))
     }
 
     /// Joins the line; with `only_if_free`, not if anybody is in it.
     async fn join(&self, only_if_free: bool) -> Result<(Session, Option<Place>)> {
-        let mut again = self.session.is_none();
-        loop {
-            let session = match &self.session {
-                Some(session) => session.clone(),
-                None => self.client.own_session().await?,
-            };
-            session.check()?;
+        let joining = |session| async move {
             let request = self.request(&session);
             let vigils = self.client.vigils();
-            let joining = async {
-                if only_if_free {
-                    join::try_join(vigils, request).await
-                } else {
-                    join::join(vigils, request).await.map(Some)
-                }
+            let place = if only_if_free {
+                join::try_join(vigils, request).await?
+            } else {
+                Some(join::join(vigils, request).await?)
             };
-            let joined = tokio::select! {
-                biased;
-                () = session.lost() => Err(Error::SessionLost),
-                joined = joining => joined,
-            };
-            match joined {
-                Ok(place) => return Ok((session, place)),
-                Err(error) if error.is_session_lost() => {
-                    session.lease_is_gone();
-                    if !std::mem::take(&mut again) {
-                        return Err(Error::SessionLost);
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-        }
+            Ok((session, place))
+        };
+        under_session(&self.client, self.session.as_ref(), joining).await
     }
 
     fn request(&self, session: &Session) -> Join {
-        static NUMBER: AtomicU64 = AtomicU64::new(1);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let lease = session.lease();
         Join {
             prefix: self.prefix.clone(),
-            suffix: format!("{lease}-{number}").into(),
+            suffix: own_suffix(session).into(),
             sharing: Suffix::Unique,
             value: self.value.clone(),
-            lease,
+            lease: session.lease(),
             neighbours: self.neighbours.clone(),
             patience: self.client.timeout(),
         }
     }
 }
 
+/// The last part of a key that one call alone has.
+pub(crate) fn own_suffix(session: &Session) -> String {
+    static NUMBER: AtomicU64 = AtomicU64::new(1);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    format!("{}-{number}", session.lease())
+}
+
+/// Does something that needs a living lease, with this session or else the client's own one. When the
+/// own one's lease turns out to be gone, once more with the next.
+pub(crate) async fn under_session<T, F: Future<Output = Result<T>>>(
+    client: &Client,
+    session: Option<&Session>,
+    task: impl Fn(Session) -> F,
+) -> Result<T> {
+    let mut again = session.is_none();
+    loop {
+        let session = match session {
+            Some(session) => session.clone(),
+            None => client.own_session().await?,
+        };
+        session.check()?;
+        let done = tokio::select! {
+            biased;
+            () = session.lost() => Err(Error::SessionLost),
+            done = task(session.clone()) => done,
+        };
+        match done {
+            Err(error) if error.is_session_lost() => {
+                session.lease_is_gone();
+                if !std::mem::take(&mut again) {
+                    return Err(Error::SessionLost);
+                }
+            }
+            done => return done,
+        }
+    }
+}
+
 impl Hold {
+    /// What is held already: `place` was found to have its due.
+    pub(crate) fn new(place: Place, session: Session, client: Client) -> Hold {
+        Hold {
+            place,
+            session,
+            client,
+        }
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(crate) fn created(&self) -> Revision {
+        self.place.created()
+    }
+
     pub(crate) fn key(&self) -> &Key {
         self.place.key()
     }
@@ -208,7 +235,8 @@ impl Hold {
         }
     }
 
-    fn was_lost(&self) -> Error {
+    /// Why it is not held any more.
+    pub(crate) fn was_lost(&self) -> Error {
         if self.session.is_alive() {
             Error::NotOwner {
                 key: self.key().to_string(),

@@ -3,16 +3,14 @@
 use std::sync::Arc;
 
 use synod_store::{
-    Applied, Compare, ErrorKind, KeyRange, KeyValue, PutRequest, RangeRequest, Revision, Txn,
-    TxnOp, TxnOpResponse, TxnResponse,
+    Compare, ErrorKind, KeyRange, KeyValue, PutRequest, RangeRequest, Revision, Txn, TxnOp,
+    TxnOpResponse, TxnResponse,
 };
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use super::{Join, Line, Place, Suffix, Vigils, leave_unseen};
-use crate::retry::Backoff;
-use crate::{Error, Result};
+use crate::{Error, Result, retry};
 
 /// What a joining Txn came to.
 enum Joined {
@@ -81,30 +79,19 @@ async fn send(vigils: Vigils, join: Join, runtime: Handle, only_if_free: bool) -
                 .chain(reads()),
         );
     let store = vigils.store();
-    let deadline = Instant::now() + join.patience;
-    let mut backoff = Backoff::new();
-    let mut doubt = false;
+    let sent = retry::txn(&**store, &txn, join.patience).await;
+    let doubt = sent.doubt;
     let watch_for_copies = |doubt: bool| {
         if doubt && join.sharing == Suffix::Unique {
             // Else a key that nobody knows of would stand in the line as long as its lease.
             runtime.spawn(leave_unseen(Arc::clone(store), key.clone()));
         }
     };
-    let response = loop {
-        let error = match tokio::time::timeout_at(deadline, store.txn(txn.clone())).await {
-            Ok(Ok(response)) => break response,
-            Ok(Err(error)) => error,
-            Err(_) => {
-                synod_store::Error::from_kind(ErrorKind::Timeout).with_applied(Applied::Maybe)
-            }
-        };
-        doubt |= error.is_maybe_applied();
-        if error.is_transient() && Instant::now() < deadline {
-            backoff.wait().await;
-        } else {
+    let response = match sent.answer {
+        Ok(response) => response,
+        Err(error) => {
             watch_for_copies(doubt);
-            let applied = if doubt { Applied::Maybe } else { Applied::No };
-            return Err(error.with_applied(applied).into());
+            return Err(error.into());
         }
     };
     let joined = response.succeeded;

@@ -55,6 +55,7 @@ mod clean;
 mod guard;
 mod hold;
 mod holder;
+mod hub;
 mod join;
 mod place;
 #[cfg(test)]
@@ -73,7 +74,7 @@ use crate::{Result, retry};
 
 pub(crate) use clean::leave_unseen;
 pub(crate) use guard::guard;
-pub(crate) use hold::{Hold, Wanted};
+pub(crate) use hold::{Hold, Wanted, own_suffix, under_session};
 pub use holder::Holder;
 pub use place::Place;
 pub(crate) use vigil::Vigils;

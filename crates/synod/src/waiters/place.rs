@@ -9,8 +9,8 @@ use tokio::runtime::Handle;
 
 use super::clean::{leave, leave_unwatched};
 use super::vigil::Vigil;
-use super::{Line, Vigils, leave_unseen};
-use crate::{Error, Result, retry};
+use super::{Line, Neighbours, Vigils, leave_unseen};
+use crate::{Client, Error, Result, retry};
 
 /// A place in a line. Dropping it leaves the line, unless it was joined by another call or
 /// [kept](Place::keep).
@@ -36,6 +36,31 @@ pub struct Place {
 }
 
 impl Place {
+    /// A key that the caller has put, in a line that it reckons up itself. With `doubt`, copies of the
+    /// Txn that put it may still be on their way.
+    pub(crate) fn of_own_key(
+        client: &Client,
+        runtime: Handle,
+        key: Key,
+        created: Revision,
+        doubt: bool,
+    ) -> Place {
+        Place {
+            vigils: client.vigils().clone(),
+            runtime,
+            line: Line::of(&key, &Neighbours::Direct),
+            key,
+            created,
+            patience: client.timeout(),
+            found: None,
+            position: 0,
+            nearest: None,
+            head: None,
+            leave_on_drop: true,
+            doubt,
+        }
+    }
+
     /// The own key.
     #[must_use]
     pub fn key(&self) -> &Key {
@@ -88,7 +113,7 @@ impl Place {
         let mut own: Option<Vigil> = None;
         let mut before: Option<(Key, Vigil)> = None;
         loop {
-            let Some((_, nearest)) = self.nearest.clone() else {
+            let Some((created, nearest)) = self.nearest.clone() else {
                 let header = self.look().await?;
                 if self.nearest.is_none() {
                     return Ok(header);
@@ -98,11 +123,14 @@ impl Place {
             // Both at once; the own one is kept from one predecessor to the next.
             let (mut vigil, own) = match (before.take(), &mut own) {
                 (Some((key, vigil)), Some(own)) if key == nearest => (vigil, own),
-                (_, Some(own)) => (self.vigils.open(&nearest, self.patience).await?, own),
+                (_, Some(own)) => (
+                    self.vigils.open(&nearest, created, self.patience).await?,
+                    own,
+                ),
                 (_, own) => {
                     let opening = tokio::try_join!(
-                        self.vigils.open(&nearest, self.patience),
-                        self.vigils.open(&self.key, self.patience),
+                        self.vigils.open(&nearest, created, self.patience),
+                        self.vigils.open(&self.key, self.created, self.patience),
                     );
                     let (vigil, opened) = opening?;
                     (vigil, own.insert(opened))
@@ -134,13 +162,13 @@ impl Place {
     ) -> Result<()> {
         loop {
             let gone = tokio::select! {
-                gone = own.gone(self.created, read) => {
+                gone = own.gone(read) => {
                     if gone? {
                         return Err(Error::SessionLost);
                     }
                     false
                 }
-                gone = before.gone(created, read) => gone?,
+                gone = before.gone(read) => gone?,
             };
             if gone {
                 return Ok(());

@@ -17,14 +17,11 @@ pub(super) struct Ops {
 }
 
 impl Ops {
-    pub(super) fn new(client: &Client, name: &str) -> Result<Ops> {
-        if name.is_empty() {
-            return Err(Failure::usage("the queue's name is empty").hint("--name NAME"));
-        }
-        Ok(Ops {
+    pub(super) fn new(client: &Client, name: &str) -> Ops {
+        Ops {
             queue: client.queue(name),
             name: name.to_owned(),
-        })
+        }
     }
 
     pub(super) fn name(&self) -> &str {
