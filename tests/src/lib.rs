@@ -9,6 +9,7 @@
 //! - [`cli`]: the command `synod`, in a home of its own.
 //! - [`go`]: programs on etcd's own Go recipes beside ours; [`beside_go!`].
 //! - [`process`]: child processes that end with the test, whatever happens to it.
+//! - [`history`]: whether transactions were strictly serializable.
 //! - [`ports`]: free loopback ports that stay free.
 //! - [`stores`]: one test on every store, [`each_store!`].
 //! - [`subjects`]: makes stores of every kind for the conformance suite.
@@ -20,6 +21,7 @@ pub mod certs;
 pub mod cli;
 pub mod etcd;
 pub mod go;
+pub mod history;
 pub mod ports;
 pub mod process;
 pub mod raw;
