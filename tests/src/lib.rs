@@ -9,6 +9,7 @@
 //! - [`cli`]: the command `synod`, in a home of its own.
 //! - [`go`]: programs on etcd's own Go recipes beside ours; [`beside_go!`].
 //! - [`process`]: child processes that end with the test, whatever happens to it.
+//! - [`prompt`]: its prompts, on pipes and on terminals.
 //! - [`ports`]: free loopback ports that stay free.
 //! - [`stores`]: one test on every store, [`each_store!`].
 //! - [`subjects`]: makes stores of every kind for the conformance suite.
@@ -22,6 +23,7 @@ pub mod etcd;
 pub mod go;
 pub mod ports;
 pub mod process;
+pub mod prompt;
 pub mod raw;
 pub mod skip;
 pub mod stores;
