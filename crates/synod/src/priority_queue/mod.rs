@@ -59,6 +59,7 @@
 //! A claim's compares cost the store as much as there are more urgent priorities that were ever used.
 //! A client's first changing call to a store that can lose answers takes two more.
 
+mod gate;
 mod keys;
 mod numbers;
 mod producer;

@@ -50,6 +50,7 @@
 mod browse;
 mod claim;
 mod consumer;
+pub mod delivery;
 mod desk;
 mod intake;
 mod keys;
@@ -90,6 +91,7 @@ pub struct Queue {
     name: Key,
     /// Keeps the client from ending.
     client: Client,
+    options: delivery::Options,
 }
 
 /// An item of a queue, as [`Queue::peek`] and [`Queue::list`] see it.
@@ -120,7 +122,12 @@ impl Queue {
             .cores()
             .fifo
             .get(&name, || Core::new(Fifo::new(&name), &client));
-        Queue { core, name, client }
+        Queue {
+            core,
+            name,
+            client,
+            options: delivery::Options::default(),
+        }
     }
 
     /// The queue's name.
