@@ -74,6 +74,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use synod_store::{Key, Revision};
 
+use crate::queue::delivery::{EnqueueOptions, Enqueued, Side, delivery_methods};
 use crate::queue::{Core, Items, QueueItem};
 use crate::{Client, Result};
 
@@ -89,6 +90,7 @@ pub struct PriorityQueue {
     name: Key,
     /// Keeps the client from ending.
     client: Client,
+    side: Side<ByPriority>,
 }
 
 /// An item of a priority queue, as [`PriorityQueue::peek`] and [`PriorityQueue::list`] see it.
@@ -120,6 +122,7 @@ impl Client {
             core: self.cores().by_priority.get(&name, make),
             name: name.clone(),
             client: self.clone(),
+            side: Side::default(),
         }
     }
 }
@@ -180,7 +183,59 @@ impl PriorityQueue {
         let value = Bytes::copy_from_slice(value.as_ref());
         async move {
             self.allowed()?;
+            if self.side.options.capacity.is_some() {
+                let entry = (gate::place_of(priority), value);
+                return self.handle().put_all(vec![entry]).await;
+            }
             self.core.enqueue(value, priority).await
+        }
+    }
+
+    /// Puts a value behind all others of its priority, late or only once; see [`EnqueueOptions`]. Two
+    /// round trips (one more, at most every minute, for the first with an id).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`PriorityQueue::enqueue`].
+    ///
+    /// # Errors
+    ///
+    /// As [`PriorityQueue::enqueue`]; [`Error::InvalidArgument`](crate::Error::InvalidArgument) for options
+    /// that make no sense. A value with an id may be put in again after
+    /// [`Error::Unknown`](crate::Error::Unknown) without asking what became of the first.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> { tokio::runtime::Runtime::new()?.block_on(async {
+    /// use std::time::Duration;
+    /// use synod::delivery::EnqueueOptions;
+    ///
+    /// let queue = synod::Client::connect("memory:").await?.priority_queue("jobs");
+    /// let late = EnqueueOptions::new().with_delay(Duration::from_millis(20));
+    /// queue.enqueue_with("urgent, but not yet", 0, late).await?;
+    /// assert_eq!(queue.len().await?, 0);
+    /// assert_eq!(queue.dequeue().await?, "urgent, but not yet");
+    /// # Ok(()) }) }
+    /// ```
+    pub fn enqueue_with<V: AsRef<[u8]>>(
+        &self,
+        value: V,
+        priority: u16,
+        options: EnqueueOptions,
+    ) -> impl Future<Output = Result<Enqueued>> + Send + use<'_, V> {
+        let value = Bytes::copy_from_slice(value.as_ref());
+        async move {
+            self.allowed()?;
+            if options.is_plain() && self.side.options.capacity.is_none() {
+                return self
+                    .core
+                    .enqueue(value, priority)
+                    .await
+                    .map(|()| Enqueued::New);
+            }
+            let place = gate::place_of(priority);
+            self.handle().put(place, value, &options).await
         }
     }
 
@@ -217,6 +272,11 @@ impl PriorityQueue {
             .collect();
         async move {
             self.allowed()?;
+            if self.side.options.capacity.is_some() {
+                let entries = entries.into_iter();
+                let entries = entries.map(|(priority, value)| (gate::place_of(priority), value));
+                return self.handle().put_all(entries.collect()).await;
+            }
             self.core.enqueue_many(entries).await
         }
     }
@@ -236,7 +296,7 @@ impl PriorityQueue {
     /// [`Error::ItemLost`](crate::Error::ItemLost).
     pub async fn dequeue(&self) -> Result<Bytes> {
         self.allowed()?;
-        self.core.next().await
+        self.handle().next().await
     }
 
     /// Takes the most urgent value out; `None` when the queue is empty.
@@ -250,7 +310,7 @@ impl PriorityQueue {
     /// As [`PriorityQueue::dequeue`].
     pub async fn try_dequeue(&self) -> Result<Option<Bytes>> {
         self.allowed()?;
-        self.core.next_now().await
+        self.handle().next_now().await
     }
 
     /// Takes the most urgent value out; waits for one at most `timeout`, then returns `None`.
@@ -283,7 +343,7 @@ impl PriorityQueue {
     /// As [`PriorityQueue::dequeue`].
     pub async fn dequeue_many(&self, max: usize) -> Result<Vec<Bytes>> {
         self.allowed()?;
-        self.core.next_many(max).await
+        self.handle().next_many(max).await
     }
 
     /// The values as a stream that waits for more and does not end; after an error it goes on with
@@ -382,6 +442,13 @@ impl PriorityQueue {
         }
     }
 }
+
+delivery_methods!(
+    PriorityQueue,
+    ByPriority,
+    "priority_queue",
+    "let queue = client.priority_queue(\"jobs\");\nqueue.enqueue(\"resize cat.png\", 7).await?;"
+);
 
 impl fmt::Debug for PriorityQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,7 +6,8 @@
 //! compares the modification revision of a key that is never used again. So it needs no lane, and any
 //! number of tenders may try.
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,13 +16,13 @@ use synod_store::{
     Txn, TxnOp, TxnOpResponse, WatchRequest,
 };
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::PAUSE;
 use super::depot::{Depot, Landing, PLACES};
 use super::keys::Id;
 use super::record::Record;
-use super::{PAUSE, ROUNDS};
 use crate::slot::Slot;
 use crate::watch::{Lookout, Nudge};
 use crate::{Result, retry};
@@ -38,11 +39,19 @@ const LINGER: Duration = Duration::from_millis(200);
 /// The shortest and longest time that a tender leaves a move to others, once one was lost to them.
 const SPREAD: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(100));
 
+/// The most alarms of one client for one queue; beyond, others find what is due.
+const ALARMS: usize = 4096;
+
+/// An item that is due within this time is waited for by whoever has just looked.
+const CLOSE: Duration = Duration::from_secs(1);
+
 /// The state of a queue's tender in one client.
 #[derive(Debug, Default)]
 pub(super) struct Tender {
     /// How many want it to run.
     wanted: watch::Sender<usize>,
+    /// An alarm was set.
+    alarm_set: Notify,
     state: Slot<State>,
 }
 
@@ -53,6 +62,10 @@ struct State {
     round: Option<Instant>,
     /// Where the next round begins among the items on their way.
     from: Option<Id>,
+    /// When delayed items of this client become due, by its clock.
+    alarms: BinaryHeap<Reverse<Duration>>,
+    /// Whether somebody waits for them.
+    alarmed: bool,
 }
 
 /// What one round did.
@@ -95,14 +108,19 @@ impl Depot {
         Ok(tended)
     }
 
-    /// One round in the background, if the last one was long ago.
-    pub(super) fn tend_when_due(self: &Arc<Depot>, runtime: &Handle) {
-        let due = {
-            let state = self.tender.state.lock();
-            !state.running && state.round.is_none_or(|round| round.elapsed() >= ROUNDS)
-        };
+    /// Whether the last round was so long ago; whoever is told so has one.
+    pub(super) fn is_due(&self, every: Duration) -> bool {
+        let mut state = self.tender.state.lock();
+        let due = !state.running && state.round.is_none_or(|round| round.elapsed() >= every);
         if due {
-            self.tender.state.lock().round = Some(Instant::now());
+            state.round = Some(Instant::now());
+        }
+        due
+    }
+
+    /// One round in the background, if the last one was so long ago.
+    pub(super) fn tend_when_due(self: &Arc<Depot>, runtime: &Handle, every: Duration) {
+        if self.is_due(every) {
             let depot = Arc::clone(self);
             self.settle.spawn(runtime, async move {
                 if let Err(error) = depot.round().await {
@@ -112,10 +130,79 @@ impl Depot {
         }
     }
 
+    /// Has a round when a delayed item that this client has put in is due. Should the client die
+    /// before, others find it.
+    pub(super) fn alarm(self: &Arc<Depot>, delay: Duration) {
+        let at = self.clock.now().saturating_add(delay);
+        let start = {
+            let mut state = self.tender.state.lock();
+            if state.alarms.len() < ALARMS {
+                state.alarms.push(Reverse(at));
+            }
+            !std::mem::replace(&mut state.alarmed, true)
+        };
+        self.tender.alarm_set.notify_one();
+        if start {
+            match crate::runtime() {
+                Ok(runtime) => self.settle.spawn(&runtime, Arc::clone(self).ring()),
+                Err(_) => self.tender.state.lock().alarmed = false,
+            }
+        }
+    }
+
+    /// Runs while there are alarms.
+    async fn ring(self: Arc<Depot>) {
+        let mut running = Running {
+            tender: &self.tender,
+            which: |state| &mut state.alarmed,
+            retired: false,
+        };
+        loop {
+            let next = {
+                let mut state = self.tender.state.lock();
+                match state.alarms.peek() {
+                    Some(Reverse(next)) => *next,
+                    None => {
+                        state.alarmed = false;
+                        running.retired = true;
+                        return;
+                    }
+                }
+            };
+            tokio::select! {
+                () = self.settle.closing() => return,
+                () = self.tender.alarm_set.notified() => continue,
+                () = self.clock.sleep_until(next) => {}
+            }
+            let now = self.clock.now();
+            {
+                let mut state = self.tender.state.lock();
+                while state.alarms.peek().is_some_and(|Reverse(at)| *at <= now) {
+                    state.alarms.pop();
+                }
+            }
+            let due = match self.round().await {
+                Ok(round) => round.due,
+                Err(error) => {
+                    tracing::debug!(%error, "delayed items could not be looked at");
+                    Some(self.clock.unix_nanos())
+                }
+            };
+            // The two clocks need not agree to the nanosecond.
+            let rest =
+                due.map(|due| Duration::from_nanos(due.saturating_sub(self.clock.unix_nanos())));
+            if let Some(rest) = rest.filter(|rest| *rest < CLOSE) {
+                let again = self.clock.now().saturating_add(rest.max(PAUSE));
+                self.tender.state.lock().alarms.push(Reverse(again));
+            }
+        }
+    }
+
     /// Runs while it is wanted.
     async fn tend(self: Arc<Depot>) {
         let mut running = Running {
             tender: &self.tender,
+            which: |state| &mut state.running,
             retired: false,
         };
         loop {
@@ -410,16 +497,18 @@ async fn pause(spread: Duration) {
     }
 }
 
-/// Says that the task does not run any more, also when its runtime ended it.
+/// Says that a task does not run any more, also when its runtime ended it.
 struct Running<'t> {
     tender: &'t Tender,
+    /// What says that it runs.
+    which: fn(&mut State) -> &mut bool,
     retired: bool,
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         if !self.retired {
-            self.tender.state.lock().running = false;
+            *(self.which)(&mut self.tender.state.lock()) = false;
         }
     }
 }
