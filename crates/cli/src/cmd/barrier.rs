@@ -111,7 +111,11 @@ impl Gate {
     async fn wait(&self, out: &mut Output) -> Result<()> {
         let waited = match self.limit {
             None => self.barrier.wait().await.map(|()| true),
-            Some(limit) => self.barrier.wait_timeout(limit).await,
+            // Also when no time is left, an open barrier is found open.
+            Some(limit) => match self.barrier.is_held().await {
+                Ok(true) => self.barrier.wait_timeout(limit).await,
+                open => open.map(|_| true),
+            },
         };
         let name = &self.name;
         match waited {

@@ -226,6 +226,7 @@ impl Wait {
                 "--try does not wait, so that it takes no --timeout",
             )),
             (true, None) => Ok(Wait::Try),
+            (false, Some(Duration::ZERO)) => Ok(Wait::Try),
             (false, Some(limit)) => Ok(Wait::AtMost(limit)),
             (false, None) => Ok(Wait::ForEver),
         }
