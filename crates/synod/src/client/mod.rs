@@ -14,8 +14,10 @@ use synod_store::{Key, Namespace, Store};
 use crate::clock::Clock;
 use crate::layout;
 use crate::queue::{Cores, Queue};
+use crate::registry::Registry;
 use crate::session::{Session, SessionBuilder, Shared};
 use crate::settle::{self, Settle};
+use crate::waiters::Vigils;
 use crate::{Error, Resolution, Result, Token};
 
 use options::Settings;
@@ -41,6 +43,8 @@ struct Inner {
     settle: Settle,
     cores: Cores,
     session: Shared,
+    vigils: Vigils,
+    registry: Registry,
 }
 
 impl Drop for Inner {
@@ -104,11 +108,13 @@ impl Client {
         );
         Client {
             inner: Arc::new(Inner {
+                vigils: Vigils::new(Arc::clone(&store)),
                 store,
                 settings,
                 settle,
                 cores: Cores::default(),
                 session: Shared::default(),
+                registry: Registry::default(),
             }),
         }
     }
@@ -217,8 +223,18 @@ impl Client {
         &self.inner.settings.system_prefix
     }
 
+    /// The watches of single keys, which the client's waiters and holders share.
+    pub(crate) fn vigils(&self) -> &Vigils {
+        &self.inner.vigils
+    }
+
     pub(crate) fn settle(&self) -> Settle {
         self.inner.settle.clone()
+    }
+
+    /// What handles of one object share in this client.
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.inner.registry
     }
 
     /// What all handles of one queue share.

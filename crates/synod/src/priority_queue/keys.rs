@@ -65,7 +65,7 @@ impl ByPriority {
     }
 
     /// The items of a priority from a number on.
-    pub(super) fn from_number(&self, priority: u16, number: u64) -> KeyRange {
+    pub(super) fn numbers_from(&self, priority: u16, number: u64) -> KeyRange {
         let end = self.prefix.join(format!("{priority:05}/:"));
         KeyRange::Between(self.item(priority, number), end)
     }
@@ -246,4 +246,144 @@ fn raised(digits: &[u8]) -> Option<Vec<u8>> {
     next.resize(PRIORITY_DIGITS, b'0');
     next.extend(b"/0");
     Some(next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order() -> ByPriority {
+        ByPriority::new(&Key::from("a"), &Key::from("__synod/priority_queue/a/"))
+    }
+
+    const ITEMS: [&str; 9] = [
+        "a/00000/0000000000000000",
+        "a/00007/0000000000000003",
+        "a/00007/12",
+        "a/00070/0000000000000003",
+        "a/17900/0000000000000000",
+        "a/17901/0",
+        "a/17910/0",
+        "a/20000/0",
+        "a/65535/9999999999999999",
+    ];
+
+    const STRANGERS: [&str; 32] = [
+        "a",
+        "a/",
+        "a/!",
+        "a/0",
+        "a/00000",
+        "a/00000!",
+        "a/00000/",
+        "a/00007",
+        "a/00007/!",
+        "a/00007/0000000000000003!",
+        "a/00007/0000000000000003/x",
+        "a/00007/0000000000000003x",
+        "a/00007/x",
+        "a/000070/1",
+        "a/00007x",
+        "a/17",
+        "a/17/3/4",
+        "a/1790",
+        "a/1790000000000000000",
+        "a/17900x",
+        "a/179:",
+        "a/1x",
+        "a/65535",
+        "a/65535/x",
+        "a/65536/0000000000000000",
+        "a/70000/0000000000000000",
+        "a/99999/0",
+        "a/9x",
+        "a/x",
+        "a//1",
+        "ab/00007/0000000000000003",
+        "__a/00007",
+    ];
+
+    #[test]
+    fn items_are_a_priority_and_a_number() {
+        let order = order();
+        for item in ITEMS {
+            assert!(order.is_item(&Key::from(item)), "{item}");
+            assert!(order.range().contains(item.as_bytes()), "{item}");
+        }
+        for stranger in STRANGERS {
+            assert!(!order.is_item(&Key::from(stranger)), "{stranger}");
+        }
+        let slashed = ByPriority::new(&Key::from("a/"), &Key::from("own/"));
+        assert!(slashed.is_item(&Key::from("a//00007/3")));
+    }
+
+    #[test]
+    fn a_walk_skips_strangers_but_no_item() {
+        let order = order();
+        for from in ITEMS.iter().chain(&STRANGERS) {
+            let from = Key::from(*from);
+            if !order.range().contains(&from) {
+                continue;
+            }
+            let after = order.after(&from);
+            assert!(after > from, "{from:?} {after:?}");
+            for item in ITEMS.map(Key::from).iter().filter(|item| **item > from) {
+                assert!(after <= *item, "{from:?} {after:?} {item:?}");
+            }
+        }
+        let skips = |from: &str, to: &str| {
+            assert_eq!(order.after(&Key::from(from)), Key::from(to));
+        };
+        skips("a/1790000000000000000", "a/17901/0");
+        skips("a/17/3/4", "a/17000/0");
+        skips("a/00007/0000000000000003/x", "a/00007/00000000000000030");
+        skips("a/00007/x", "a/00008/0");
+        skips("a/9x", "a/65535/:");
+    }
+
+    #[test]
+    fn the_order_of_keys_is_that_of_priorities_and_numbers() {
+        let order = order();
+        let golden = order.item(7, 3);
+        assert_eq!(golden, Key::from("a/00007/0000000000000003"));
+        assert_eq!(order.base(7), Key::from("__a/00007"));
+        assert_eq!(order.priority(&golden), Some(7));
+        assert_eq!(order.number(&golden), Some(3));
+        assert_eq!(order.number(&Key::from("a/00007/12")), None);
+        assert_eq!(order.number(&order.item(1, LAST)), Some(LAST));
+        let mut last = Key::from("a");
+        for priority in [0, 1, 9, 10, 99, 256, 9999, 10_000, 65_535] {
+            for number in [0, 1, 9, 10, 123_456_789, LAST] {
+                let item = order.item(priority, number);
+                assert!(item > last && order.is_item(&item));
+                last = item;
+            }
+        }
+    }
+
+    #[test]
+    fn a_claim_compares_the_bases_of_more_urgent_priorities() {
+        let order = order();
+        let guards = |priority| order.guards(&order.item(priority, 3), Revision(9));
+        assert_eq!(guards(0).len(), 1);
+        let [back, bases] = &guards(7)[..] else {
+            panic!("{:?}", guards(7));
+        };
+        assert!(back.range.contains(b"__synod/priority_queue/a/back"));
+        assert!(bases.range.contains(b"__a/00000") && bases.range.contains(b"__a/00006"));
+        assert!(!bases.range.contains(b"__a/00007"));
+        let cursor = order.item(7, 3).successor();
+        let proof = order.proof(&cursor, Revision(9)).unwrap();
+        assert!(
+            proof
+                .iter()
+                .any(|compare| compare.range.contains(b"__a/00007"))
+        );
+        assert!(
+            !proof
+                .iter()
+                .any(|compare| compare.range.contains(b"__a/00008"))
+        );
+        assert_eq!(order.proof(order.start(), Revision(9)), None);
+    }
 }

@@ -50,7 +50,7 @@ pub(super) async fn look_up(
         let reads = chunk.iter().flat_map(|&(priority, hint)| {
             [
                 RangeRequest::new(order.base(priority)).keys_only(),
-                RangeRequest::new(order.from_number(priority, hint))
+                RangeRequest::new(order.numbers_from(priority, hint))
                     .with_limit(PAGE)
                     .keys_only(),
             ]
@@ -100,7 +100,7 @@ async fn search(
         let probes = probes(low, high, bracketed);
         bracketed = true;
         let reads = probes.iter().map(|&number| {
-            RangeRequest::new(order.from_number(priority, number))
+            RangeRequest::new(order.numbers_from(priority, number))
                 .with_limit(1)
                 .keys_only()
         });
@@ -120,7 +120,7 @@ async fn search(
             }
         }
     }
-    let request = RangeRequest::new(order.from_number(priority, low))
+    let request = RangeRequest::new(order.numbers_from(priority, low))
         .with_limit(PAGE.saturating_mul(2))
         .keys_only();
     let page = retry::read(patience, || store.range(request.clone())).await?;
@@ -160,7 +160,7 @@ async fn walk(
 ) -> Result<u64> {
     const LONG_PAGE: u64 = 2048;
     let mut next = 0u64;
-    let mut range = order.from_number(priority, 0);
+    let mut range = order.numbers_from(priority, 0);
     loop {
         let request = RangeRequest::new(range.clone())
             .with_limit(LONG_PAGE)
@@ -172,5 +172,92 @@ async fn walk(
             Some(last) => range = order.rest_of(priority, &last),
             None => return Ok(next),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use synod_store::{DeleteRequest, KeyRange, PutRequest};
+
+    use super::*;
+    use crate::testing::Faulty;
+
+    fn order() -> ByPriority {
+        ByPriority::new(&Key::from("q"), &Key::from("own/"))
+    }
+
+    /// Looks the end of priority 7 up; returns it, and how many requests that took.
+    async fn end(faulty: &Faulty, hint: u64) -> (u64, usize) {
+        let before = faulty.txns() + faulty.ranges();
+        let patience = Duration::from_secs(20);
+        let tails = look_up(faulty, &order(), &[(7, hint)], patience).await;
+        let requests = faulty.txns() + faulty.ranges() - before;
+        (tails.unwrap()[0].next, requests)
+    }
+
+    async fn put(faulty: &Faulty, key: Key) {
+        let request = PutRequest::new(key, "");
+        faulty.engine.put(request).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_long_priority_is_found_in_few_small_reads() {
+        let faulty = Faulty::new();
+        let order = order();
+        assert_eq!(end(&faulty, 0).await, (0, 1));
+        assert_eq!(end(&faulty, 5).await, (5, 1));
+        for number in 0..10_000 {
+            put(&faulty, order.item(7, number)).await;
+        }
+        // Its neighbours are not counted.
+        put(&faulty, order.item(6, 77_777)).await;
+        put(&faulty, order.item(8, 88_888)).await;
+        for hint in [0, 9_999, 10_000, 10_001, 5_000, 9_900] {
+            let answered = faulty.answered();
+            let (next, requests) = end(&faulty, hint).await;
+            assert_eq!(next, hint.max(10_000));
+            assert!(requests <= 5, "{hint}: {requests}");
+            let answered = faulty.answered() - answered;
+            assert!(answered <= 600, "{hint}: {answered} keys");
+        }
+        // The front is gone, and there are holes.
+        for (from, to) in [(0, 5_000), (7_000, 7_300), (9_990, 9_999)] {
+            let range = KeyRange::Between(order.item(7, from), order.item(7, to));
+            let request = DeleteRequest::new(range);
+            faulty.engine.delete(request).await.unwrap();
+        }
+        for hint in [0, 6_000, 9_000, 9_999] {
+            assert_eq!(end(&faulty, hint).await.0, 10_000, "{hint}");
+        }
+    }
+
+    #[tokio::test]
+    async fn far_numbers_are_found_too() {
+        let faulty = Faulty::new();
+        let order = order();
+        for number in (0..200).chain([1 << 20, (1 << 40) + 5, LAST - 1000]) {
+            put(&faulty, order.item(7, number)).await;
+        }
+        let (next, requests) = end(&faulty, 0).await;
+        assert_eq!(next, LAST - 999);
+        assert!(requests <= 14, "{requests}");
+    }
+
+    #[tokio::test]
+    async fn others_keys_among_the_items_do_not_count() {
+        let faulty = Faulty::new();
+        let order = order();
+        for number in 0..300 {
+            put(&faulty, order.item(7, number)).await;
+        }
+        for stranger in ["q/00007/9x", "q/00007/0000000000000299/x", "q/00007/99"] {
+            put(&faulty, Key::from(stranger)).await;
+            assert_eq!(end(&faulty, 0).await.0, 300, "{stranger}");
+        }
+        for number in 0..300 {
+            let key = Key::from(format!("q/00007/0000000000000200/{number}"));
+            put(&faulty, key).await;
+        }
+        assert_eq!(end(&faulty, 0).await.0, 300);
     }
 }

@@ -226,3 +226,21 @@ fn chunk(entries: &[Entry], most: usize, bytes: usize) -> &[Entry] {
     let count = entries.iter().take_while(fits).count().max(1);
     entries.get(..count).unwrap_or(entries)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_keep_within_the_limits_and_are_never_empty() {
+        let entry = |priority: u16| (priority, Bytes::from(vec![0; 1000]));
+        let same: Vec<Entry> = (0..10).map(|_| entry(1)).collect();
+        let other: Vec<Entry> = (0..10).map(entry).collect();
+        // Each priority takes one more.
+        assert_eq!(chunk(&same, 4, usize::MAX).len(), 3);
+        assert_eq!(chunk(&other, 4, usize::MAX).len(), 2);
+        assert_eq!(chunk(&same, 100, usize::MAX).len(), 10);
+        assert_eq!(chunk(&same, 100, 3 * (1000 + 2 * PAIR_BYTES)).len(), 3);
+        assert_eq!(chunk(&same, 0, 1).len(), 1);
+    }
+}

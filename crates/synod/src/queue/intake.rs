@@ -271,7 +271,7 @@ impl<O: Order> Core<O> {
                 continue;
             }
             self.order.saw(&event.kv.key);
-            if event.kv.key < intake.cursor.0 {
+            if !O::EXACT && event.kv.key < intake.cursor.0 {
                 intake.cursor.0 = event.kv.key.clone();
             }
             intake.window.push_back(Candidate::new(event.kv, true));

@@ -60,7 +60,7 @@ mod producer;
 mod scan;
 mod shelf;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt;
 use std::future::Future;
