@@ -48,7 +48,7 @@ async fn next(leaders: &mut Leaders) -> LeaderEvent {
 
 async fn led_by(leaders: &mut Leaders, value: &str) -> Leader {
     match next(leaders).await {
-        LeaderEvent::Leader(leader) if leader.value == value.to_owned() => leader,
+        LeaderEvent::Leader(leader) if leader.value == *value.as_bytes() => leader,
         other => panic!("not led by {value}: {other:?}"),
     }
 }
