@@ -3,15 +3,18 @@
 //! # Layout
 //!
 //! - [`Client`]: connects to a store by its URL; everything is made from it.
-//! - [`session`]: one lease, kept alive, under whatever must go when its holder does.
+//! - [`Session`]: one lease, kept alive, under whatever must go when its holder does.
 //! - [`barrier`]: one holds, many wait; shared with etcd's Go recipes.
 //! - [`double_barrier`]: a group enters together and leaves together, round after round.
+//! - [`election`]: one leader among candidates, and who it is.
 //! - [`election`]: one leader among candidates, and who it is; shared with etcd's Go packages.
 //! - [`mutex`]: one holder at a time, in the order of asking; shared with etcd's Go packages.
 //! - [`priority_queue`]: the most urgent first, among any number of processes.
 //! - [`queue`]: first in, first out, among any number of processes; shared with etcd's Go recipes.
 //! - [`rwlock`]: one writer or many readers, in the order of asking; shared with etcd's Go recipes.
 //! - [`semaphore`]: a number of permits that many processes share, in the order of asking.
+//! - [`semaphore`]: a number of permits that many processes share.
+//! - [`session`]: one lease, kept alive, under whatever must go when its holder does.
 //! - [`stm`]: transactions that read and write as if they were alone.
 //! - [`txn`]: several operations under conditions, all or none.
 //! - [`Error`]: what goes wrong, with predicates that say what to do.
@@ -59,6 +62,7 @@ pub use error::{Error, Result};
 pub use mutex::{Mutex, MutexGuard};
 pub use priority_queue::PriorityQueue;
 pub use queue::Queue;
+pub use queue::delivery::{self, Delivery};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::{Semaphore, SemaphorePermit};
 pub use session::{Session, SessionBuilder, SessionState};

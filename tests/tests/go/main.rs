@@ -3,5 +3,14 @@
 //! that the server is compatible, Go with Rust that the primitives are.
 
 mod alone;
+mod barrier;
 mod common;
+mod delivery;
+mod double_barrier;
+mod election;
+mod mutex;
+mod priority_queue;
 mod queue;
+mod rpc;
+mod rwlock;
+mod stm;

@@ -12,10 +12,14 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+pub(crate) use barrier::{BarrierArgs, BarrierCommand, DoubleBarrierArgs, HoldBarrierArgs};
 pub(crate) use global::{Format, Global};
-pub(crate) use hold::{HoldArgs, LockArgs, RwLockArgs};
-pub(crate) use queue::{Common, PopArgs, PushArgs, QueueArgs, QueueCommand};
+pub(crate) use hold::{ElectArgs, HoldArgs, LockArgs, RwLockArgs, SemaphoreArgs};
+pub(crate) use queue::{
+    Common, PopArgs, PriorityPushArgs, PriorityQueueArgs, PushArgs, PushHow, QueueArgs,
+};
 pub(crate) use serve::{CompactionMode, ServeArgs};
+pub(crate) use stm::{BankArgs, Level, StmArgs, StmCommand};
 pub(crate) use txn::TxnArgs;
 
 use crate::failure::EXIT_CODES;
@@ -74,11 +78,24 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// A queue: a prompt, or one of its commands
     Queue(QueueArgs),
+    /// A queue whose lowest numbers come out first: a prompt, or one of its commands
+    #[command(visible_alias = "pq")]
+    PriorityQueue(PriorityQueueArgs),
+    /// A barrier that one closes and opens for all: a prompt, or one of its commands
+    Barrier(BarrierArgs),
+    /// A barrier at which all meet, twice: a prompt, or a command between entering and leaving
+    DoubleBarrier(DoubleBarrierArgs),
     /// Holds a lock while a command runs, or until Ctrl-C
     Lock(LockArgs),
     /// Holds a readers-writer lock while a command runs, or until Ctrl-C
     #[command(name = "rwlock")]
     RwLock(RwLockArgs),
+    /// Holds permits of a semaphore while a command runs, or until Ctrl-C
+    Semaphore(SemaphoreArgs),
+    /// Leads while a command runs, or until Ctrl-C; or tells who leads
+    Elect(ElectArgs),
+    /// Software transactional memory, shown at work
+    Stm(StmArgs),
     /// One transaction: conditions, and what runs when they hold or do not
     Txn(TxnArgs),
     /// Serves the etcd v3 API in the foreground, on a durable store or in memory

@@ -7,7 +7,8 @@ use synod_store::{Applied, ErrorKind, Revision};
 
 use super::epoch::{self, Epoch, Lane};
 use super::token::{OpId, Token};
-use super::txn::{Answer, Standing, Ticket, Work};
+use super::txn::{Answer, Standing, Ticket};
+use super::work::Work;
 use super::{ATTEMPT, Inner, Outcome, Phase, Resolution};
 use crate::retry::Backoff;
 use crate::slot::Slot;
@@ -203,6 +204,11 @@ impl Inner {
                                 .with_applied(Applied::Maybe)
                         }
                     }
+                }
+                // The lane is open, so no copy has applied; and none will, as a lease does not come
+                // back. The lane is closed all the same, for whoever has the token.
+                Ok(Err(error)) if doubt && error.is_lease_gone() => {
+                    return self.void(lane, &ticket, phase).await;
                 }
                 Ok(Err(error)) => error,
                 Err(_) => synod_store::Error::new(ErrorKind::Timeout, "no answer in time")

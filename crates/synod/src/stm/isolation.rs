@@ -1,9 +1,6 @@
 //! [`Isolation`]: how much a transaction is shielded from the others.
 
-/// How much a transaction is shielded from those that run at the same time. See
-/// [Which isolation does each level give?](super#which-isolation-does-each-level-give)
-///
-/// The first two read one consistent state, that of the first read; the others may see a mixture.
+#[doc = include_str!("../../docs/isolation.md")]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Isolation {

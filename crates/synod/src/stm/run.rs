@@ -219,16 +219,11 @@ impl<'s> Course<'s> {
     async fn next(&mut self) -> Result<(std::sync::Arc<Attempt>, Tx)> {
         let attempts = self.attempts;
         if attempts > 0 {
-            let late = self
-                .deadline
-                .is_some_and(|deadline| Instant::now() >= deadline);
-            if late || self.stm.max_attempts == Some(attempts) {
+            if self.stm.max_attempts == Some(attempts) {
                 return Err(Error::Conflict { attempts });
             }
-            let wait = delays::wait(self.conflicts, self.commit);
-            self.in_time(wait)
-                .await
-                .map_err(|_| Error::Conflict { attempts })?;
+            self.in_time(delays::wait(self.conflicts, self.commit))
+                .await?;
         }
         self.attempts = attempts.saturating_add(1);
         if self.ahead.is_none() && !self.stm.prefetch.is_empty() {
@@ -252,10 +247,13 @@ impl<'s> Course<'s> {
         let Some(deadline) = self.deadline else {
             return Ok(work.await);
         };
-        let late = tokio::time::timeout_at(deadline, work).await;
-        late.map_err(|_| Error::Timeout {
-            after: self.stm.timeout.unwrap_or_default(),
-        })
+        let late = |_| match self.attempts {
+            attempts if self.conflicts > 0 => Error::Conflict { attempts },
+            _ => Error::Timeout {
+                after: self.stm.timeout.unwrap_or_default(),
+            },
+        };
+        tokio::time::timeout_at(deadline, work).await.map_err(late)
     }
 
     /// An attempt could not go on for this reason; an error once that has been so too often.

@@ -1,4 +1,15 @@
-//! Txn: several operations under compares, all or none.
+#![doc = include_str!("../../docs/txn.md")]
+//!
+//! # Protocol
+//!
+//! There are no keys but the user's. One that only reads is sent as it is, and again when no answer comes.
+//! One that can write passes through a lane on stores that can lose answers, as a fork: `If the lane is open Then
+//! (If CONDITIONS Then mark the lane 0 + OPERATIONS Else mark it 1 + OTHER OPERATIONS)`. So the record tells
+//! which list ran, also when the answer was lost; what that list has read is then asked again, from the history
+//! before and at the record's revision.
+//!
+//! A guard's transaction has a fence around it: `If FENCE Then (all of the above)`, else
+//! [`Error::NotOwner`](crate::Error::NotOwner).
 
 mod recall;
 #[cfg(test)]
@@ -8,7 +19,7 @@ mod words;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 
-use synod_store::{Header, Revision, TxnOpResponse};
+use synod_store::{ErrorKind, Header, Revision, TxnOpResponse};
 
 use crate::settle::{MAX_OPS, Outcome, Work, weight, weight_of_fork};
 use crate::{Client, Error, Result, retry};
@@ -19,7 +30,20 @@ pub use synod_store::{
 };
 pub use words::{delete, get, nested, put, put_with_lease};
 
-/// A transaction to be: await it.
+/// A transaction to be: give it conditions and operations, then await it.
+///
+/// # Cancel safety
+///
+/// When it is dropped before it has answered, it may have happened, once, or not; it may also happen
+/// a moment later. One that has not been awaited yet has done nothing.
+///
+/// # Errors
+///
+/// [`Error::TooManyOperations`] before anything is sent; [`Error::Unknown`] when no answer came within
+/// the client's timeout: [resolve](Client::resolve) its token before repeating it;
+/// [`Error::AnswersLost`] when it has happened, but what it read cannot be told any more;
+/// [`Error::NotOwner`] when it came from a guard that owns nothing any more; else what the store
+/// answered: nothing has happened.
 #[derive(Debug, Clone)]
 #[must_use = "a transaction does nothing unless awaited"]
 pub struct Txn {
@@ -39,7 +63,7 @@ pub(crate) struct Sent {
 }
 
 impl Client {
-    /// A transaction to be: give it conditions and operations, then await it.
+    /// A transaction: several operations as one, if conditions hold. See [`txn`](crate::txn).
     pub fn txn(&self) -> Txn {
         Txn {
             client: self.clone(),
@@ -135,7 +159,7 @@ impl Txn {
         if self.txn.is_read_only() {
             return self.read().await;
         }
-        let not_owner = self.not_owner();
+        let (not_owner, fenced) = (self.not_owner(), self.fence.is_some());
         let synod_store::Txn {
             compares,
             success,
@@ -152,7 +176,10 @@ impl Txn {
                 revision,
                 responses,
             }),
-            Outcome::GuardsFalse => Err(not_owner),
+            Outcome::GuardsFalse if fenced => Err(not_owner),
+            // Without a guard in common this means one thing: a lease of its puts ended while it
+            // was not known whether it had happened.
+            Outcome::GuardsFalse => Err(synod_store::Error::from(ErrorKind::LeaseNotFound).into()),
         }
     }
 

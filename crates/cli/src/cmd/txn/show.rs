@@ -20,27 +20,21 @@ pub(super) fn text(response: &TxnResponse) -> Vec<u8> {
 }
 
 fn op_lines(answer: &TxnOpResponse, lines: &mut Vec<Vec<u8>>) {
-    let mut pair = |kv: &KeyValue| {
-        lines.push(kv.key.to_vec());
-        lines.push(kv.value.to_vec());
-    };
-    match answer {
-        TxnOpResponse::Range(range) => range.kvs.iter().for_each(pair),
+    let pairs: &[KeyValue] = match answer {
+        TxnOpResponse::Range(range) => &range.kvs,
         TxnOpResponse::Put(put) => {
             lines.push(b"OK".to_vec());
-            if let Some(kv) = &put.prev_kv {
-                lines.push(kv.key.to_vec());
-                lines.push(kv.value.to_vec());
-            }
+            put.prev_kv.as_slice()
         }
         TxnOpResponse::Delete(delete) => {
             lines.push(delete.deleted.to_string().into_bytes());
-            for kv in &delete.prev_kvs {
-                lines.push(kv.key.to_vec());
-                lines.push(kv.value.to_vec());
-            }
+            &delete.prev_kvs
         }
-        TxnOpResponse::Txn(_) => {}
+        TxnOpResponse::Txn(_) => &[],
+    };
+    for kv in pairs {
+        lines.push(kv.key.to_vec());
+        lines.push(kv.value.to_vec());
     }
 }
 
