@@ -204,6 +204,13 @@ impl Inner {
                         }
                     }
                 }
+                // Leases do not come back, so no copy can apply any more: no reason to ask for ever.
+                Ok(Err(error)) if doubt && error.kind() == ErrorKind::LeaseNotFound => {
+                    return match self.void(lane, &ticket, phase).await? {
+                        Passage::Settled(Outcome::GuardsFalse) => Err(error.into()),
+                        passage => Ok(passage),
+                    };
+                }
                 Ok(Err(error)) => error,
                 Err(_) => synod_store::Error::new(ErrorKind::Timeout, "no answer in time")
                     .with_applied(Applied::Maybe),

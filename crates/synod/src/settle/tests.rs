@@ -274,3 +274,31 @@ async fn a_copy_that_outlives_its_client_and_its_lane_never_lands() {
     faulty.deliver_late().await;
     assert_eq!(other.queue("q").len().await.unwrap(), 0);
 }
+
+#[tokio::test]
+async fn a_resend_whose_lease_is_gone_ends_at_once() {
+    for (fault, held) in [
+        (Fault::Drop, false),
+        (Fault::Late, false),
+        (Fault::Lose, true),
+    ] {
+        let faulty = Faulty::new();
+        let client = faulty.client(LONG);
+        let session = client.session().await.unwrap();
+        client.queue("q").enqueue("a").await.unwrap();
+        let barrier = client.barrier("b").with_session(&session);
+        faulty.script([fault]);
+        faulty.close_gate(1);
+        let hold = tokio::spawn(async move { barrier.hold().await });
+        assert!(faulty.wait_at_gate().await);
+        faulty.engine.lease_revoke(session.lease()).await.unwrap();
+        faulty.open_gate();
+        let hold = tokio::time::timeout(LONG / 4, hold).await.unwrap().unwrap();
+        match hold {
+            Ok(()) => assert!(held),
+            Err(error) => assert!(error.is_session_lost() && !held, "{error}"),
+        }
+        faulty.deliver_late().await;
+        assert_eq!(keys(&faulty.engine, "b").await.len(), 0, "{fault:?}");
+    }
+}
