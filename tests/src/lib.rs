@@ -10,6 +10,7 @@
 //! - [`go`]: programs on etcd's own Go recipes beside ours; [`beside_go!`].
 //! - [`process`]: child processes that end with the test, whatever happens to it.
 //! - [`history`]: whether transactions were strictly serializable.
+//! - [`prompt`]: its prompts, on pipes and on terminals.
 //! - [`ports`]: free loopback ports that stay free.
 //! - [`stores`]: one test on every store, [`each_store!`].
 //! - [`subjects`]: makes stores of every kind for the conformance suite.
@@ -24,6 +25,7 @@ pub mod go;
 pub mod history;
 pub mod ports;
 pub mod process;
+pub mod prompt;
 pub mod raw;
 pub mod skip;
 pub mod stores;

@@ -62,6 +62,7 @@ pub use error::{Error, Result};
 pub use mutex::{Mutex, MutexGuard};
 pub use priority_queue::PriorityQueue;
 pub use queue::Queue;
+pub use queue::delivery::{self, Delivery};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::{Semaphore, SemaphorePermit};
 pub use session::{Session, SessionBuilder, SessionState};

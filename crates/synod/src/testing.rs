@@ -89,6 +89,8 @@ struct Script {
     keep_alives: usize,
     /// When set, renewals are answered with this, and nobody is asked.
     stale: Option<Duration>,
+    /// Watches tell nothing, and do not end either.
+    deaf: bool,
 }
 
 /// Waits for a condition; fails when it does not come.
@@ -164,6 +166,11 @@ impl Faulty {
     /// Renewals are answered from now on as if the lease lived.
     pub(crate) fn stale_keep_alives(&self, ttl: Option<Duration>) {
         self.state.script.lock().stale = ttl;
+    }
+
+    /// Loses every event, and says nothing of it, as a store with a fault does.
+    pub(crate) fn lose_events(&self) {
+        self.state.script.lock().deaf = true;
     }
 
     /// Lets only `count` more calls through.
@@ -340,12 +347,20 @@ impl Store for Faulty {
         Box::pin(async move {
             let watch = self.read(self.engine.watch(request)).await?;
             let header = watch.header();
-            let items = futures_util::stream::unfold(Some((watch, ended)), async |state| {
-                let (mut watch, mut ended) = state?;
-                let end = tokio::select! {
-                    biased;
-                    changed = ended.changed() => changed.ok().and(*ended.borrow()),
-                    item = watch.next() => return item.map(|item| (item, Some((watch, ended)))),
+            let state = Arc::clone(&self.state);
+            let begin = Some((watch, ended, state));
+            let items = futures_util::stream::unfold(begin, async |state| {
+                let (mut watch, mut ended, state) = state?;
+                let end = loop {
+                    tokio::select! {
+                        biased;
+                        changed = ended.changed() => break changed.ok().and(*ended.borrow()),
+                        item = watch.next() => {
+                            if !state.script.lock().deaf {
+                                return item.map(|item| (item, Some((watch, ended, state))));
+                            }
+                        }
+                    }
                 };
                 match end? {
                     WatchEnd::Closed => None,

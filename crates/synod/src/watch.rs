@@ -25,7 +25,7 @@ use crate::Result;
 use crate::retry::Backoff;
 
 /// After this long without an event the state is read anew; up to a third more, by lot.
-const NET: Duration = Duration::from_secs(30);
+pub(crate) const NET: Duration = Duration::from_secs(30);
 
 /// What to do next.
 #[derive(Debug)]
@@ -62,7 +62,8 @@ impl Lookout {
         Lookout::open_with(store, request, NET).await
     }
 
-    async fn open_with(
+    /// As [`Lookout::open`], with another time without an event after which the state is read anew.
+    pub(crate) async fn open_with(
         store: Arc<dyn Store>,
         request: WatchRequest,
         net: Duration,
@@ -138,12 +139,8 @@ impl Lookout {
     }
 }
 
-/// When to cast the net again, for one who casts it whether there were events or not.
-pub(crate) fn next_read() -> Instant {
-    jittered(NET)
-}
-
-fn jittered(net: Duration) -> Instant {
+/// When to read anew: after `net`, and up to a third more, by lot.
+pub(crate) fn jittered(net: Duration) -> Instant {
     Instant::now() + net + net.mul_f64(rand::rng().random_range(0.0..0.34))
 }
 

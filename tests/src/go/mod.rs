@@ -109,6 +109,8 @@ async fn build(tools: &Tools) -> PathBuf {
         .arg(".")
         .current_dir(workspace.join("peers/go/recipes"))
         .env("GO111MODULE", "off")
+        .env("GOENV", "off")
+        .env("CGO_ENABLED", "0")
         .env("GOPATH", &tools.gopath)
         .env("GOCACHE", target.join("cache"))
         .stdin(Stdio::null())

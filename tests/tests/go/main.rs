@@ -3,7 +3,10 @@
 //! that the server is compatible, Go with Rust that the primitives are.
 
 mod alone;
+mod barrier;
 mod common;
+mod delivery;
+mod double_barrier;
 mod election;
 mod mutex;
 mod priority_queue;

@@ -155,4 +155,19 @@ beside_go! {
         let queue = beside.client().await.priority_queue("q");
         assert!(queue.is_empty().await.unwrap());
     }
+
+    /// Go keeps the books of the priority queue `q` under `__q/`, where its consumer of a priority
+    /// queue `__q` takes them for items. Ours does not.
+    async fn the_books_of_one_queue_are_no_items_of_another(beside: Beside) {
+        let (go, client) = (beside.go(), beside.client().await);
+        go.ok(&["pq.push", "q", "1", "7"]).await;
+        client.priority_queue("q").enqueue("2", 7).await.unwrap();
+        let other = client.priority_queue("__q");
+        assert_eq!(other.try_dequeue().await.unwrap(), None);
+        assert!(other.is_empty().await.unwrap());
+        assert_eq!(go.ok(&["pq.pop", "__q"]).await, "");
+        // The items are where they were.
+        assert_eq!(pop(&client.priority_queue("q")).await, "1");
+        assert_eq!(go.ok(&["pq.pop", "q"]).await, "2");
+    }
 }

@@ -128,4 +128,15 @@ beside_go! {
         assert_eq!(go.ok(&["queue.pop", "a"]).await, "1");
         assert_eq!(client.queue("ab").dequeue().await.unwrap(), "2");
     }
+
+    /// To Go's consumer of the queue `q` the items of a priority queue `q` are items too.
+    async fn a_priority_queue_of_the_same_name_is_another(beside: Beside) {
+        let (go, client) = (beside.go(), beside.client().await);
+        go.ok(&["pq.push", "q", "1", "7"]).await;
+        go.ok(&["pq.push", "q", "2", "7"]).await;
+        assert_eq!(client.queue("q").try_dequeue().await.unwrap(), None);
+        let value = client.priority_queue("q").dequeue().await.unwrap();
+        assert_eq!(value, "1");
+        assert_eq!(go.ok(&["queue.pop", "q"]).await, "2");
+    }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
 use super::claim::{Plan, before, delete, fill_in};
+use super::delivery::Taker;
 use super::desk::{Demand, Desk, Item, Ticket};
 use super::intake::Intake;
 use super::look::Candidate;
@@ -53,6 +54,8 @@ pub(crate) struct Core<O: Order> {
     pub(super) desk: Slot<Desk>,
     pub(super) wake: Notify,
     intake: Mutex<Intake>,
+    /// Those who take reliably, once there are any.
+    pub(super) taker: Slot<Weak<Taker<O>>>,
 }
 
 impl<O: Order> Core<O> {
@@ -68,6 +71,7 @@ impl<O: Order> Core<O> {
             desk: Slot::new(Desk::new(O::EXACT)),
             wake: Notify::new(),
             intake: Mutex::new(Intake::new(start)),
+            taker: Slot::default(),
         }
     }
 

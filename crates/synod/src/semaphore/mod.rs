@@ -250,8 +250,9 @@ impl Semaphore {
         }
     }
 
-    /// How many permits are free. Those who wait do not count: they may want more than there are.
-    /// One round trip.
+    /// How many permits are free. Those who wait do not count: they may want more than are free. While
+    /// more permits are held than there are since a [resize](Semaphore::resize), the last holders are taken
+    /// for such. One round trip.
     ///
     /// # Cancel safety
     ///

@@ -90,6 +90,7 @@ impl Hub {
         store: Arc<dyn Store>,
         prefix: Key,
         patience: Duration,
+        net: Duration,
     ) -> Arc<Hub> {
         let ending = CancellationToken::new();
         let hub = Arc::new(Hub {
@@ -102,6 +103,7 @@ impl Hub {
             store,
             prefix,
             patience,
+            net,
         };
         runtime.spawn(async move {
             tokio::select! {
@@ -174,12 +176,14 @@ struct Task {
     store: Arc<dyn Store>,
     prefix: Key,
     patience: Duration,
+    /// After so long the prefix is read anew.
+    net: Duration,
 }
 
 impl Task {
     async fn follow(&self) -> Result<Infallible> {
         let request = WatchRequest::new(KeyRange::prefix(&self.prefix)).without(EventFilter::NoPut);
-        let open = || Lookout::open(Arc::clone(&self.store), request.clone());
+        let open = || Lookout::open_with(Arc::clone(&self.store), request.clone(), self.net);
         let mut lookout = retry::insist(self.patience, open).await?;
         self.with_hub(|hub| {
             hub.phase.send_if_modified(|phase| {
@@ -190,12 +194,12 @@ impl Task {
                 opening
             });
         });
-        let mut next_look = watch::next_read();
+        let mut next_look = watch::jittered(self.net);
         loop {
             // Other keys' events must not keep the net from being cast.
             let next = tokio::time::timeout_at(next_look, lookout.next(Revision::ZERO));
             let Ok(nudge) = next.await else {
-                next_look = watch::next_read();
+                next_look = watch::jittered(self.net);
                 self.look().await?;
                 continue;
             };

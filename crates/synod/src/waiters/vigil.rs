@@ -18,7 +18,7 @@ use synod_store::{EventFilter, Key, RangeRequest, Revision, Store, WatchRequest}
 use super::hub::{Hub, Subscription, Word};
 use crate::retry::Backoff;
 use crate::slot::Slot;
-use crate::watch::{Lookout, Nudge};
+use crate::watch::{Lookout, NET, Nudge};
 use crate::{Error, Result, retry};
 
 /// How many watches of single keys there may be under one prefix before the next shares one.
@@ -29,6 +29,8 @@ const SINGLE: usize = 2;
 pub(crate) struct Vigils {
     store: Arc<dyn Store>,
     prefixes: Arc<Slot<HashMap<Key, Prefix>>>,
+    /// After so long without an event the keys are read anew.
+    net: Duration,
 }
 
 /// The watches under one prefix.
@@ -78,7 +80,14 @@ impl Vigils {
         Vigils {
             store,
             prefixes: Arc::default(),
+            net: NET,
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_net(mut self, net: Duration) -> Vigils {
+        self.net = net;
+        self
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
@@ -108,7 +117,7 @@ impl Vigils {
                 Err(counted) => {
                     let request = WatchRequest::new(key.clone()).without(EventFilter::NoPut);
                     let lookout = retry::insist(patience, || {
-                        Lookout::open(Arc::clone(&self.store), request.clone())
+                        Lookout::open_with(Arc::clone(&self.store), request.clone(), self.net)
                     });
                     return Ok(Sight::Single {
                         lookout: Box::new(lookout.await?),
@@ -149,7 +158,7 @@ impl Vigils {
                 prefix: name,
             })
         } else {
-            let hub = Hub::start(&runtime, Arc::clone(&self.store), name, patience);
+            let hub = Hub::start(&runtime, Arc::clone(&self.store), name, patience, self.net);
             prefix.hub = Arc::downgrade(&hub);
             Ok(hub)
         };

@@ -6,8 +6,9 @@ use std::time::Duration;
 use synod_store::{DeleteRequest, ErrorKind, Key, PutRequest, Revision, Store};
 use tokio::task::JoinHandle;
 
-use super::super::Vigils;
 use super::super::vigil::Vigil;
+use super::super::{Vigils, join};
+use super::{lease, request, waiting};
 use crate::Result;
 use crate::testing::{Fault, Faulty, WatchEnd, until};
 
@@ -194,4 +195,39 @@ fn a_runtime_that_ends_takes_its_hub_with_it_and_leaves_nobody_asleep() {
         waiting.await.unwrap().unwrap();
         drop(open);
     });
+}
+
+/// A deletion that no watch tells of is found by reading from time to time (etcd #18089).
+#[tokio::test]
+async fn issue_18089_a_lost_delete_event_strands_nobody() {
+    let faulty = Faulty::new();
+    let keys = keys(&faulty, 6).await;
+    let vigils = Vigils::new(Arc::new(faulty.clone())).with_net(Duration::from_millis(50));
+    faulty.lose_events();
+    let tasks: Vec<_> = keys.iter().map(|key| until_gone(&vigils, key)).collect();
+    until(|| faulty.ranges() >= 6).await;
+    for (key, _) in &keys {
+        delete(&faulty, key).await;
+    }
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    assert_eq!(faulty.watches(), 3, "they all stand");
+}
+
+/// As above, in a line of waiters (etcd #18089).
+#[tokio::test]
+async fn issue_18089_a_line_goes_on_without_events() {
+    let faulty = Faulty::new();
+    let vigils = Vigils::new(Arc::new(faulty.clone())).with_net(Duration::from_millis(50));
+    faulty.lose_events();
+    let lease = lease(&faulty).await;
+    let mut waiters = Vec::new();
+    for suffix in ["a", "b", "c", "d", "e"] {
+        let place = join::join(&vigils, request(suffix, lease)).await.unwrap();
+        waiters.push(waiting(place));
+    }
+    for waiter in waiters {
+        assert!(waiter.await.unwrap().unwrap().leave().await.unwrap());
+    }
 }
