@@ -16,7 +16,8 @@ pub(crate) use barrier::{BarrierArgs, BarrierCommand, DoubleBarrierArgs, HoldBar
 pub(crate) use global::{Format, Global};
 pub(crate) use hold::{ElectArgs, HoldArgs, LockArgs, RwLockArgs, SemaphoreArgs};
 pub(crate) use queue::{
-    Common, PopArgs, PriorityPushArgs, PriorityQueueArgs, PushArgs, PushHow, QueueArgs,
+    Common, DeadCommand, PopArgs, PriorityPushArgs, PriorityQueueArgs, PushArgs, PushHow,
+    QueueArgs, TakeArgs,
 };
 pub(crate) use serve::{CompactionMode, ServeArgs};
 pub(crate) use stm::{BankArgs, Level, StmArgs, StmCommand};
