@@ -179,6 +179,28 @@ mod tests {
         check(&mut Cli::command());
     }
 
+    /// They would be taken for each other.
+    #[test]
+    fn nothing_has_the_id_of_a_global_option() {
+        fn check(command: &clap::Command, global: &[String]) {
+            for command in command.get_subcommands() {
+                for arg in command.get_arguments() {
+                    let id = arg.get_id().to_string();
+                    assert!(!global.contains(&id), "{id} of {}", command.get_name());
+                }
+                check(command, global);
+            }
+        }
+        let command = Cli::command();
+        let global: Vec<String> = command
+            .get_arguments()
+            .filter(|arg| arg.is_global_set())
+            .map(|arg| arg.get_id().to_string())
+            .collect();
+        assert!(global.contains(&"key".to_owned()));
+        check(&command, &global);
+    }
+
     #[test]
     fn global_options_stand_anywhere() {
         for line in [

@@ -282,7 +282,8 @@ Examples:
 Exit code 4 when there is none with this key. JSON: requeued.")]
     Requeue {
         /// The key of a single one
-        key: Option<OsString>,
+        #[arg(value_name = "KEY")]
+        letter: Option<OsString>,
     },
     /// Removes them, and prints how many there were
     #[command(after_help = "\

@@ -32,12 +32,12 @@ pub(super) async fn run(ops: &Ops, command: &DeadCommand, out: &mut Output) -> R
             }
             Ok(())
         }
-        DeadCommand::Requeue { key: None } => {
+        DeadCommand::Requeue { letter: None } => {
             let back = dead.requeue_all().await;
             let back = back.map_err(|error| cannot("put back", &error))?;
             Ok(out.line(&back.to_string(), json!({ "requeued": back }))?)
         }
-        DeadCommand::Requeue { key: Some(key) } => {
+        DeadCommand::Requeue { letter: Some(key) } => {
             let key = Key::from(OsString::into_vec(key.clone()));
             let back = dead.requeue(&key).await;
             if back.map_err(|error| cannot("put back", &error))? {
