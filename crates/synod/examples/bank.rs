@@ -24,10 +24,8 @@ async fn transfer(tx: &Tx, from: &str, to: &str) -> Result<(), Error> {
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
-    let url = std::env::args()
-        .nth(1)
-        .unwrap_or_else(|| "memory:".to_owned());
-    let client = Client::connect(url).await?;
+    let url = std::env::args().nth(1);
+    let client = Client::connect(url.as_deref().unwrap_or("memory:")).await?;
     let stm = client.stm();
     for number in 0..5 {
         let account = put(format!("accts/{number}"), "100");
@@ -45,8 +43,8 @@ async fn main() -> Result<(), Error> {
             Ok::<_, Error>(())
         });
     }
-    while let Some(ended) = tasks.join_next().await {
-        ended.expect("a task does not panic")?;
+    for outcome in tasks.join_all().await {
+        outcome?;
     }
 
     let mut sum = 0;

@@ -33,15 +33,14 @@ pub(crate) enum BarrierCommand {
     /// Closes the barrier: whoever waits does so until it is released
     #[command(after_help = "\
 Examples:
-  synod barrier hold                          exit code 1 and who holds it, when somebody does
-  synod barrier hold -- ./migrate.sh          hold it while the command runs
-  synod barrier hold --ttl 10s -- ./migrate.sh
-                                              and at most 10 seconds longer than this process lives
-  synod barrier hold --ttl 10s                hold it until Ctrl-C
+  synod barrier hold                          until somebody releases it; exit code 1 and who holds
+                                              it, when somebody does
+  synod barrier hold -- ./migrate.sh          while the command runs
+  synod barrier hold --ttl 1m                 until Ctrl-C
 
-Prints `hold`. Without a command and --ttl the barrier stays held until somebody releases it.
-The exit code is that of the command; 6 when the barrier was released under it by another, which
-ends the command.
+Prints `hold`, but not when it runs a command. With a command or --ttl the barrier is released when
+this process ends, and at most --ttl (10s) after it was killed, or lost the store.
+The exit code is the command's; 6 when the store was lost, which ends the command.
 JSON: held (true).")]
     Hold(HoldBarrierArgs),
     /// Opens the barrier
@@ -64,11 +63,10 @@ Prints `after wait`. JSON: waited (true).")]
 
 #[derive(Debug, Args)]
 pub(crate) struct HoldBarrierArgs {
-    /// Hold it as long as this process lives, and so long after its death
+    /// Hold it as long as this process lives, and so long after it died, or lost the store
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) ttl: Option<Duration>,
-    /// For so long the command may go on after SIGTERM when the barrier was released under it; then
-    /// comes SIGKILL
+    /// For so long the command may go on after SIGTERM when the store was lost; then comes SIGKILL
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration, requires = "command")]
     pub(crate) grace: Duration,
     /// What to run while it is held
@@ -86,7 +84,8 @@ Examples:
 
 `enter` returns when all have entered, `leave` when all have left; each prints its name then. All
 must say the same count. It can be used again and again.
-With a command the exit code is the command's, which is run only when all have entered.
+With a command the exit code is the command's, which is run only when all have entered; whatever it
+is, this process leaves.
 JSON: entered (true), left (true).";
 
 /// `synod double-barrier`.
@@ -102,7 +101,7 @@ pub(crate) struct DoubleBarrierArgs {
     /// For so long this process counts as taking part after it died, or lost the store
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub(crate) ttl: Duration,
-    /// For so long the command may go on after SIGTERM when the session is lost; then comes SIGKILL
+    /// For so long the command may go on after SIGTERM when the store was lost; then comes SIGKILL
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration, requires = "command")]
     pub(crate) grace: Duration,
     /// What to run between entering and leaving

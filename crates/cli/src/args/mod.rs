@@ -12,9 +12,12 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+pub(crate) use barrier::{BarrierArgs, BarrierCommand, DoubleBarrierArgs, HoldBarrierArgs};
 pub(crate) use global::{Format, Global};
 pub(crate) use hold::{ElectArgs, HoldArgs, LockArgs, RwLockArgs, SemaphoreArgs};
-pub(crate) use queue::{Common, PopArgs, PushArgs, QueueArgs, QueueCommand};
+pub(crate) use queue::{
+    Common, PopArgs, PriorityPushArgs, PriorityQueueArgs, PushArgs, PushHow, QueueArgs,
+};
 pub(crate) use serve::{CompactionMode, ServeArgs};
 pub(crate) use stm::{BankArgs, Level, StmArgs, StmCommand};
 pub(crate) use txn::TxnArgs;
@@ -75,6 +78,13 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// A queue: a prompt, or one of its commands
     Queue(QueueArgs),
+    /// A queue whose lowest numbers come out first: a prompt, or one of its commands
+    #[command(visible_alias = "pq")]
+    PriorityQueue(PriorityQueueArgs),
+    /// A barrier that one closes and opens for all: a prompt, or one of its commands
+    Barrier(BarrierArgs),
+    /// A barrier at which all meet, twice: a prompt, or a command between entering and leaving
+    DoubleBarrier(DoubleBarrierArgs),
     /// Holds a lock while a command runs, or until Ctrl-C
     Lock(LockArgs),
     /// Holds a readers-writer lock while a command runs, or until Ctrl-C

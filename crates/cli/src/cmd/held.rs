@@ -119,8 +119,8 @@ impl Hold<'_> {
     fn not_had(&self, holders: Vec<String>) -> Failure {
         let what = &self.what;
         let text = match self.wait {
-            Wait::AtMost(limit) => format!("{what} was not to be had within {}", show(limit)),
-            Wait::Try | Wait::ForEver => format!("{what} is not to be had now"),
+            Wait::AtMost(limit) => format!("could not have {what} within {}", show(limit)),
+            Wait::Try | Wait::ForEver => format!("cannot have {what} now"),
         };
         holders
             .into_iter()
@@ -145,7 +145,7 @@ impl Hold<'_> {
         let lost = guard.lost();
         let lost = async {
             lost.await;
-            format!("{} was lost: the command is being ended", self.what)
+            format!("lost {}: the command is being ended", self.what)
         };
         let ended = child
             .stay(lost, self.args.grace, &mut context.signals)
@@ -174,9 +174,9 @@ impl Hold<'_> {
     }
 
     fn lost(&self) -> Failure {
-        Failure::new(Exit::Lost, format!("{} was lost", self.what)).hint(
-            "its key was deleted, or the store could not be reached for longer than --ttl; another \
-             may have it now",
+        Failure::new(Exit::Lost, format!("lost {}", self.what)).hint(
+            "the key was deleted, or the store could not be reached for longer than --ttl; another may \
+             have it now",
         )
     }
 
@@ -205,7 +205,7 @@ impl Hold<'_> {
                     show(RELEASE)
                 ),
             )
-            .hint("it is released when the time of --ttl has run out")),
+            .hint("that happens when the time of --ttl has run out")),
         }
     }
 }
@@ -226,6 +226,7 @@ impl Wait {
                 "--try does not wait, so that it takes no --timeout",
             )),
             (true, None) => Ok(Wait::Try),
+            (false, Some(Duration::ZERO)) => Ok(Wait::Try),
             (false, Some(limit)) => Ok(Wait::AtMost(limit)),
             (false, None) => Ok(Wait::ForEver),
         }
@@ -238,14 +239,20 @@ pub(super) async fn session(
     ttl: Duration,
     signals: &mut Signals,
 ) -> Result<Session> {
-    if ttl < Duration::from_secs(1) {
-        return Err(Failure::usage("--ttl is a second at least"));
-    }
+    check_ttl(ttl)?;
     unless_stopped(signals, async {
         let session = client.session().ttl(ttl).await;
         session.map_err(|error| explain("cannot begin a session", &error))
     })
     .await
+}
+
+/// The store counts in seconds.
+pub(super) fn check_ttl(ttl: Duration) -> Result<()> {
+    if ttl < Duration::from_secs(1) {
+        return Err(Failure::usage("--ttl is a second at least"));
+    }
+    Ok(())
 }
 
 /// The name that follows the command.

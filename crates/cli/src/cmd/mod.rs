@@ -1,6 +1,8 @@
 //! What the commands do: a file or folder each, named like the command.
 
+mod barrier;
 mod completions;
+mod double_barrier;
 mod elect;
 mod held;
 mod lock;
@@ -33,6 +35,9 @@ pub(crate) async fn run(cli: Cli, context: Context) -> Result<()> {
     let global = cli.global;
     match cli.command {
         Command::Queue(args) => queue::run(&global, args, context).await,
+        Command::PriorityQueue(args) => queue::run_priority(&global, args, context).await,
+        Command::Barrier(args) => barrier::run(&global, args, context).await,
+        Command::DoubleBarrier(args) => double_barrier::run(&global, args, context).await,
         Command::Lock(args) => lock::run(&global, args, context).await,
         Command::RwLock(args) => rwlock::run(&global, args, context).await,
         Command::Semaphore(args) => semaphore::run(&global, args, context).await,

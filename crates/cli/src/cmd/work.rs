@@ -7,7 +7,7 @@ use synod::Client;
 
 use super::Context;
 use crate::args::Global;
-use crate::connect::{Connected, connect};
+use crate::connect::{Connected, Limits, connect};
 use crate::failure::{Failure, Result};
 use crate::local::paths;
 use crate::prompt::{self, Prompt, Words};
@@ -17,15 +17,15 @@ use crate::signals::Signals;
 /// back meanwhile.
 const TIDY: Duration = Duration::from_secs(5);
 
-/// Connects, does `work`, and leaves nothing behind. A request may take as long as `patience`.
+/// Connects, does `work`, and leaves nothing behind.
 pub(super) async fn with_client(
     global: &Global,
-    patience: Option<Duration>,
+    limits: impl Into<Limits>,
     context: &mut Context,
     work: impl AsyncFnOnce(&Client, &str, &mut Context) -> Result<()>,
 ) -> Result<()> {
     let Connected { client, url } =
-        connect(global, &context.env, patience, &mut context.signals).await?;
+        connect(global, &context.env, limits.into(), &mut context.signals).await?;
     let done = work(&client, &url, context).await;
     // Nothing can be said of this but what was said already.
     let _ = tokio::time::timeout(TIDY, client.close()).await;

@@ -76,6 +76,7 @@ use synod_store::{Key, Revision};
 use crate::{Client, Result};
 
 pub(crate) use consumer::Core;
+use delivery::{EnqueueOptions, Enqueued, Side, delivery_methods};
 pub(crate) use desk::Item;
 use keys::Fifo;
 pub(crate) use order::Order;
@@ -91,7 +92,7 @@ pub struct Queue {
     name: Key,
     /// Keeps the client from ending.
     client: Client,
-    options: delivery::Options,
+    side: Side<Fifo>,
 }
 
 /// An item of a queue, as [`Queue::peek`] and [`Queue::list`] see it.
@@ -126,7 +127,7 @@ impl Queue {
             core,
             name,
             client,
-            options: delivery::Options::default(),
+            side: Side::default(),
         }
     }
 
@@ -178,7 +179,51 @@ impl Queue {
         let value = Bytes::copy_from_slice(value.as_ref());
         async move {
             self.allowed()?;
+            if self.side.options.capacity.is_some() {
+                return self.handle().put_all(vec![(Bytes::new(), value)]).await;
+            }
             self.core.enqueue(value).await
+        }
+    }
+
+    /// Puts a value at the end, late or only once; see [`EnqueueOptions`]. One round trip (two more, at
+    /// most every minute, for the first with an id).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Queue::enqueue`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::enqueue`]; [`Error::InvalidArgument`](crate::Error::InvalidArgument) for options that
+    /// make no sense. A value with an id may be put in again after [`Error::Unknown`](crate::Error::Unknown)
+    /// without asking what became of the first.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> { tokio::runtime::Runtime::new()?.block_on(async {
+    /// use synod::delivery::{EnqueueOptions, Enqueued};
+    ///
+    /// let queue = synod::Client::connect("memory:").await?.queue("jobs");
+    /// let once = EnqueueOptions::new().with_id("order 4711");
+    /// assert_eq!(queue.enqueue_with("ship it", once.clone()).await?, Enqueued::New);
+    /// assert_eq!(queue.enqueue_with("ship it", once).await?, Enqueued::AlreadyThere);
+    /// assert_eq!(queue.len().await?, 1);
+    /// # Ok(()) }) }
+    /// ```
+    pub fn enqueue_with<V: AsRef<[u8]>>(
+        &self,
+        value: V,
+        options: EnqueueOptions,
+    ) -> impl Future<Output = Result<Enqueued>> + Send + use<'_, V> {
+        let value = Bytes::copy_from_slice(value.as_ref());
+        async move {
+            self.allowed()?;
+            if options.is_plain() && self.side.options.capacity.is_none() {
+                return self.core.enqueue(value).await.map(|()| Enqueued::New);
+            }
+            self.handle().put(Bytes::new(), value, &options).await
         }
     }
 
@@ -216,6 +261,10 @@ impl Queue {
             .collect();
         async move {
             self.allowed()?;
+            if self.side.options.capacity.is_some() {
+                let values = values.into_iter().map(|value| (Bytes::new(), value));
+                return self.handle().put_all(values.collect()).await;
+            }
             self.core.enqueue_many(values).await
         }
     }
@@ -236,7 +285,7 @@ impl Queue {
     /// [`Error::ItemLost`](crate::Error::ItemLost).
     pub async fn dequeue(&self) -> Result<Bytes> {
         self.allowed()?;
-        self.core.next().await
+        self.handle().next().await
     }
 
     /// Takes the first value out; `None` when the queue is empty.
@@ -259,7 +308,7 @@ impl Queue {
     /// ```
     pub async fn try_dequeue(&self) -> Result<Option<Bytes>> {
         self.allowed()?;
-        self.core.next_now().await
+        self.handle().next_now().await
     }
 
     /// Takes the first value out; waits for it at most `timeout`, then returns `None`.
@@ -292,7 +341,7 @@ impl Queue {
     /// As [`Queue::dequeue`].
     pub async fn dequeue_many(&self, max: usize) -> Result<Vec<Bytes>> {
         self.allowed()?;
-        self.core.next_many(max).await
+        self.handle().next_many(max).await
     }
 
     /// The values as a stream that waits for more and does not end; after an error it goes on with
@@ -380,6 +429,13 @@ impl Queue {
         self.core.clear().await
     }
 }
+
+delivery_methods!(
+    Queue,
+    Fifo,
+    "queue",
+    "let queue = client.queue(\"jobs\");\nqueue.enqueue(\"resize cat.png\").await?;"
+);
 
 impl fmt::Debug for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,7 +7,8 @@ use synod_store::{Applied, ErrorKind, Revision};
 
 use super::epoch::{self, Epoch, Lane};
 use super::token::{OpId, Token};
-use super::txn::{Answer, Standing, Ticket, Work};
+use super::txn::{Answer, Standing, Ticket};
+use super::work::Work;
 use super::{ATTEMPT, Inner, Outcome, Phase, Resolution};
 use crate::retry::Backoff;
 use crate::slot::Slot;

@@ -57,6 +57,7 @@
 //! On a store whose answers are certain: nothing, the work alone is sent. Else one Put more in the
 //! same Txn, and two round trips before a client's first operation.
 
+mod budget;
 mod drive;
 #[cfg(test)]
 mod edges;
@@ -65,6 +66,7 @@ mod epoch;
 mod tests;
 mod token;
 mod txn;
+mod work;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -82,9 +84,10 @@ use crate::{Error, Result};
 use epoch::Epoch;
 use txn::Answer;
 
+pub(crate) use budget::{MAX_OPS, room_for_others, weight, weight_of_fork};
 pub(crate) use token::OpId;
 pub use token::{ParseTokenError, Token};
-pub(crate) use txn::{Alternative, MAX_OPS, Work, room_for_others, weight, weight_of_fork};
+pub(crate) use work::{Alternative, Work};
 
 /// What became of an operation whose outcome was open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -5,77 +5,7 @@ use synod_store::{
 };
 
 use super::token::OpId;
-
-/// What an operation does: the first alternative whose guards hold runs, at most one.
-///
-/// No guard may become true again after it was false (a modification revision once gone, a key of
-/// one's own once used), except the first alternative's when it is the only one, and those that
-/// decide a [fork](Work::fork): there every copy that can apply marks the lane, one way or the other.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Work {
-    pub(crate) first: Alternative,
-    pub(crate) others: Vec<Alternative>,
-}
-
-/// One way for an operation to happen.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Alternative {
-    pub(crate) guards: Vec<Compare>,
-    pub(crate) ops: Vec<TxnOp>,
-}
-
-impl Work {
-    pub(crate) fn new(guards: Vec<Compare>, ops: Vec<TxnOp>) -> Work {
-        Work {
-            first: Alternative { guards, ops },
-            others: Vec::new(),
-        }
-    }
-
-    /// One of two lists of operations, as `guards` decide when it applies; neither, when `common`
-    /// does not hold.
-    pub(crate) fn fork(
-        common: Vec<Compare>,
-        guards: Vec<Compare>,
-        then: Vec<TxnOp>,
-        otherwise: Vec<TxnOp>,
-    ) -> Work {
-        let other = Alternative {
-            guards: common.clone(),
-            ops: otherwise,
-        };
-        let mut all = common;
-        all.extend(guards);
-        Work {
-            first: Alternative {
-                guards: all,
-                ops: then,
-            },
-            others: vec![other],
-        }
-    }
-
-    /// The guards in common, the first alternative's own and the other's operations, when this is a
-    /// fork: a second alternative without a guard of its own.
-    fn as_fork(&self) -> Option<(&[Compare], &[Compare], &[TxnOp])> {
-        let [other] = self.others.as_slice() else {
-            return None;
-        };
-        let own = self.first.guards.strip_prefix(other.guards.as_slice())?;
-        Some((&other.guards, own, &other.ops))
-    }
-
-    /// A fork as one Txn, each branch of which begins with its mark, if there is one.
-    fn forked(&self, own: &[Compare], other: &[TxnOp], marks: [Option<TxnOp>; 2]) -> Txn {
-        let [first, second] = marks;
-        Txn::new()
-            .when(own.iter().cloned())
-            .and_then(first)
-            .and_then(self.first.ops.iter().cloned())
-            .or_else(second)
-            .or_else(other.iter().cloned())
-    }
-}
+use super::work::{Alternative, Work};
 
 /// A lane at one moment, and the operation that is to pass through it.
 #[derive(Debug, Clone, PartialEq)]
@@ -360,62 +290,6 @@ fn read_chain(mut response: TxnResponse) -> Option<(usize, Vec<TxnOpResponse>)> 
     }
 }
 
-/// The most operations that etcd takes along one path through nested Txns.
-pub(crate) const MAX_OPS: usize = 128;
-
-/// What of the budget of [`MAX_OPS`] a Txn needs: the largest sum of list lengths along a path, as
-/// etcd counts it.
-pub(crate) fn weight(txn: &Txn) -> usize {
-    let own = txn
-        .compares
-        .len()
-        .max(txn.success.len())
-        .max(txn.failure.len());
-    let inner = txn.success.iter().chain(&txn.failure).map(|op| match op {
-        TxnOp::Txn(txn) => weight(txn),
-        _ => 0,
-    });
-    own.saturating_add(inner.max().unwrap_or(0))
-}
-
-/// What of the budget of [`MAX_OPS`] a [fork](Work::fork) needs on the stores that ask for most,
-/// when `txn` holds its guards and both lists.
-pub(crate) fn weight_of_fork(common: usize, txn: &Txn) -> usize {
-    // Around it stand the compares of fence and lane, inside it the lane is marked.
-    let lists = txn.success.len().max(txn.failure.len());
-    let own = lists.saturating_add(1).max(txn.compares.len());
-    let nested = weight(txn).saturating_sub(lists.max(txn.compares.len()));
-    own.saturating_add(nested)
-        .saturating_add(common)
-        .saturating_add(2)
-}
-
-/// How many other alternatives of `each_guards` guards and `each_ops` operations fit into the
-/// budget of `limit`, after a first one of `guards` guards and `first_ops` operations.
-pub(crate) fn room_for_others(
-    limit: usize,
-    ticketed: bool,
-    (guards, first_ops): (usize, usize),
-    (each_guards, each_ops): (usize, usize),
-) -> usize {
-    // With a ticket each level marks the lane, the outermost compares and reads lane and fence,
-    // and one more level compares them again.
-    let (first, between, each) = if ticketed {
-        (
-            (guards + 2).max(first_ops + 1).max(3),
-            2,
-            (each_ops + 1).max(each_guards),
-        )
-    } else {
-        (
-            guards.max(first_ops).max(1),
-            0,
-            each_ops.max(each_guards).max(1),
-        )
-    };
-    limit.saturating_sub(first).saturating_sub(between) / each
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -439,59 +313,6 @@ mod tests {
         assert_eq!(record.encode(), golden);
         for bad in ["", "x 1 2", "ff", "ff x 1", "ff 1 x"] {
             assert_eq!(Record::decode(bad.as_bytes()), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn the_room_for_alternatives_is_what_etcd_counts() {
-        let ticket = Ticket {
-            fence: "f".into(),
-            fence_created: Revision(1),
-            lane: "l".into(),
-            lane_mod: Revision(2),
-            op: OpId(3),
-            begun: 4,
-        };
-        // Guards of their own: alternatives with common ones would make a fork.
-        let alternative = |name: &str, guards: usize, ops: usize| Alternative {
-            guards: (0..guards)
-                .map(|i| Compare::absent(format!("{name}{i}")))
-                .collect(),
-            ops: (0..ops)
-                .map(|i| PutRequest::new(format!("k{i}"), "").into())
-                .collect(),
-        };
-        for (n, each) in [1, 2, 50, 100, 122, 126]
-            .into_iter()
-            .flat_map(|n| [(1, 1), (3, 1), (2, 4)].map(|each| (n, each)))
-        {
-            for ticketed in [false, true] {
-                let room = room_for_others(MAX_OPS, ticketed, (n, n), each);
-                let build = |others| {
-                    let others = vec![alternative("other", each.0, each.1); others];
-                    let work = Work {
-                        first: alternative("first", n, n),
-                        others,
-                    };
-                    weight(&if ticketed {
-                        ticket.txn(&work)
-                    } else {
-                        plain(&work)
-                    })
-                };
-                if n <= 122 || !ticketed {
-                    assert!(
-                        build(room) <= MAX_OPS,
-                        "{n} {each:?} {ticketed}: {}",
-                        build(room)
-                    );
-                }
-                assert!(
-                    build(room + 1) > MAX_OPS,
-                    "{n} {each:?} {ticketed}: {}",
-                    build(room + 1)
-                );
-            }
         }
     }
 }

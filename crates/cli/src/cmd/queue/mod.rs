@@ -1,51 +1,115 @@
-//! `synod queue`: a prompt, or one command for scripts.
+//! `synod queue` and `synod priority-queue`: a prompt, or one command for scripts. What both can do
+//! is here once; they differ in what is pushed.
 
 mod ops;
 mod pop;
 mod push;
 mod words;
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::Context;
 use super::work::{at_prompt, name_of, unless_stopped, with_client};
-use crate::args::{Common, Global, QueueArgs};
+use crate::args::{Common, Global, PriorityPushArgs, PriorityQueueArgs, PushArgs, QueueArgs};
 use crate::failure::Result;
 
-use ops::Ops;
+use ops::{Any, Ops};
 use words::QueueWords;
 
-/// The queue that is meant when no name is given.
+/// The queues that are meant when no name is given.
 const DEFAULT_NAME: &str = "my-test-queue";
+const DEFAULT_PRIORITY_NAME: &str = "my-test-priority-queue";
 
+/// What a command line asks for.
+enum Action {
+    Prompt,
+    Push(PushArgs),
+    PushPriority(PriorityPushArgs),
+    Common(Common),
+}
+
+impl Action {
+    /// How long a request may take. Where there is waiting for an item, the time is for that, and
+    /// says nothing about a single request.
+    fn patience(&self, global: &Global) -> Option<Duration> {
+        match self {
+            Action::Common(Common::Pop(_) | Common::Take(_)) => None,
+            _ => global.timeout,
+        }
+    }
+}
+
+/// `synod queue`.
 pub(super) async fn run(global: &Global, args: QueueArgs, mut context: Context) -> Result<()> {
     let name = name_of(global, DEFAULT_NAME)?;
-    let command = args.command.map(|command| command.split());
-    // For `pop` the time is for an item to come, and says nothing about a single request.
-    let patience = match &command {
-        Some(Err(Common::Pop(_))) => None,
-        _ => global.timeout,
+    let action = match args.command.map(|command| command.split()) {
+        None => Action::Prompt,
+        Some(Ok(push)) => Action::Push(push),
+        Some(Err(common)) => Action::Common(common),
     };
+    let patience = action.patience(global);
     with_client(
         global,
         patience,
         &mut context,
         async |client, url, context| {
-            let ops = Ops::new(client, name);
-            match command {
-                None => {
-                    let mut words = QueueWords::new(ops);
-                    at_prompt("queue", "the queue", name, url, &mut words, context).await
-                }
-                Some(Ok(args)) => push::run(&ops, &args, context).await,
-                Some(Err(Common::Pop(args))) => {
-                    pop::run(&ops, &args, global.timeout, context).await
-                }
-                Some(Err(command)) => once(&ops, &command, context).await,
-            }
+            let ops = Ops::new(Any::Queue(client.queue(name)), name);
+            act(ops, action, global, url, context).await
         },
     )
     .await
+}
+
+/// `synod priority-queue`.
+pub(super) async fn run_priority(
+    global: &Global,
+    args: PriorityQueueArgs,
+    mut context: Context,
+) -> Result<()> {
+    let name = name_of(global, DEFAULT_PRIORITY_NAME)?;
+    let action = match args.command.map(|command| command.split()) {
+        None => Action::Prompt,
+        Some(Ok(push)) => Action::PushPriority(push),
+        Some(Err(common)) => Action::Common(common),
+    };
+    let patience = action.patience(global);
+    with_client(
+        global,
+        patience,
+        &mut context,
+        async |client, url, context| {
+            let ops = Ops::new(Any::Priority(client.priority_queue(name)), name);
+            act(ops, action, global, url, context).await
+        },
+    )
+    .await
+}
+
+async fn act(
+    ops: Ops,
+    action: Action,
+    global: &Global,
+    url: &str,
+    context: &mut Context,
+) -> Result<()> {
+    match action {
+        Action::Prompt => {
+            let name = ops.name().to_owned();
+            let (command, what) = if ops.is_priority() {
+                ("priority-queue", "the priority queue")
+            } else {
+                ("queue", "the queue")
+            };
+            let mut words = QueueWords::new(ops);
+            at_prompt(command, what, &name, url, &mut words, context).await
+        }
+        Action::Push(args) => push::run(&ops, &args.values, &args.how, context).await,
+        Action::PushPriority(args) => push::run(&ops, &args.values, &args.how, context).await,
+        Action::Common(Common::Pop(args)) => pop::run(&ops, &args, global.timeout, context).await,
+        Action::Common(common) => once(&ops, &common, context).await,
+    }
 }
 
 /// The commands that ask once and do not wait.

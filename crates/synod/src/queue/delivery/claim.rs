@@ -5,7 +5,6 @@
 //! sent again, with the number, as one alternative (`mod(item)=r`). Items that are gone are passed
 //! over, none that is there is.
 
-use bytes::Bytes;
 use synod_store::{
     Compare, CompareOp, DeleteRequest, Key, PutRequest, RangeRequest, TxnOpResponse,
 };

@@ -15,7 +15,7 @@ use super::depot::{Depot, Landing, PLACES};
 use super::keys::Id;
 use super::leases::Lease;
 use super::record::Record;
-use super::{LONGEST, too_long};
+use super::{LONGEST, check_bound, too_long};
 use crate::settle::{Outcome, Work};
 use crate::slot::Slot;
 use crate::{Client, Error, Result, retry};
@@ -331,7 +331,7 @@ impl Delivery {
     /// [`Error::DeliveryEnded`] when its bound had run out before. Anything else: it lasts as long as
     /// [`Delivery::remaining`] says.
     pub async fn extend(&self, bound: Duration) -> Result<()> {
-        super::check_bound(bound)?;
+        check_bound("visibility bound", bound)?;
         self.held.extend(bound).await
     }
 

@@ -1,6 +1,8 @@
-//! What a queue's handle is told about deliveries.
+//! What handles and calls are told about deliveries.
 
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use crate::{Error, Result};
 
@@ -11,11 +13,11 @@ pub(super) const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 6
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Options {
     /// How long a delivery lasts unless it is extended.
-    pub(super) visibility: Duration,
+    pub(crate) visibility: Duration,
     /// How often an item is handed out; `None` without end.
-    pub(super) max_attempts: Option<u32>,
+    pub(crate) max_attempts: Option<u32>,
     /// How many items there may be.
-    pub(super) capacity: Option<u64>,
+    pub(crate) capacity: Option<u64>,
 }
 
 impl Default for Options {
@@ -31,11 +33,11 @@ impl Default for Options {
 impl Options {
     /// An error if they make no sense for a take.
     pub(super) fn check(self) -> Result<Options> {
-        check_bound(self.visibility)?;
+        check_bound("visibility bound", self.visibility)?;
         if self.max_attempts == Some(0) {
             return Err(Error::InvalidArgument(
-                "an item that may be handed out 0 times can never be taken; give at least 1 attempt, \
-                 or None for no limit"
+                "an item that may be handed out 0 times can never be taken; give at least 1 \
+                 attempt, or None for no limit"
                     .to_owned(),
             ));
         }
@@ -43,15 +45,106 @@ impl Options {
     }
 }
 
-/// An error if no delivery can last that long.
-pub(super) fn check_bound(bound: Duration) -> Result<()> {
+/// How a value is put in, beside where.
+///
+/// ```
+/// use std::time::Duration;
+/// use synod::delivery::EnqueueOptions;
+///
+/// let options = EnqueueOptions::new()
+///     .with_delay(Duration::from_secs(60))
+///     .with_id("order 4711");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "options do nothing by themselves"]
+pub struct EnqueueOptions {
+    pub(super) delay: Duration,
+    pub(super) id: Option<Bytes>,
+    pub(super) window: Duration,
+}
+
+impl Default for EnqueueOptions {
+    fn default() -> EnqueueOptions {
+        EnqueueOptions::new()
+    }
+}
+
+impl EnqueueOptions {
+    /// No delay, no id: as a plain enqueue.
+    pub fn new() -> EnqueueOptions {
+        EnqueueOptions {
+            delay: Duration::ZERO,
+            id: None,
+            window: Duration::from_secs(300),
+        }
+    }
+
+    /// The value comes into the queue only after this long, by the wall clocks of producers and
+    /// consumers: as early or late as they disagree.
+    pub fn with_delay(mut self, delay: Duration) -> EnqueueOptions {
+        self.delay = delay;
+        self
+    }
+
+    /// The value is put in only if none was with this id in the last five minutes, or the time that
+    /// [`EnqueueOptions::with_id_window`] sets; whether it has been taken since does not matter.
+    pub fn with_id(mut self, id: impl AsRef<[u8]>) -> EnqueueOptions {
+        self.id = Some(Bytes::copy_from_slice(id.as_ref()));
+        self
+    }
+
+    /// For how long the id is remembered, 5 minutes unless set. The store keeps it up to a quarter
+    /// longer, and longer after its restart.
+    pub fn with_id_window(mut self, window: Duration) -> EnqueueOptions {
+        self.window = window;
+        self
+    }
+
+    /// Whether they ask for nothing that a plain enqueue does not do.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.delay.is_zero() && self.id.is_none()
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        if self.delay > LONGEST {
+            return Err(too_long("delay", self.delay));
+        }
+        match &self.id {
+            None => Ok(()),
+            Some(id) if id.is_empty() => Err(Error::InvalidArgument(
+                "a de-duplication id cannot be empty; leave it out if there is none".to_owned(),
+            )),
+            Some(_) => check_bound("window for de-duplication ids", self.window),
+        }
+    }
+}
+
+/// What became of a value that was put in with an [id](EnqueueOptions::with_id).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Enqueued {
+    /// It is in.
+    New,
+    /// A value with the same id was put in before: this one is not.
+    AlreadyThere,
+}
+
+impl Enqueued {
+    /// Whether the value is in.
+    #[must_use]
+    pub fn is_new(self) -> bool {
+        self == Enqueued::New
+    }
+}
+
+/// An error if nothing can last that long.
+pub(super) fn check_bound(what: &str, bound: Duration) -> Result<()> {
     if bound.is_zero() {
-        return Err(Error::InvalidArgument(
-            "a delivery cannot last 0 s; give a visibility bound of at least a second".to_owned(),
-        ));
+        return Err(Error::InvalidArgument(format!(
+            "a {what} of 0 s makes no sense; give at least a second"
+        )));
     }
     if bound > LONGEST {
-        return Err(too_long("visibility bound", bound));
+        return Err(too_long(what, bound));
     }
     Ok(())
 }

@@ -14,10 +14,11 @@ use super::depot::Depot;
 use super::gate::Gate;
 use super::held::{Delivery, Held};
 use super::keys::Id;
-use super::outlook::{Looker, Watching};
+use super::options::Options;
+use super::outlook::{Looker, SMALL, Watching};
 use super::record::decode_tries;
 use super::stock::{Offer, Popped, Stock};
-use super::{Options, PAUSE};
+use super::{PAUSE, ROUNDS};
 use crate::queue::{Core, Order};
 use crate::settle::Outcome;
 use crate::slot::Slot;
@@ -92,7 +93,7 @@ where
         waits: bool,
     ) -> Result<Option<Delivery>> {
         let runtime = crate::runtime()?;
-        self.depot.tend_when_due(&runtime);
+        self.depot.tend_when_due(&runtime, ROUNDS);
         let patience = Instant::now() + self.core.patience;
         loop {
             self.hold_back().await;
@@ -275,6 +276,9 @@ where
         let values = ranges.map(|range| range.and_then(|range| range.kvs.into_iter().next()));
         if let Some(largest) = popped.add_values(values.collect()) {
             self.looker.lock().await.largest = Some(largest);
+            if largest <= SMALL {
+                self.stock.lock().forget_bare();
+            }
         }
         Ok(())
     }
