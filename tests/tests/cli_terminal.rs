@@ -1,31 +1,15 @@
 //! `synod queue` on a real terminal: prompt, completion, history, Ctrl-C and Ctrl-D.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use rexpect::process::WaitStatus;
-use rexpect::reader::Options;
-use rexpect::session::{PtySession, spawn_with_options};
 use rustix::process::{Pid, Signal, kill_process};
 use synod_tests::cli::{Home, Served};
-use synod_tests::wait::PATIENCE;
+use synod_tests::prompt::terminal;
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
 const PROMPT: &str = "my-test-queue> ";
-
-/// Runs a command on a terminal of its own.
-fn terminal(mut command: Command) -> PtySession {
-    command
-        .env("TERM", "xterm")
-        .stdin(Stdio::inherit())
-        .stdout(Stdio::inherit())
-        .stderr(Stdio::inherit());
-    let limit = u64::try_from(PATIENCE.as_millis()).unwrap();
-    let options = Options::new().timeout_ms(Some(limit));
-    let mut session = spawn_with_options(command, options).unwrap();
-    session.process_mut().set_kill_timeout(Some(1_000));
-    session
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_ends_a_blocked_pop_and_keeps_the_prompt() {

@@ -4,6 +4,7 @@
 mod codegen;
 mod etcd;
 mod fix;
+mod go;
 mod house;
 mod licences;
 mod metadata;

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::steps::{cargo, run as run_program};
-use crate::{etcd, metadata};
+use crate::{etcd, go, metadata};
 
 /// What the command was asked.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -32,6 +32,14 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let options = Options::parse(args)?;
     let etcd = etcd::find_or_install()?;
     println!("==> {} ({})", etcd::version(&etcd)?, etcd.display());
+    let go = go::find();
+    match &go {
+        Some(found) => println!("==> {found}"),
+        None => println!(
+            "==> no Go: tests beside Go programs will be skipped; they need {}",
+            go::NEEDED
+        ),
+    }
     let target = metadata::target_directory()?;
 
     println!("==> the binary `synod`");
@@ -52,6 +60,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         .env("SYNOD_REQUIRE_ETCD", "1")
         .env("SYNOD_BIN", target.join("debug/synod"))
         .env("SYNOD_SKIPPED", &skipped);
+    if go.is_some() {
+        command.env("SYNOD_REQUIRE_GO", "1");
+    }
     let (mut count, success) = stream(&mut command)?;
     let reasons = take_skipped(&skipped);
     // A test that skips itself returns without failing, so its program counts it as passed.

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::steps::{Steps, cargo, run as run_program};
-use crate::{codegen, house, licences};
+use crate::{codegen, go, house, licences};
 
 /// Packages with the feature sets that users may choose, each of which must build alone.
 const COMBINATIONS: &[(&str, &str)] = &[
@@ -28,6 +28,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     steps.step("format", || {
         run_program(&mut cargo(&["fmt", "--all", "--check"])?)
     });
+    steps.step("format of Go", go::check_format);
     steps.step("house rules", house::check);
     steps.step("generated code", || codegen::run(&["--check".to_string()]));
     steps.step("licences", licences::check);

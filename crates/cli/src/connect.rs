@@ -22,12 +22,30 @@ pub(crate) struct Connected {
     pub(crate) url: String,
 }
 
+/// How long things may take; the client's defaults where nothing is said.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Limits {
+    /// A request.
+    pub(crate) patience: Option<Duration>,
+    /// The time to live of the client's own session.
+    pub(crate) session_ttl: Option<Duration>,
+}
+
+impl From<Option<Duration>> for Limits {
+    fn from(patience: Option<Duration>) -> Limits {
+        Limits {
+            patience,
+            session_ttl: None,
+        }
+    }
+}
+
 /// Connects to the address that was given, or to the server on this machine, which is started
-/// when it does not run. A request may take as long as `patience`, or the client's default.
+/// when it does not run.
 pub(crate) async fn connect(
     global: &Global,
     env: &Env,
-    patience: Option<Duration>,
+    limits: Limits,
     signals: &mut Signals,
 ) -> Result<Connected> {
     let port = local::paths::port(env)?;
@@ -39,11 +57,11 @@ pub(crate) async fn connect(
             ensured = local::start::ensure(env, port) => ensured?,
         }
     }
-    let options = options(global, env, patience, &target, signals).await?;
+    let options = options(global, env, limits, &target, signals).await?;
     tokio::select! {
         biased;
         stop = signals.stop() => Err(stop.failure()),
-        client = within(patience, &target, options.connect()) => match client? {
+        client = within(limits.patience, &target, options.connect()) => match client? {
             Ok(client) => Ok(Connected { client, url: target.url }),
             Err(error) => {
                 let failure = explain(&cannot_reach(&target), &error);
@@ -75,7 +93,7 @@ pub(crate) async fn within<T>(
 async fn options(
     global: &Global,
     env: &Env,
-    patience: Option<Duration>,
+    limits: Limits,
     target: &Target,
     signals: &mut Signals,
 ) -> Result<ConnectOptions> {
@@ -83,8 +101,11 @@ async fn options(
     if let Some(namespace) = &global.namespace {
         options = options.with_namespace(namespace);
     }
-    if let Some(patience) = patience {
+    if let Some(patience) = limits.patience {
         options = options.with_timeout(patience);
+    }
+    if let Some(ttl) = limits.session_ttl {
+        options = options.with_session_ttl(ttl);
     }
     if let Some(pem) = Pem::read(global, env)? {
         let mut tls = TlsOptions::new();

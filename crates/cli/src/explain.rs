@@ -37,8 +37,10 @@ fn exit(error: &Error) -> Exit {
         Error::InvalidUrl { .. }
         | Error::FeatureMissing { .. }
         | Error::InvalidOption { .. }
+        | Error::InvalidArgument(_)
         | Error::ReservedName { .. } => Exit::Usage,
         Error::Timeout { .. } => Exit::Unreachable,
+        Error::SessionLost => Exit::Lost,
         Error::Partial { source, .. } => exit(source),
         _ => error.kind().map_or(Exit::Failed, exit_of_kind),
     }
@@ -59,10 +61,12 @@ fn exit_of_kind(kind: ErrorKind) -> Exit {
 
 fn hint(error: &Error) -> Option<&'static str> {
     match error {
+        Error::ReservedName { .. } => Some("choose another name"),
+        Error::QueueFull { .. } => Some("take items out, or raise --capacity"),
+        Error::AnswersLost { .. } => Some("it did happen: read the keys again"),
         _ if error.is_maybe_committed() => {
-            Some("it may have happened or not: look with `synod queue list` before repeating it")
+            Some("it may have happened or not: look at what is there before repeating it")
         }
-        Error::ReservedName { .. } => Some("choose another --name"),
         _ => error.kind().and_then(hint_of_kind),
     }
 }

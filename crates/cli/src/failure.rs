@@ -15,24 +15,45 @@ pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 
 /// What the exit code says. The numbers are a promise; `synod --help` lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
 pub(crate) enum Exit {
     /// Done.
-    Done = 0,
+    Done,
     /// It failed; nothing else below fits.
-    Failed = 1,
+    Failed,
     /// The command line or an address is wrong.
-    Usage = 2,
+    Usage,
     /// The store could not be reached: nothing listens, TLS or the log-in was refused.
-    Unreachable = 3,
+    Unreachable,
     /// Nothing was there, or not in time.
-    Nothing = 4,
+    Nothing,
     /// The answer was lost: it may have happened or not.
-    Unknown = 5,
+    Unknown,
+    /// A lock or the like was lost while the command under it ran.
+    Lost,
     /// Ended by Ctrl-C.
-    Interrupted = 130,
+    Interrupted,
     /// Ended by SIGTERM.
-    Terminated = 143,
+    Terminated,
+    /// The code of a command that was run.
+    Command(u8),
+}
+
+impl Exit {
+    /// The number.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::Unreachable => 3,
+            Exit::Nothing => 4,
+            Exit::Unknown => 5,
+            Exit::Lost => 6,
+            Exit::Interrupted => 130,
+            Exit::Terminated => 143,
+            Exit::Command(code) => code,
+        }
+    }
 }
 
 /// The last lines of `synod --help`.
@@ -44,8 +65,11 @@ Exit codes:
     3  the store could not be reached: nothing listens there, or TLS or the log-in was refused
     4  nothing was there, or nothing came in time
     5  the answer was lost: the operation may have happened or not
+    6  the lock, permit or leadership was lost, and the command under it was ended
   130  ended by Ctrl-C
-  143  ended by SIGTERM";
+  143  ended by SIGTERM
+A command that `synod` runs gives its own exit code: 128 and the signal when one ended it, 126 when
+it cannot be run, 127 when it is not found.";
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -132,7 +156,7 @@ impl Failure {
             Format::Json => {
                 let mut line = json!({
                     "error": self.message,
-                    "exit": self.exit as u8,
+                    "exit": self.exit.code(),
                     "causes": self.causes,
                     "hint": self.hint,
                 })
@@ -199,10 +223,11 @@ mod tests {
             Exit::Unreachable,
             Exit::Nothing,
             Exit::Unknown,
+            Exit::Lost,
             Exit::Interrupted,
             Exit::Terminated,
         ] {
-            let line = format!("{:>5}  ", exit as u8);
+            let line = format!("{:>5}  ", exit.code());
             assert!(EXIT_CODES.contains(&line), "{line:?} is missing");
         }
     }

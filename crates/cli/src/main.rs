@@ -5,10 +5,12 @@
 //! - `args`: what can be typed. `cmd`: what it does, a file each. `output`: how answers look.
 //! - `prompt`: the prompt of every primitive. `local`: the server that nobody had to set up.
 //! - `address`, `password`, `connect`: from options and environment to a connected client.
+//! - `child`: a command that `synod` runs and stays with.
 //! - `failure`, `explain`: what went wrong, the exit code, and the way out.
 
 mod address;
 mod args;
+mod child;
 mod cmd;
 mod connect;
 mod env;
@@ -31,7 +33,7 @@ use tracing_subscriber::EnvFilter;
 use args::{Cli, Command, Format};
 use cmd::Context;
 use env::Env;
-use failure::{Exit, Failure, Result};
+use failure::{Failure, Result};
 use output::{Output, notice};
 use signals::Signals;
 
@@ -39,12 +41,12 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let format = cli.global.output;
     match start(cli) {
-        Ok(()) => ExitCode::from(Exit::Done as u8),
+        Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if !failure.is_silent() {
                 notice(failure.render(format).trim_end());
             }
-            ExitCode::from(failure.exit as u8)
+            ExitCode::from(failure.exit.code())
         }
     }
 }

@@ -51,7 +51,8 @@ impl Output {
         self.line(text, json!({ "error": text }))
     }
 
-    fn bytes(&mut self, text: &[u8], fields: Value) -> io::Result<()> {
+    /// Bytes and a newline or, as JSON, `fields`.
+    pub(crate) fn bytes(&mut self, text: &[u8], fields: Value) -> io::Result<()> {
         match self.format {
             Format::Text => self.to.write_all(text)?,
             Format::Json => self.to.write_all(fields.to_string().as_bytes())?,
@@ -61,18 +62,25 @@ impl Output {
     }
 }
 
-/// `fields` with `value` in front of them.
+/// `fields` with `value` among them.
 fn with_value(fields: Value, value: &[u8]) -> Value {
-    let (name, value) = match std::str::from_utf8(value) {
-        Ok(text) => ("value", Value::from(text)),
-        Err(_) => ("value_base64", Value::from(STANDARD.encode(value))),
-    };
     let mut object = match fields {
         Value::Object(object) => object,
         _ => Map::new(),
     };
-    object.insert(name.to_owned(), value);
+    insert_bytes(&mut object, "value", value);
     Value::Object(object)
+}
+
+/// Puts bytes under `name` when they are text, else in base 64 under `name_base64`.
+pub(crate) fn insert_bytes(object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => object.insert(name.to_owned(), Value::from(text)),
+        Err(_) => object.insert(
+            format!("{name}_base64"),
+            Value::from(STANDARD.encode(bytes)),
+        ),
+    };
 }
 
 /// One line on stderr. A closed stderr is nobody's loss.

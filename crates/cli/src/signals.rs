@@ -1,7 +1,7 @@
 //! Ctrl-C and SIGTERM, as something to wait for.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -11,12 +11,25 @@ use crate::failure::{Exit, Failure, Result};
 /// Ctrl-C and SIGTERM. From [`Signals::listen`] on they no longer end the process by themselves.
 #[derive(Debug, Clone)]
 pub(crate) struct Signals {
-    /// How many Ctrl-C came.
-    interrupts: watch::Receiver<u64>,
-    /// Whether SIGTERM came.
-    terminated: watch::Receiver<bool>,
-    /// The Ctrl-C that somebody has acted on.
-    handled: Arc<AtomicU64>,
+    /// How many of each came.
+    came: watch::Receiver<Counts>,
+    acted: Arc<Acted>,
+}
+
+/// How many of each.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    interrupts: u64,
+    terminates: u64,
+}
+
+/// The signals that somebody has acted on.
+#[derive(Debug, Default)]
+struct Acted {
+    interrupts: AtomicU64,
+    terminates: AtomicU64,
+    /// Somebody acts on each of them, however many come: none ends the process.
+    all: AtomicBool,
 }
 
 /// What should end.
@@ -45,37 +58,34 @@ impl Signals {
             |error: std::io::Error| Failure::failed("cannot listen for signals").because(&error);
         let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
-        let (interrupts_tx, interrupts) = watch::channel(0);
-        let (terminated_tx, terminated) = watch::channel(false);
-        let handled = Arc::new(AtomicU64::new(0));
-        let acted = Arc::clone(&handled);
+        let (tx, came) = watch::channel(Counts::default());
+        let acted = Arc::new(Acted::default());
+        let by = Arc::clone(&acted);
         tokio::spawn(async move {
             loop {
                 tokio::select! {
                     Some(()) = interrupt.recv() => {
-                        let before = *interrupts_tx.borrow();
+                        let before = tx.borrow().interrupts;
+                        let patient = by.all.load(Ordering::Acquire);
                         // Nobody has acted on the one before: whoever should is stuck, perhaps in
                         // a write to a reader that does not read.
-                        if before > acted.load(Ordering::Acquire) {
-                            std::process::exit(Exit::Interrupted as i32);
+                        if !patient && before > by.interrupts.load(Ordering::Acquire) {
+                            std::process::exit(i32::from(Exit::Interrupted.code()));
                         }
-                        interrupts_tx.send_modify(|count| *count = before.saturating_add(1));
+                        tx.send_modify(|came| came.interrupts = before.saturating_add(1));
                     }
                     Some(()) = terminate.recv() => {
-                        if *terminated_tx.borrow() {
-                            std::process::exit(Exit::Terminated as i32);
+                        let before = tx.borrow().terminates;
+                        if !by.all.load(Ordering::Acquire) && before > 0 {
+                            std::process::exit(i32::from(Exit::Terminated.code()));
                         }
-                        terminated_tx.send_replace(true);
+                        tx.send_modify(|came| came.terminates = before.saturating_add(1));
                     }
                     else => return,
                 }
             }
         });
-        Ok(Signals {
-            interrupts,
-            terminated,
-            handled,
-        })
+        Ok(Signals { came, acted })
     }
 
     /// Waits for either of them. A Ctrl-C is reported once.
@@ -84,16 +94,55 @@ impl Signals {
     ///
     /// Safe: what was not reported stays to be.
     pub(crate) async fn stop(&mut self) -> Stop {
-        let handled = Arc::clone(&self.handled);
-        tokio::select! {
-            biased;
-            Ok(_) = self.terminated.wait_for(|terminated| *terminated) => Stop::Terminate,
-            Ok(count) = self.interrupts.wait_for(|count| *count > handled.load(Ordering::Acquire)) => {
-                handled.store(*count, Ordering::Release);
+        let acted = Arc::clone(&self.acted);
+        let came = self.came.wait_for(|came| {
+            came.terminates > 0 || came.interrupts > acted.interrupts.load(Ordering::Acquire)
+        });
+        match came.await.map(|came| *came) {
+            Ok(came) if came.terminates > 0 => Stop::Terminate,
+            Ok(came) => {
+                self.acted
+                    .interrupts
+                    .store(came.interrupts, Ordering::Release);
                 Stop::Interrupt
             }
             // The runtime ends, and we with it.
-            else => std::future::pending().await,
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// From now on [`Signals::each`] is asked for every signal, and none ends the process.
+    pub(crate) fn take_all(&self) {
+        self.acted.all.store(true, Ordering::Release);
+    }
+
+    /// What [`Signals::take_all`] began ends.
+    pub(crate) fn release_all(&self) {
+        self.acted.all.store(false, Ordering::Release);
+    }
+
+    /// Waits for the next signal. Each is reported, also every further SIGTERM; several of one kind
+    /// that came at once may be reported as one.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: what was not reported stays to be.
+    pub(crate) async fn each(&mut self) -> Stop {
+        let acted = Arc::clone(&self.acted);
+        let came = self.came.wait_for(|came| {
+            came.terminates > acted.terminates.load(Ordering::Acquire)
+                || came.interrupts > acted.interrupts.load(Ordering::Acquire)
+        });
+        match came.await.map(|came| *came) {
+            Ok(came) if came.terminates > acted.terminates.load(Ordering::Acquire) => {
+                acted.terminates.store(came.terminates, Ordering::Release);
+                Stop::Terminate
+            }
+            Ok(came) => {
+                acted.interrupts.store(came.interrupts, Ordering::Release);
+                Stop::Interrupt
+            }
+            Err(_) => std::future::pending().await,
         }
     }
 }

@@ -270,3 +270,14 @@ pub struct TxnResponse {
     /// One answer for each operation of the branch that ran, in order.
     pub responses: Vec<TxnOpResponse>,
 }
+
+impl TxnResponse {
+    /// What the operation at this place of the branch that ran has read; `None` when it is no range.
+    #[must_use]
+    pub fn range(&self, index: usize) -> Option<&RangeResponse> {
+        match self.responses.get(index)? {
+            TxnOpResponse::Range(response) => Some(response),
+            _ => None,
+        }
+    }
+}

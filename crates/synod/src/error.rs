@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use synod_store::ErrorKind;
+use synod_store::{ErrorKind, Revision};
 
 use crate::Token;
 
@@ -133,6 +133,22 @@ pub enum Error {
         source: Arc<synod_store::Error>,
     },
 
+    /// The user may not use all keys of a priority queue, of which etcd's Go recipes keep some
+    /// outside its name.
+    #[error(
+        "permission denied on the priority queue: grant the user readwrite on both prefixes \
+         {items:?} and {books:?} (etcdctl role grant-permission ROLE --prefix=true readwrite {books})"
+    )]
+    PriorityQueueDenied {
+        /// The prefix of its items.
+        items: String,
+        /// The prefix of the keys that are put with the items.
+        books: String,
+        /// The store's words.
+        #[source]
+        source: Arc<synod_store::Error>,
+    },
+
     /// Somebody else holds it already.
     #[error("{name:?} is held{}; wait for its release, or release it", by(.holder))]
     Held {
@@ -226,17 +242,33 @@ pub enum Error {
         attempts: u32,
     },
 
+    /// The transaction happened, once, but its answers were lost on the way, and could not be read
+    /// again. Do not repeat it.
+    #[error(
+        "the transaction happened at revision {revision}, but its answers were lost on the way and \
+         cannot be read again: {reason}"
+    )]
+    AnswersLost {
+        /// When it happened.
+        revision: Revision,
+        /// Whether its conditions held.
+        succeeded: bool,
+        /// Why the answers cannot be read again: the history has been compacted, a range was read
+        /// between two writes of its keys, or the store cannot be reached any more.
+        reason: String,
+    },
+
     /// A transaction needs more operations than the store takes in one request.
     #[error(
-        "the transaction needs {needed} {what}, but the store takes {limit} in one request (128 \
-         unless an etcd cluster was started with another --max-txn-ops); touch fewer keys, or split it"
+        "the transaction needs {needed} {what}, but {limit} fit into one request (etcd takes 128, of \
+         which Synod's own record takes some); touch fewer keys, or split it"
     )]
     TooManyOperations {
         /// What there are too many of: `compares` or `operations`.
         what: &'static str,
-        /// How many it needs.
+        /// How many it needs; those of a nested transaction add to those of its parent.
         needed: usize,
-        /// How many the store takes.
+        /// How many there is room for.
         limit: usize,
     },
 
@@ -265,7 +297,7 @@ impl Error {
     #[must_use]
     pub fn is_maybe_committed(&self) -> bool {
         match self {
-            Error::Unknown { .. } => true,
+            Error::Unknown { .. } | Error::AnswersLost { .. } => true,
             Error::Store(error) => error.is_maybe_applied(),
             Error::Partial { source, .. } => source.is_maybe_committed(),
             _ => false,
@@ -315,7 +347,8 @@ impl Error {
         match self {
             Error::Store(source)
             | Error::ValueTooLarge { source, .. }
-            | Error::SystemPrefixDenied { source, .. } => Some(source),
+            | Error::SystemPrefixDenied { source, .. }
+            | Error::PriorityQueueDenied { source, .. } => Some(source),
             Error::Partial { source, .. } => source.store_error(),
             _ => None,
         }

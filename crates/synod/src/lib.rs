@@ -4,9 +4,19 @@
 //!
 //! - [`Client`]: connects to a store by its URL; everything is made from it.
 //! - [`Session`]: one lease, kept alive, under whatever must go when its holder does.
-//! - [`queue`]: first in, first out, among any number of processes; shared with etcd's Go recipes.
 //! - [`barrier`]: one holds, many wait; shared with etcd's Go recipes.
 //! - [`double_barrier`]: a group enters together and leaves together, round after round.
+//! - [`election`]: one leader among candidates, and who it is.
+//! - [`election`]: one leader among candidates, and who it is; shared with etcd's Go packages.
+//! - [`mutex`]: one holder at a time, in the order of asking; shared with etcd's Go packages.
+//! - [`priority_queue`]: the most urgent first, among any number of processes.
+//! - [`queue`]: first in, first out, among any number of processes; shared with etcd's Go recipes.
+//! - [`rwlock`]: one writer or many readers, in the order of asking; shared with etcd's Go recipes.
+//! - [`semaphore`]: a number of permits that many processes share, in the order of asking.
+//! - [`semaphore`]: a number of permits that many processes share.
+//! - [`session`]: one lease, kept alive, under whatever must go when its holder does.
+//! - [`stm`]: transactions that read and write as if they were alone.
+//! - [`txn`]: several operations under conditions, all or none.
 //! - [`Error`]: what goes wrong, with predicates that say what to do.
 //! - [`clock`]: the time that all of this goes by, as an argument.
 //! - [`store`]: the contract below, for those who want to speak to a store directly.
@@ -30,7 +40,7 @@ mod registry;
 mod retry;
 pub mod rwlock;
 pub mod semaphore;
-mod session;
+pub mod session;
 mod settle;
 mod sight;
 mod slot;
@@ -47,10 +57,18 @@ pub use synod_store as store;
 pub use barrier::Barrier;
 pub use client::{Client, ConnectOptions, TlsOptions};
 pub use double_barrier::DoubleBarrier;
+pub use election::{Election, Leader, LeaderEvent, Leadership};
 pub use error::{Error, Result};
+pub use mutex::{Mutex, MutexGuard};
+pub use priority_queue::PriorityQueue;
 pub use queue::Queue;
+pub use queue::delivery::{self, Delivery};
+pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub use semaphore::{Semaphore, SemaphorePermit};
 pub use session::{Session, SessionBuilder, SessionState};
 pub use settle::{ParseTokenError, Resolution, Token};
+pub use stm::{Isolation, Stm, Tx};
+pub use txn::Txn;
 
 /// Mechanisms for Synod's own server. Not for others: they may change with every release.
 #[doc(hidden)]
@@ -65,3 +83,8 @@ pub mod __mechanism {
 fn runtime() -> Result<tokio::runtime::Handle> {
     tokio::runtime::Handle::try_current().map_err(|_| Error::NoRuntime)
 }
+
+/// The code of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -9,10 +9,10 @@ use futures_util::StreamExt;
 use synod_engine::{Engine, EngineOptions};
 use synod_store::{
     Alarm, AlarmKind, Applied, BoxFuture, CompactResponse, DeleteRequest, DeleteResponse, Error,
-    ErrorKind, HashResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseId,
+    ErrorKind, HashResponse, Header, LeaseGrantRequest, LeaseGrantResponse, LeaseId,
     LeaseKeepAliveResponse, LeaseListResponse, LeaseRevokeResponse, LeaseTimeToLiveResponse,
     Member, PutRequest, PutResponse, RangeRequest, RangeResponse, Replies, Result, Revision,
-    StatusResponse, Store, Txn, TxnResponse, Watch, WatchItem, WatchRequest,
+    StatusResponse, Store, Txn, TxnOpResponse, TxnResponse, Watch, WatchItem, WatchRequest,
 };
 use tokio::sync::watch;
 
@@ -84,8 +84,13 @@ struct Script {
     overtaken: Vec<Txn>,
     txns: usize,
     ranges: usize,
+    answered: usize,
     watches: usize,
     keep_alives: usize,
+    /// When set, renewals are answered with this, and nobody is asked.
+    stale: Option<Duration>,
+    /// Watches tell nothing, and do not end either.
+    deaf: bool,
 }
 
 /// Waits for a condition; fails when it does not come.
@@ -158,6 +163,16 @@ impl Faulty {
         self.state.ended.send_replace(Some(end));
     }
 
+    /// Renewals are answered from now on as if the lease lived.
+    pub(crate) fn stale_keep_alives(&self, ttl: Option<Duration>) {
+        self.state.script.lock().stale = ttl;
+    }
+
+    /// Loses every event, and says nothing of it, as a store with a fault does.
+    pub(crate) fn lose_events(&self) {
+        self.state.script.lock().deaf = true;
+    }
+
     /// Lets only `count` more calls through.
     pub(crate) fn close_gate(&self, count: usize) {
         let arrived = *self.state.arrived.borrow();
@@ -190,6 +205,11 @@ impl Faulty {
 
     pub(crate) fn ranges(&self) -> usize {
         self.state.script.lock().ranges
+    }
+
+    /// How many pairs the answers to ranges have carried, within Txns too.
+    pub(crate) fn answered(&self) -> usize {
+        self.state.script.lock().answered
     }
 
     pub(crate) fn watches(&self) -> usize {
@@ -245,6 +265,16 @@ impl Faulty {
     }
 }
 
+/// How many pairs the answers of a Txn carry.
+fn pairs(responses: &[TxnOpResponse]) -> usize {
+    let pairs = responses.iter().map(|response| match response {
+        TxnOpResponse::Range(range) => range.kvs.len(),
+        TxnOpResponse::Txn(txn) => pairs(&txn.responses),
+        TxnOpResponse::Put(_) | TxnOpResponse::Delete(_) => 0,
+    });
+    pairs.sum()
+}
+
 fn refused() -> Error {
     Error::new(ErrorKind::Unavailable, "nobody there")
 }
@@ -256,7 +286,12 @@ fn lost() -> Error {
 impl Store for Faulty {
     fn range(&self, request: RangeRequest) -> BoxFuture<'_, Result<RangeResponse>> {
         self.state.script.lock().ranges += 1;
-        Box::pin(self.read(self.engine.range(request)))
+        Box::pin(async move {
+            let answer = self.read(self.engine.range(request)).await;
+            let pairs = answer.as_ref().map_or(0, |answer| answer.kvs.len());
+            self.state.script.lock().answered += pairs;
+            answer
+        })
     }
 
     fn put(&self, request: PutRequest) -> BoxFuture<'_, Result<PutResponse>> {
@@ -271,7 +306,10 @@ impl Store for Faulty {
         Box::pin(async move {
             self.state.script.lock().txns += 1;
             if txn.is_read_only() {
-                return self.read(self.engine.txn(txn)).await;
+                let answer = self.read(self.engine.txn(txn)).await;
+                let pairs = answer.as_ref().map_or(0, |answer| pairs(&answer.responses));
+                self.state.script.lock().answered += pairs;
+                return answer;
             }
             self.pass().await;
             let fault = self.next_fault();
@@ -315,12 +353,20 @@ impl Store for Faulty {
         Box::pin(async move {
             let watch = self.read(self.engine.watch(request)).await?;
             let header = watch.header();
-            let items = futures_util::stream::unfold(Some((watch, ended)), async |state| {
-                let (mut watch, mut ended) = state?;
-                let end = tokio::select! {
-                    biased;
-                    changed = ended.changed() => changed.ok().and(*ended.borrow()),
-                    item = watch.next() => return item.map(|item| (item, Some((watch, ended)))),
+            let state = Arc::clone(&self.state);
+            let begin = Some((watch, ended, state));
+            let items = futures_util::stream::unfold(begin, async |state| {
+                let (mut watch, mut ended, state) = state?;
+                let end = loop {
+                    tokio::select! {
+                        biased;
+                        changed = ended.changed() => break changed.ok().and(*ended.borrow()),
+                        item = watch.next() => {
+                            if !state.script.lock().deaf {
+                                return item.map(|item| (item, Some((watch, ended, state))));
+                            }
+                        }
+                    }
                 };
                 match end? {
                     WatchEnd::Closed => None,
@@ -345,7 +391,14 @@ impl Store for Faulty {
 
     fn lease_keep_alive(&self, id: LeaseId) -> BoxFuture<'_, Result<LeaseKeepAliveResponse>> {
         Box::pin(async move {
-            let answer = self.read(self.engine.lease_keep_alive(id)).await;
+            let stale = self.state.script.lock().stale;
+            let answer = match stale {
+                Some(ttl) => Ok(LeaseKeepAliveResponse {
+                    header: Header::default(),
+                    ttl,
+                }),
+                None => self.read(self.engine.lease_keep_alive(id)).await,
+            };
             self.state.script.lock().keep_alives += 1;
             answer
         })

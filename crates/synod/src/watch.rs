@@ -8,7 +8,9 @@
 //!    happens after it comes as an event: events at or below `r` are ignored.
 //! 3. Compaction, an error, or a stream that closed: nothing is concluded. The watch is opened anew and
 //!    its user told to read again.
-//! 4. The net under lost events: after some 30 s without one, jittered, its user is told to read
+//! 4. Trouble that comes back at once is not answered at once: before a watch is opened anew there is
+//!    a pause, which grows until an event, or a quiet time, shows that the watch holds.
+//! 5. The net under lost events: after some 30 s without one, jittered, its user is told to read
 //!    again. One read a watch, not one a waiter.
 
 use std::sync::Arc;
@@ -20,9 +22,10 @@ use synod_store::{Event, Revision, Store, Watch, WatchItem, WatchRequest};
 use tokio::time::Instant;
 
 use crate::Result;
+use crate::retry::Backoff;
 
 /// After this long without an event the state is read anew; up to a third more, by lot.
-const NET: Duration = Duration::from_secs(30);
+pub(crate) const NET: Duration = Duration::from_secs(30);
 
 /// What to do next.
 #[derive(Debug)]
@@ -41,6 +44,16 @@ pub(crate) struct Lookout {
     watch: Option<Watch>,
     net: Duration,
     next_read: Instant,
+    /// What to wait before the watch is opened anew; none while it holds.
+    trouble: Option<Trouble>,
+}
+
+/// How often the watch has fallen since it last held.
+#[derive(Debug)]
+struct Trouble {
+    backoff: Backoff,
+    /// Not before this moment is the watch opened anew.
+    until: Instant,
 }
 
 impl Lookout {
@@ -49,7 +62,8 @@ impl Lookout {
         Lookout::open_with(store, request, NET).await
     }
 
-    async fn open_with(
+    /// As [`Lookout::open`], with another time without an event after which the state is read anew.
+    pub(crate) async fn open_with(
         store: Arc<dyn Store>,
         request: WatchRequest,
         net: Duration,
@@ -61,6 +75,7 @@ impl Lookout {
             watch: Some(watch),
             net,
             next_read: jittered(net),
+            trouble: None,
         })
     }
 
@@ -71,13 +86,23 @@ impl Lookout {
     pub(crate) async fn next(&mut self, read: Revision) -> Result<Nudge> {
         loop {
             let Some(watch) = &mut self.watch else {
-                self.watch = Some(self.store.watch(self.request.clone()).await?);
+                if let Some(trouble) = &self.trouble {
+                    tokio::time::sleep_until(trouble.until).await;
+                }
+                match self.store.watch(self.request.clone()).await {
+                    Ok(watch) => self.watch = Some(watch),
+                    Err(error) => {
+                        self.fell();
+                        return Err(error.into());
+                    }
+                }
                 self.next_read = jittered(self.net);
                 return Ok(Nudge::Read);
             };
             let item = match tokio::time::timeout_at(self.next_read, watch.next()).await {
                 Ok(item) => item,
                 Err(_) => {
+                    self.trouble = None;
                     self.next_read = jittered(self.net);
                     return Ok(Nudge::Read);
                 }
@@ -86,23 +111,36 @@ impl Lookout {
                 Some(Ok(WatchItem::Events(batch))) => {
                     let mut events = batch.events;
                     events.retain(|event| event.kv.mod_revision > read);
+                    self.trouble = None;
                     if !events.is_empty() {
                         self.next_read = jittered(self.net);
                         return Ok(Nudge::Events(events));
                     }
                 }
-                Some(Ok(WatchItem::Compacted { .. })) | None => self.watch = None,
-                Some(Ok(_)) => {}
+                Some(Ok(WatchItem::Compacted { .. })) | None => self.fell(),
+                Some(Ok(_)) => self.trouble = None,
                 Some(Err(error)) => {
-                    self.watch = None;
+                    self.fell();
                     return Err(error.into());
                 }
             }
         }
     }
+
+    /// The watch is gone, or could not be opened.
+    fn fell(&mut self) {
+        self.watch = None;
+        let now = Instant::now();
+        let trouble = self.trouble.get_or_insert_with(|| Trouble {
+            backoff: Backoff::new(),
+            until: now,
+        });
+        trouble.until = now + trouble.backoff.pause();
+    }
 }
 
-fn jittered(net: Duration) -> Instant {
+/// When to read anew: after `net`, and up to a third more, by lot.
+pub(crate) fn jittered(net: Duration) -> Instant {
     Instant::now() + net + net.mul_f64(rand::rng().random_range(0.0..0.34))
 }
 
@@ -111,7 +149,7 @@ mod tests {
     use synod_store::PutRequest;
 
     use super::*;
-    use crate::testing::engine;
+    use crate::testing::{Fault, Faulty, WatchEnd, engine};
 
     #[tokio::test]
     async fn silence_leads_to_a_read() {
@@ -142,6 +180,33 @@ mod tests {
                 assert_eq!(values, ["2"]);
             }
             Nudge::Read => panic!("nothing was lost"),
+        }
+    }
+
+    #[tokio::test]
+    async fn trouble_that_comes_back_at_once_is_answered_with_pauses() {
+        for end in [WatchEnd::Closed, WatchEnd::Broken, WatchEnd::Compacted] {
+            let faulty = Faulty::new();
+            let request = WatchRequest::new("key");
+            let mut lookout = Lookout::open(Arc::new(faulty.clone()), request)
+                .await
+                .unwrap();
+            faulty.end_watches(end);
+            faulty.always(Some(Fault::Refuse));
+            let begin = Instant::now();
+            for _ in 0..7 {
+                let nudge = lookout.next(Revision::ZERO).await;
+                assert!(
+                    nudge.is_err(),
+                    "a watch that cannot be opened shows nothing"
+                );
+            }
+            // 5, 10, 20, 40, 80 and 160 ms at least.
+            let passed = begin.elapsed();
+            assert!(passed >= Duration::from_millis(300), "{end:?}: {passed:?}");
+            faulty.always(None);
+            let nudge = lookout.next(Revision::ZERO).await.unwrap();
+            assert!(matches!(nudge, Nudge::Read), "{end:?}: {nudge:?}");
         }
     }
 }

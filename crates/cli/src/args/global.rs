@@ -62,11 +62,12 @@ pub(crate) struct Global {
     pub(crate) namespace: Option<String>,
 
     /// Give up after this long, such as 500ms, 5s or 2m. Without it: a request gets 10s, and
-    /// waiting for an item has no end
+    /// waiting for others (an item, a lock, a barrier) has no end
     #[arg(long, global = true, value_name = "DURATION", value_parser = duration, help_heading = "Connection")]
     pub(crate) timeout: Option<Duration>,
 
-    /// The name of the queue [default: my-test-queue]
+    /// The name of the queue, barrier or other object [default: my-test- and the command, such as
+    /// my-test-queue]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) name: Option<String>,
 

@@ -1,16 +1,27 @@
 //! The command line: what can be typed. What it does is in `cmd`.
 
+mod barrier;
 mod global;
+mod hold;
 mod queue;
 mod serve;
+mod stm;
+mod txn;
 
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+pub(crate) use barrier::{BarrierArgs, BarrierCommand, DoubleBarrierArgs, HoldBarrierArgs};
 pub(crate) use global::{Format, Global};
-pub(crate) use queue::{PopArgs, PushArgs, QueueArgs, QueueCommand};
+pub(crate) use hold::{ElectArgs, HoldArgs, LockArgs, RwLockArgs, SemaphoreArgs};
+pub(crate) use queue::{
+    Common, DeadCommand, PopArgs, PriorityPushArgs, PriorityQueueArgs, PushArgs, PushHow,
+    QueueArgs, TakeArgs,
+};
 pub(crate) use serve::{CompactionMode, ServeArgs};
+pub(crate) use stm::{BankArgs, Level, StmArgs, StmCommand};
+pub(crate) use txn::TxnArgs;
 
 use crate::failure::EXIT_CODES;
 
@@ -68,6 +79,26 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// A queue: a prompt, or one of its commands
     Queue(QueueArgs),
+    /// A queue whose lowest numbers come out first: a prompt, or one of its commands
+    #[command(visible_alias = "pq")]
+    PriorityQueue(PriorityQueueArgs),
+    /// A barrier that one closes and opens for all: a prompt, or one of its commands
+    Barrier(BarrierArgs),
+    /// A barrier at which all meet, twice: a prompt, or a command between entering and leaving
+    DoubleBarrier(DoubleBarrierArgs),
+    /// Holds a lock while a command runs, or until Ctrl-C
+    Lock(LockArgs),
+    /// Holds a readers-writer lock while a command runs, or until Ctrl-C
+    #[command(name = "rwlock")]
+    RwLock(RwLockArgs),
+    /// Holds permits of a semaphore while a command runs, or until Ctrl-C
+    Semaphore(SemaphoreArgs),
+    /// Leads while a command runs, or until Ctrl-C; or tells who leads
+    Elect(ElectArgs),
+    /// Software transactional memory, shown at work
+    Stm(StmArgs),
+    /// One transaction: conditions, and what runs when they hold or do not
+    Txn(TxnArgs),
     /// Serves the etcd v3 API in the foreground, on a durable store or in memory
     Serve(ServeArgs),
     /// Shows what answers, where its data is, its size, revision and clients
@@ -146,6 +177,28 @@ mod tests {
             }
         }
         check(&mut Cli::command());
+    }
+
+    /// They would be taken for each other.
+    #[test]
+    fn nothing_has_the_id_of_a_global_option() {
+        fn check(command: &clap::Command, global: &[String]) {
+            for command in command.get_subcommands() {
+                for arg in command.get_arguments() {
+                    let id = arg.get_id().to_string();
+                    assert!(!global.contains(&id), "{id} of {}", command.get_name());
+                }
+                check(command, global);
+            }
+        }
+        let command = Cli::command();
+        let global: Vec<String> = command
+            .get_arguments()
+            .filter(|arg| arg.is_global_set())
+            .map(|arg| arg.get_id().to_string())
+            .collect();
+        assert!(global.contains(&"key".to_owned()));
+        check(&command, &global);
     }
 
     #[test]

@@ -1,11 +1,21 @@
 //! What the commands do: a file or folder each, named like the command.
 
+mod barrier;
 mod completions;
+mod double_barrier;
+mod elect;
+mod held;
+mod lock;
 mod queue;
+mod rwlock;
+mod semaphore;
 mod serve;
 mod status;
+mod stm;
 mod stop;
+mod txn;
 mod verify;
+mod work;
 
 use crate::args::{Cli, Command};
 use crate::env::Env;
@@ -25,6 +35,15 @@ pub(crate) async fn run(cli: Cli, context: Context) -> Result<()> {
     let global = cli.global;
     match cli.command {
         Command::Queue(args) => queue::run(&global, args, context).await,
+        Command::PriorityQueue(args) => queue::run_priority(&global, args, context).await,
+        Command::Barrier(args) => barrier::run(&global, args, context).await,
+        Command::DoubleBarrier(args) => double_barrier::run(&global, args, context).await,
+        Command::Lock(args) => lock::run(&global, args, context).await,
+        Command::RwLock(args) => rwlock::run(&global, args, context).await,
+        Command::Semaphore(args) => semaphore::run(&global, args, context).await,
+        Command::Elect(args) => elect::run(&global, args, context).await,
+        Command::Stm(args) => stm::run(&global, args, context).await,
+        Command::Txn(args) => txn::run(&global, args, context).await,
         Command::Serve(args) => {
             global.refuse_connection("serve", "a server listens: see --listen and --cert-file")?;
             serve::run(args, context).await

@@ -17,7 +17,7 @@
 
 pub(crate) mod paths;
 pub(crate) mod probe;
-mod process;
+pub(crate) mod process;
 pub(crate) mod start;
 pub(crate) mod state;
 pub(crate) mod stop;

@@ -1,4 +1,4 @@
-//! A process that is not our child: to be asked to end, and waited for.
+//! A process, also one that is not our child: to be sent signals, and waited for.
 //!
 //! On Linux it is held by a file descriptor, which never comes to mean another process, as a
 //! number can.
@@ -6,7 +6,7 @@
 use std::io;
 use std::time::Duration;
 
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 
 /// A process by its id.
 #[derive(Debug)]
@@ -44,7 +44,11 @@ impl Process {
 
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) -> io::Result<()> {
-        let signal = rustix::process::Signal::TERM;
+        self.signal(Signal::TERM)
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
         #[cfg(target_os = "linux")]
         rustix::process::pidfd_send_signal(&self.fd, signal)?;
         #[cfg(not(target_os = "linux"))]

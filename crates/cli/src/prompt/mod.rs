@@ -41,6 +41,23 @@ pub(crate) struct Word {
     pub(crate) otherwise: &'static str,
 }
 
+impl Word {
+    /// One that no value follows.
+    pub(crate) const fn alone(
+        name: &'static str,
+        about: &'static str,
+        otherwise: &'static str,
+    ) -> Word {
+        Word {
+            name,
+            values: "",
+            about,
+            count: 0..=0,
+            otherwise,
+        }
+    }
+}
+
 /// The words of a primitive, and what they do.
 pub(crate) trait Words {
     /// Those it knows, in the order of the help.

@@ -4,9 +4,8 @@ mod open;
 mod options;
 mod url;
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,11 +13,11 @@ use synod_store::{Key, Namespace, Store};
 
 use crate::clock::Clock;
 use crate::layout;
-use crate::queue::{Core, Queue};
+use crate::queue::{Cores, Queue};
 use crate::registry::Registry;
 use crate::session::{Session, SessionBuilder, Shared};
 use crate::settle::{self, Settle};
-use crate::slot::Slot;
+use crate::waiters::Vigils;
 use crate::{Error, Resolution, Result, Token};
 
 use options::Settings;
@@ -42,8 +41,9 @@ struct Inner {
     store: Arc<dyn Store>,
     settings: Settings,
     settle: Settle,
-    queues: Slot<HashMap<Key, Weak<Core>>>,
+    cores: Cores,
     session: Shared,
+    vigils: Vigils,
     registry: Registry,
 }
 
@@ -108,10 +108,11 @@ impl Client {
         );
         Client {
             inner: Arc::new(Inner {
+                vigils: Vigils::new(Arc::clone(&store)),
                 store,
                 settings,
                 settle,
-                queues: Slot::default(),
+                cores: Cores::default(),
                 session: Shared::default(),
                 registry: Registry::default(),
             }),
@@ -222,6 +223,11 @@ impl Client {
         &self.inner.settings.system_prefix
     }
 
+    /// The watches of single keys, which the client's waiters and holders share.
+    pub(crate) fn vigils(&self) -> &Vigils {
+        &self.inner.vigils
+    }
+
     pub(crate) fn settle(&self) -> Settle {
         self.inner.settle.clone()
     }
@@ -231,16 +237,9 @@ impl Client {
         &self.inner.registry
     }
 
-    /// What all handles of this queue share.
-    pub(crate) fn queue_core(&self, name: &Key) -> Arc<Core> {
-        let mut queues = self.inner.queues.lock();
-        if let Some(core) = queues.get(name).and_then(Weak::upgrade) {
-            return core;
-        }
-        queues.retain(|_, core| core.strong_count() > 0);
-        let core = Arc::new(Queue::make_core(self, name));
-        queues.insert(name.clone(), Arc::downgrade(&core));
-        core
+    /// What all handles of one queue share.
+    pub(crate) fn cores(&self) -> &Cores {
+        &self.inner.cores
     }
 }
 

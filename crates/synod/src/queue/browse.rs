@@ -7,9 +7,10 @@ use bytes::Bytes;
 use synod_store::{ErrorKind, Key, RangeRequest, Revision};
 
 use super::QueueItem;
-use super::claim::Plan;
+use super::claim::{Plan, delete};
 use super::consumer::Core;
 use super::look::{Candidate, Look, WINDOW, look};
+use super::order::Order;
 use super::scan::Scan;
 use crate::Result;
 use crate::settle::{MAX_OPS, Outcome};
@@ -26,8 +27,8 @@ const PAGE_BYTES: usize = 256 << 10;
 /// How often a walk begins anew because compaction has overtaken it.
 const RESTARTS: usize = 3;
 
-impl Core {
-    pub(super) async fn len(&self) -> Result<usize> {
+impl<O: Order> Core<O> {
+    pub(crate) async fn len(&self) -> Result<usize> {
         let mut restarts = RESTARTS;
         'again: loop {
             let mut scan = self.scan(true);
@@ -46,27 +47,27 @@ impl Core {
         }
     }
 
-    pub(super) async fn is_empty(&self) -> Result<bool> {
+    pub(crate) async fn is_empty(&self) -> Result<bool> {
         Ok(self.head().await?.items.is_empty())
     }
 
     /// The first items, without their values.
     async fn head(&self) -> Result<Look> {
-        let start = self.keys.start();
-        look(&*self.store, &self.keys, start, false, self.patience).await
+        let start = self.order.start();
+        look(&*self.store, &self.order, start, &[], false, self.patience).await
     }
 
-    fn scan(&self, keys_only: bool) -> Scan<'_> {
+    fn scan(&self, keys_only: bool) -> Scan<'_, O> {
         Scan::new(
             &*self.store,
-            &self.keys,
-            self.keys.start(),
+            &self.order,
+            self.order.start(),
             keys_only,
             self.patience,
         )
     }
 
-    pub(super) async fn peek(&self) -> Result<Option<QueueItem>> {
+    pub(crate) async fn peek(&self) -> Result<Option<QueueItem>> {
         loop {
             let look = self.head().await?;
             let Some(first) = look.items.front() else {
@@ -88,7 +89,7 @@ impl Core {
         }
     }
 
-    pub(super) async fn list(&self, limit: usize) -> Result<Vec<QueueItem>> {
+    pub(crate) async fn list(&self, limit: usize) -> Result<Vec<QueueItem>> {
         let mut restarts = RESTARTS;
         loop {
             match self.list_once(limit).await {
@@ -105,7 +106,7 @@ impl Core {
     async fn list_once(&self, limit: usize) -> Result<Vec<QueueItem>> {
         let mut scan = self.scan(false);
         let mut page = VALUE_PAGE.0;
-        let mut window: BinaryHeap<Reverse<(Revision, Key, Bytes)>> = BinaryHeap::new();
+        let mut window: BinaryHeap<Reverse<(Revision, Key, Bytes, Revision)>> = BinaryHeap::new();
         let mut list = Vec::new();
         let mut more = true;
         while list.len() < limit {
@@ -118,13 +119,13 @@ impl Core {
                 if bytes < PAGE_BYTES {
                     page = page.saturating_mul(2).min(VALUE_PAGE.1);
                 }
-                window.extend(
-                    kvs.into_iter()
-                        .map(|kv| Reverse((kv.mod_revision, kv.key, kv.value))),
-                );
+                window.extend(kvs.into_iter().map(|kv| {
+                    let rank = self.order.rank(kv.mod_revision);
+                    Reverse((rank, kv.key, kv.value, kv.mod_revision))
+                }));
             }
             match window.pop() {
-                Some(Reverse((revision, key, value))) => {
+                Some(Reverse((_, key, value, revision))) => {
                     list.push(QueueItem::new(key, value, revision));
                 }
                 None => break,
@@ -133,7 +134,7 @@ impl Core {
         Ok(list)
     }
 
-    pub(super) async fn clear(&self) -> Result<usize> {
+    pub(crate) async fn clear(&self) -> Result<usize> {
         let mut cleared = 0usize;
         let mut restarts = RESTARTS;
         // All pages are of one revision: what producers put in meanwhile is not run after.
@@ -160,11 +161,15 @@ impl Core {
                 let batch = window.len().min(MAX_OPS.saturating_sub(28));
                 let singles = self
                     .settle
-                    .room(MAX_OPS, batch, batch)
+                    .room(MAX_OPS, (batch, batch), (1, 1))
                     .min(window.len())
                     .min(8);
                 let plan = Plan { batch, singles };
-                match self.settle.run(plan.work(&window)).await? {
+                match self
+                    .settle
+                    .run(plan.work(&window, |_| Vec::new(), delete))
+                    .await?
+                {
                     Outcome::Done { alternative, .. } => {
                         let taken = plan.taken(&mut window, alternative).len();
                         cleared = cleared.saturating_add(taken);

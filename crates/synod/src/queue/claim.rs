@@ -8,18 +8,18 @@
 
 use std::collections::VecDeque;
 
-use synod_store::{Compare, DeleteRequest, Revision, TxnOpResponse};
+use synod_store::{Compare, DeleteRequest, Revision, TxnOp, TxnOpResponse};
 
 use super::look::Candidate;
 use crate::settle::{Alternative, Work};
 
 /// How a claim is put together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     /// How many items the first alternative takes.
-    pub(super) batch: usize,
+    pub(crate) batch: usize,
     /// How many single items the others try, in order.
-    pub(super) singles: usize,
+    pub(crate) singles: usize,
 }
 
 impl Plan {
@@ -29,16 +29,33 @@ impl Plan {
         if self.batch == 1 { 1 } else { 0 }
     }
 
-    pub(super) fn work(self, window: &VecDeque<Candidate>) -> Work {
+    /// The operation that takes items of the window. `guards` are what must hold besides for an
+    /// item to come out, and with it all before it; `taking` is what is done with each item, among it one
+    /// deletion.
+    pub(crate) fn work(
+        self,
+        window: &VecDeque<Candidate>,
+        guards: impl Fn(&Candidate) -> Vec<Compare>,
+        taking: impl Fn(&Candidate) -> Vec<TxnOp>,
+    ) -> Work {
+        let take = |items: &[&Candidate]| Alternative {
+            guards: items
+                .iter()
+                .map(|item| Compare::modified_at(item.key.clone(), item.mod_revision))
+                .chain(items.last().map(|last| guards(last)).unwrap_or_default())
+                .collect(),
+            ops: items.iter().flat_map(|item| taking(item)).collect(),
+        };
+        let batch: Vec<&Candidate> = window.iter().take(self.batch).collect();
         let singles = window.iter().skip(self.offset()).take(self.singles);
         Work {
-            first: take(window.iter().take(self.batch)),
-            others: singles.map(|candidate| take([candidate])).collect(),
+            first: take(&batch),
+            others: singles.map(|item| take(&[item])).collect(),
         }
     }
 
     /// Removes from the window what is settled by this alternative; returns what was taken.
-    pub(super) fn taken(
+    pub(crate) fn taken(
         self,
         window: &mut VecDeque<Candidate>,
         alternative: usize,
@@ -52,43 +69,31 @@ impl Plan {
     }
 
     /// Removes from the window what is gone when no alternative could run.
-    pub(super) fn missed(self, window: &mut VecDeque<Candidate>) {
+    pub(crate) fn missed(self, window: &mut VecDeque<Candidate>) {
         let gone = self.offset().saturating_add(self.singles);
         window.drain(..gone.min(window.len()));
     }
 }
 
-fn take<'c>(candidates: impl IntoIterator<Item = &'c Candidate>) -> Alternative {
-    let mut alternative = Alternative {
-        guards: Vec::new(),
-        ops: Vec::new(),
-    };
-    for candidate in candidates {
-        let key = candidate.key.clone();
-        alternative
-            .guards
-            .push(Compare::modified_at(key.clone(), candidate.mod_revision));
-        let mut delete = DeleteRequest::new(key);
-        delete.prev_kv = candidate.value.is_none();
-        alternative.ops.push(delete.into());
-    }
-    alternative
+/// Takes an item out for good: its deletion, which brings the value unless it is known.
+pub(crate) fn delete(candidate: &Candidate) -> Vec<TxnOp> {
+    let mut delete = DeleteRequest::new(candidate.key.clone());
+    delete.prev_kv = candidate.value.is_none();
+    vec![delete.into()]
 }
 
-/// Fills in the values that the claim's answer carried.
-pub(super) fn fill_in(taken: &mut [Candidate], responses: Vec<TxnOpResponse>) {
-    for (candidate, response) in taken.iter_mut().zip(responses) {
-        let deleted = response
-            .into_delete()
-            .and_then(|deleted| deleted.prev_kvs.into_iter().next());
-        if let (None, Some(kv)) = (&candidate.value, deleted) {
+/// Fills in the values that the deletions among the claim's answers carried.
+pub(crate) fn fill_in(taken: &mut [Candidate], responses: Vec<TxnOpResponse>) {
+    let deletions = responses.into_iter().filter_map(TxnOpResponse::into_delete);
+    for (candidate, deleted) in taken.iter_mut().zip(deletions) {
+        if let (None, Some(kv)) = (&candidate.value, deleted.prev_kvs.into_iter().next()) {
             candidate.value = Some(kv.value);
         }
     }
 }
 
 /// The revision at which an item taken at `revision` was still there.
-pub(super) fn before(revision: Revision) -> Revision {
+pub(crate) fn before(revision: Revision) -> Revision {
     revision.prev()
 }
 
@@ -118,7 +123,7 @@ mod tests {
             batch: 1,
             singles: 3,
         };
-        let work = plan.work(&window(10));
+        let work = plan.work(&window(10), |_| Vec::new(), delete);
         assert_eq!(work.others.len(), 3);
         for alternative in 0..=3 {
             let mut window = window(10);

@@ -6,22 +6,25 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use synod_store::{Compare, ErrorKind, Key, PutRequest, RangeRequest, Revision, Store};
+use bytes::Bytes;
+use synod_store::{ErrorKind, Key, RangeRequest, Revision, Store};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
-use super::claim::{Plan, before, fill_in};
+use super::claim::{Plan, before, delete, fill_in};
+use super::delivery::Taker;
 use super::desk::{Demand, Desk, Item, Ticket};
 use super::intake::Intake;
-use super::keys::{Keys, Stamps};
+use super::look::Candidate;
+use super::order::Order;
 use crate::clock::Clock;
-use crate::settle::{Outcome, Settle, Work};
+use crate::settle::{Outcome, Settle};
 use crate::slot::Slot;
-use crate::{Error, Result, retry};
+use crate::{Client, Error, Result, retry};
 
 /// The most items that one claim takes.
 const BATCH: usize = 100;
@@ -42,51 +45,75 @@ const SPREAD: (f64, f64, Duration) = (2.0, 0.87, Duration::from_millis(100));
 
 /// What the handles of one queue in one client share.
 #[derive(Debug)]
-pub(crate) struct Core {
-    pub(super) store: Arc<dyn Store>,
-    pub(super) settle: Settle,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) patience: Duration,
-    pub(super) keys: Keys,
-    pub(super) stamps: Stamps,
+pub(crate) struct Core<O: Order> {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) settle: Settle,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) patience: Duration,
+    pub(crate) order: O,
     pub(super) desk: Slot<Desk>,
     pub(super) wake: Notify,
     intake: Mutex<Intake>,
+    /// Those who take reliably, once there are any.
+    pub(super) taker: Slot<Weak<Taker<O>>>,
 }
 
-impl Core {
-    pub(super) fn new(
-        name: &Key,
-        store: Arc<dyn Store>,
-        settle: Settle,
-        clock: Arc<dyn Clock>,
-        patience: Duration,
-    ) -> Core {
-        let keys = Keys::new(name);
-        let start = keys.start().clone();
+impl<O: Order> Core<O> {
+    /// What handles share of the queue of this order in this client.
+    pub(crate) fn new(order: O, client: &Client) -> Core<O> {
+        let start = order.start().clone();
         Core {
-            store,
-            settle,
-            clock,
-            patience,
-            keys,
-            stamps: Stamps::default(),
-            desk: Slot::default(),
+            store: client.shared_store(),
+            settle: client.settle(),
+            clock: client.clock(),
+            patience: client.timeout(),
+            order,
+            desk: Slot::new(Desk::new(O::EXACT)),
             wake: Notify::new(),
             intake: Mutex::new(Intake::new(start)),
+            taker: Slot::default(),
         }
     }
 
     /// Asks for up to `max` items.
-    pub(super) fn ask(self: &Arc<Core>, max: usize, waits: bool) -> Result<Ticket> {
+    pub(crate) fn ask(self: &Arc<Core<O>>, max: usize, waits: bool) -> Result<Ticket<O>> {
         let runtime = crate::runtime()?;
         let (receiver, start) = self.desk.lock().ask(max, waits);
         self.kick(start, &runtime);
         Ok(Ticket::new(Arc::clone(self), runtime, receiver))
     }
 
+    /// Takes the first item; waits for one.
+    pub(crate) async fn next(self: &Arc<Core<O>>) -> Result<Bytes> {
+        loop {
+            // An empty answer goes only to those who do not wait.
+            if let Some(item) = self.ask(1, true)?.await?.pop() {
+                return Ok(item.value);
+            }
+        }
+    }
+
+    /// Takes the first item, if there is one.
+    pub(crate) async fn next_now(self: &Arc<Core<O>>) -> Result<Option<Bytes>> {
+        let item = self.ask(1, false)?.await?.pop();
+        Ok(item.map(|item| item.value))
+    }
+
+    /// Takes up to `max` items; waits for the first.
+    pub(crate) async fn next_many(self: &Arc<Core<O>>, max: usize) -> Result<Vec<Bytes>> {
+        if max == 0 {
+            return Ok(Vec::new());
+        }
+        loop {
+            let items = self.ask(max, true)?.await?;
+            if !items.is_empty() {
+                return Ok(items.into_iter().map(|item| item.value).collect());
+            }
+        }
+    }
+
     /// A caller has left; these items were on their way to it.
-    pub(super) fn left(self: &Arc<Core>, items: Vec<Item>, runtime: &Handle) {
+    pub(super) fn left(self: &Arc<Core<O>>, items: Vec<Item>, runtime: &Handle) {
         if items.is_empty() {
             // The task may wait for an item that nobody wants any more.
             self.wake.notify_one();
@@ -96,7 +123,7 @@ impl Core {
         }
     }
 
-    fn kick(self: &Arc<Core>, start: bool, runtime: &Handle) {
+    fn kick(self: &Arc<Core<O>>, start: bool, runtime: &Handle) {
         if start {
             self.settle.spawn(runtime, Arc::clone(self).run());
         } else {
@@ -104,7 +131,7 @@ impl Core {
         }
     }
 
-    async fn run(self: Arc<Core>) {
+    async fn run(self: Arc<Core<O>>) {
         let mut alive = Alive {
             core: &self,
             retired: false,
@@ -130,10 +157,12 @@ impl Core {
                 Ok(())
             } else if intake.window.is_empty() {
                 self.fill(&mut intake, &demand).await
+            } else if intake.doubted {
+                self.catch_up(&mut intake, &demand).await
             } else if intake.holds_back() {
                 self.hold_back(&mut intake).await
             } else {
-                self.claim(&mut intake, demand.wanted, begun).await
+                self.claim(&mut intake, &demand, begun).await
             };
             if let Err(error) = step {
                 tracing::debug!(%error, "a queue cannot be read");
@@ -142,16 +171,19 @@ impl Core {
                 // What was in the window is still there.
                 intake.next_cursor = None;
                 intake.lookout = None;
+                intake.doubted = false;
                 self.desk.lock().fail(&error, begun, Duration::ZERO);
             }
         }
     }
 
     /// Takes the first items of the window, and hands them out.
-    async fn claim(&self, intake: &mut Intake, wanted: usize, begun: Instant) -> Result<()> {
+    async fn claim(&self, intake: &mut Intake, demand: &Demand, begun: Instant) -> Result<()> {
         intake.fresh = false;
-        let plan = self.plan(intake, wanted);
-        let claim = self.settle.run_to_end(plan.work(&intake.window));
+        let plan = self.plan(intake, demand.wanted);
+        let guards = |item: &Candidate| self.order.guards(&item.key, intake.seen);
+        let work = plan.work(&intake.window, guards, delete);
+        let claim = self.settle.run_to_end(work);
         let (mut taken, revision, responses) = match self.attend(claim, begun).await {
             Ok(Outcome::Done {
                 alternative,
@@ -175,7 +207,12 @@ impl Core {
                 let longer = begun.elapsed().max(intake.spread.mul_f64(SPREAD.0));
                 intake.spread = longer.min(SPREAD.2);
                 intake.chain = intake.chain.saturating_mul(2).min(CHAIN.1);
-                plan.missed(&mut intake.window);
+                if O::EXACT {
+                    // They may still be there, behind something that has come.
+                    intake.doubted = true;
+                } else {
+                    plan.missed(&mut intake.window);
+                }
                 return Ok(());
             }
             // The store's limit is lower than etcd's.
@@ -189,6 +226,13 @@ impl Core {
         };
         if let Some(responses) = responses {
             fill_in(&mut taken, responses);
+        }
+        if let Some(last) = taken
+            .last()
+            .filter(|_| O::EXACT && intake.window.is_empty())
+        {
+            // It came out as the last of those that were known, and nothing had come before it.
+            intake.next_cursor = Some((last.key.successor(), revision));
         }
         let mut items = VecDeque::with_capacity(taken.len());
         for candidate in taken {
@@ -216,7 +260,7 @@ impl Core {
             });
         }
         let mut desk = self.desk.lock();
-        let left = desk.hand_out(items);
+        let left = desk.hand_out(items, demand.before);
         if !left.is_empty() {
             // The callers have left meanwhile: the next turn puts these back.
             desk.give_back(left.into());
@@ -242,7 +286,9 @@ impl Core {
             .min(by_size)
             .min(by_limit)
             .max(1);
-        let room = self.settle.room(intake.max_ops, batch, batch);
+        let guards = batch.saturating_add(O::GUARDS);
+        let each = (O::GUARDS.saturating_add(1), 1);
+        let room = self.settle.room(intake.max_ops, (guards, batch), each);
         let rest = if batch == 1 {
             intake.window.len().saturating_sub(1)
         } else {
@@ -256,7 +302,7 @@ impl Core {
 
     /// Reads the value of an item that was taken at `revision`, when the answer that carried it was
     /// lost. `None` when that history is gone.
-    async fn recover(&self, key: &Key, revision: Revision) -> Option<bytes::Bytes> {
+    async fn recover(&self, key: &Key, revision: Revision) -> Option<Bytes> {
         let request = RangeRequest::new(key.clone()).at(before(revision));
         loop {
             match retry::read(self.patience, || self.store.range(request.clone())).await {
@@ -284,7 +330,7 @@ impl Core {
     }
 
     /// Puts items back one after the other, so that those of one producer stay in their order.
-    async fn put_back_all(self: Arc<Core>, mut items: Vec<Item>) {
+    async fn put_back_all(self: Arc<Core<O>>, mut items: Vec<Item>) {
         items.sort_by(|a, b| a.key.cmp(&b.key));
         for item in items {
             self.put_back(item).await;
@@ -292,36 +338,30 @@ impl Core {
     }
 
     /// Puts an item back that nobody here wants, under its own key.
-    async fn put_back(&self, mut item: Item) {
-        loop {
-            let put = PutRequest::new(item.key.clone(), item.value.clone());
-            let work = Work::new(vec![Compare::absent(item.key.clone())], vec![put.into()]);
-            match self.settle.run_to_end(work).await {
-                Ok(Outcome::Done { .. }) => return,
-                // Somebody uses the key by now.
-                Ok(Outcome::GuardsFalse) => {
-                    item.key = self.keys.item(self.stamps.take(self.clock.unix_nanos(), 1));
-                }
-                Err(error) => {
-                    tracing::error!(key = %item.key, %error, "an item could not be put back");
-                    // It may be back all the same: not to be handed out a second time.
-                    if !error.is_maybe_committed() {
-                        self.desk.lock().keep(item);
-                    }
-                    return;
-                }
+    async fn put_back(&self, item: Item) {
+        let back = match self.settle.run_to_end(self.order.back(&item)).await {
+            Ok(Outcome::Done { .. }) => Ok(()),
+            // Somebody uses the key by now.
+            Ok(Outcome::GuardsFalse) => O::back_elsewhere(self, &item).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = back {
+            tracing::error!(key = %item.key, %error, "an item could not be put back");
+            // It may be back all the same: not to be handed out a second time.
+            if !error.is_maybe_committed() {
+                self.desk.lock().keep(item);
             }
         }
     }
 }
 
 /// Tells the callers when the task ends otherwise than by retiring, as with its runtime.
-struct Alive<'c> {
-    core: &'c Core,
+struct Alive<'c, O: Order> {
+    core: &'c Core<O>,
     retired: bool,
 }
 
-impl Drop for Alive<'_> {
+impl<O: Order> Drop for Alive<'_, O> {
     fn drop(&mut self) {
         if !self.retired {
             self.core.desk.lock().abort();

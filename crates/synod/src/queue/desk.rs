@@ -14,13 +14,14 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::consumer::Core;
+use super::order::Order;
 use crate::{Error, Result};
 
 /// An item that this client has taken.
 #[derive(Debug)]
-pub(super) struct Item {
-    pub(super) key: Key,
-    pub(super) value: Bytes,
+pub(crate) struct Item {
+    pub(crate) key: Key,
+    pub(crate) value: Bytes,
 }
 
 /// A caller that waits.
@@ -36,8 +37,10 @@ struct Want {
 }
 
 /// Who waits, and what waits for a caller.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Desk {
+    /// Whether an item that was taken before a caller came is not for it.
+    exact: bool,
     wants: VecDeque<Want>,
     /// Items whose caller left.
     returned: VecDeque<Item>,
@@ -64,6 +67,17 @@ pub(super) struct Demand {
 }
 
 impl Desk {
+    pub(super) fn new(exact: bool) -> Desk {
+        Desk {
+            exact,
+            wants: VecDeque::new(),
+            returned: VecDeque::new(),
+            stuck: VecDeque::new(),
+            next_number: 0,
+            running: false,
+        }
+    }
+
     /// A caller comes. Returns where it waits, and whether the task must be started.
     pub(super) fn ask(
         &mut self,
@@ -99,9 +113,16 @@ impl Desk {
         self.stuck.push_back(item);
     }
 
-    /// Hands items out in order; returns those that nobody took.
-    pub(super) fn hand_out(&mut self, mut items: VecDeque<Item>) -> VecDeque<Item> {
+    /// Hands out in order what was taken when callers with numbers below `before` were there;
+    /// returns what nobody took.
+    pub(super) fn hand_out(&mut self, mut items: VecDeque<Item>, before: u64) -> VecDeque<Item> {
         while !items.is_empty() {
+            let Some(want) = self.wants.front() else {
+                break;
+            };
+            if self.exact && want.number >= before {
+                break;
+            }
             let Some(want) = self.wants.pop_front() else {
                 break;
             };
@@ -122,9 +143,9 @@ impl Desk {
     pub(super) fn demand(&mut self) -> Demand {
         self.wants.retain(|want| !want.reply.is_closed());
         let returned = std::mem::take(&mut self.returned);
-        let surplus = self.hand_out(returned).into();
+        let surplus = self.hand_out(returned, 0).into();
         let stuck = std::mem::take(&mut self.stuck);
-        self.stuck = self.hand_out(stuck);
+        self.stuck = self.hand_out(stuck, u64::MAX);
         Demand {
             wanted: self
                 .wants
@@ -182,18 +203,18 @@ impl Desk {
 
 /// A caller's place at the desk. When it is dropped, what was handed to it goes to the next.
 #[derive(Debug)]
-pub(super) struct Ticket {
-    core: Arc<Core>,
+pub(crate) struct Ticket<O: Order> {
+    core: Arc<Core<O>>,
     runtime: Handle,
     receiver: Option<oneshot::Receiver<Result<Vec<Item>>>>,
 }
 
-impl Ticket {
+impl<O: Order> Ticket<O> {
     pub(super) fn new(
-        core: Arc<Core>,
+        core: Arc<Core<O>>,
         runtime: Handle,
         receiver: oneshot::Receiver<Result<Vec<Item>>>,
-    ) -> Ticket {
+    ) -> Ticket<O> {
         Ticket {
             core,
             runtime,
@@ -202,7 +223,7 @@ impl Ticket {
     }
 }
 
-impl Future for Ticket {
+impl<O: Order> Future for Ticket<O> {
     type Output = Result<Vec<Item>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -215,7 +236,7 @@ impl Future for Ticket {
     }
 }
 
-impl Drop for Ticket {
+impl<O: Order> Drop for Ticket<O> {
     fn drop(&mut self) {
         if let Some(mut receiver) = self.receiver.take() {
             receiver.close();

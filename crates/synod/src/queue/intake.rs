@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::consumer::{CHAIN, Core};
 use super::desk::Demand;
 use super::look::{Candidate, Look, WINDOW, in_order, look};
+use super::order::Order;
 use crate::settle::MAX_OPS;
 use crate::watch::{Lookout, Nudge};
 use crate::{Result, retry};
@@ -27,6 +28,9 @@ const PLENTY: usize = 8;
 /// The pause after a watch that fell.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// How long after a lost claim its cause may take to come through the watch.
+const NEWS: Duration = Duration::from_millis(100);
+
 /// A look from the very start is due after this many times what the last one took, so that they
 /// cost at most a twentieth of the time, but no later than the second number says.
 const FULL_LOOK: (u32, Duration) = (20, Duration::from_secs(5));
@@ -36,10 +40,14 @@ const FULL_LOOK: (u32, Duration) = (20, Duration::from_secs(5));
 pub(super) struct Intake {
     /// Items that were there when they were seen, in the order in which they come out.
     pub(super) window: VecDeque<Candidate>,
-    /// Below this all items were gone when last seen: a hint.
-    pub(super) cursor: Key,
+    /// The revision up to which everything is known that comes out before the window's last.
+    pub(super) seen: Revision,
+    /// Whether a claim was lost in a way that leaves open what of the window is left.
+    pub(super) doubted: bool,
+    /// Below this all items were gone: at this revision if the order is exact, else as a hint.
+    pub(super) cursor: (Key, Revision),
     /// Where the cursor moves once the window is used up.
-    pub(super) next_cursor: Option<Key>,
+    pub(super) next_cursor: Option<(Key, Revision)>,
     pub(super) full_look_due: Instant,
     /// The largest value among those seen last; `None` while nothing is known.
     pub(super) largest: Option<usize>,
@@ -64,7 +72,9 @@ impl Intake {
     pub(super) fn new(start: Key) -> Intake {
         Intake {
             window: VecDeque::new(),
-            cursor: start,
+            seen: Revision::ZERO,
+            doubted: false,
+            cursor: (start, Revision::ZERO),
             next_cursor: None,
             full_look_due: Instant::now(),
             largest: None,
@@ -83,7 +93,7 @@ impl Intake {
     }
 }
 
-impl Core {
+impl<O: Order> Core<O> {
     /// Keeps the watch of an empty queue a moment longer. False when there is nothing to wait for.
     pub(super) async fn linger(&self, intake: &mut Intake) -> bool {
         if intake.lookout.is_none() {
@@ -107,7 +117,7 @@ impl Core {
         if let Some(cursor) = intake.next_cursor.take() {
             intake.cursor = cursor;
         }
-        let start = self.keys.start();
+        let start = self.order.start();
         if let Some((lookout, seen)) = &mut intake.lookout {
             if !demand.tries {
                 let nudge = tokio::select! {
@@ -134,11 +144,11 @@ impl Core {
             self.conclude(intake, look, demand);
             return Ok(());
         }
-        let full = Instant::now() >= intake.full_look_due || intake.cursor == *start;
+        let full = O::EXACT || Instant::now() >= intake.full_look_due || intake.cursor.0 == *start;
         let from = if full {
             start.clone()
         } else {
-            intake.cursor.clone()
+            intake.cursor.0.clone()
         };
         let mut look = self.look(intake, &from).await?;
         if look.items.is_empty() && !full {
@@ -157,8 +167,30 @@ impl Core {
         Ok(())
     }
 
+    /// A claim was lost because something of the window is gone, or something has come before it:
+    /// finds out which.
+    pub(super) async fn catch_up(&self, intake: &mut Intake, demand: &Demand) -> Result<()> {
+        intake.doubted = false;
+        if let Some((lookout, seen)) = &mut intake.lookout {
+            // Whatever it was, the watch tells of it.
+            match tokio::time::timeout(NEWS, lookout.next(*seen)).await {
+                Ok(Ok(Nudge::Events(events))) => {
+                    self.accept_events(intake, events);
+                    return Ok(());
+                }
+                Ok(Err(_)) => intake.lookout = None,
+                Ok(Ok(Nudge::Read)) | Err(_) => {}
+            }
+        }
+        intake.window.clear();
+        intake.next_cursor = None;
+        let look = self.look(intake, self.order.start()).await?;
+        self.conclude(intake, look, demand);
+        Ok(())
+    }
+
     async fn open(&self) -> Result<Lookout> {
-        let request = WatchRequest::new(self.keys.range());
+        let request = WatchRequest::new(self.order.range());
         retry::insist(self.patience, || {
             Lookout::open(Arc::clone(&self.store), request.clone())
         })
@@ -169,8 +201,22 @@ impl Core {
         intake.largest = intake.taken.take().or(intake.largest);
         let with_values = intake.largest.is_some_and(|largest| largest <= SMALL);
         let begun = Instant::now();
-        let look = look(&*self.store, &self.keys, from, with_values, self.patience).await?;
-        if from == self.keys.start() {
+        let (cursor, since) = &intake.cursor;
+        let whole = from == self.order.start();
+        let proof = whole.then(|| self.order.proof(cursor, *since)).flatten();
+        let from = if proof.is_some() { cursor } else { from };
+        let proof = proof.unwrap_or_default();
+        let order = &self.order;
+        let look = look(
+            &*self.store,
+            order,
+            from,
+            &proof,
+            with_values,
+            self.patience,
+        )
+        .await?;
+        if whole {
             let pause = (begun.elapsed() * FULL_LOOK.0).min(FULL_LOOK.1);
             intake.full_look_due = Instant::now() + pause;
         }
@@ -179,6 +225,7 @@ impl Core {
 
     /// Takes in what a look saw.
     fn conclude(&self, intake: &mut Intake, look: Look, demand: &Demand) {
+        intake.seen = look.revision;
         if let Some((_, seen)) = &mut intake.lookout {
             *seen = (*seen).max(look.revision);
         }
@@ -190,18 +237,18 @@ impl Core {
             // There may be more that is older than the revision from which events count.
             intake.lookout = None;
         }
-        intake.next_cursor = look.last.as_ref().map(|last| self.keys.behind(last));
+        intake.next_cursor = look
+            .last
+            .as_ref()
+            .and_then(|last| self.order.behind(last))
+            .map(|cursor| (cursor, Revision::ZERO));
         let sizes = look
             .items
             .iter()
             .filter_map(|item| item.value.as_ref().map(|v| v.len()));
         intake.largest = sizes.max().or(intake.largest);
-        for stamp in look
-            .items
-            .iter()
-            .filter_map(|item| self.keys.stamp(&item.key))
-        {
-            self.stamps.saw(stamp);
+        for item in &look.items {
+            self.order.saw(&item.key);
         }
         intake.window = look.items;
     }
@@ -212,7 +259,8 @@ impl Core {
             if let Some((_, seen)) = &mut intake.lookout {
                 *seen = (*seen).max(event.kv.mod_revision);
             }
-            if !self.keys.is_item(&event.kv.key) {
+            intake.seen = intake.seen.max(event.kv.mod_revision);
+            if !self.order.is_item(&event.kv.key) {
                 continue;
             }
             // Gone, or put anew: what was seen before is no candidate any more.
@@ -222,16 +270,14 @@ impl Core {
             if event.kind == EventKind::Delete {
                 continue;
             }
-            if let Some(stamp) = self.keys.stamp(&event.kv.key) {
-                self.stamps.saw(stamp);
-            }
-            if event.kv.key < intake.cursor {
-                intake.cursor = event.kv.key.clone();
+            self.order.saw(&event.kv.key);
+            if !O::EXACT && event.kv.key < intake.cursor.0 {
+                intake.cursor.0 = event.kv.key.clone();
             }
             intake.window.push_back(Candidate::new(event.kv, true));
             intake.fresh = true;
         }
-        in_order(intake.window.make_contiguous());
+        in_order(&self.order, intake.window.make_contiguous());
     }
 
     /// Leaves what came just now to others for a random while: every consumer has seen it, and but

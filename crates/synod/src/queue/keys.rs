@@ -2,7 +2,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use synod_store::{Key, KeyRange};
+use synod_store::{Compare, Key, PutRequest, Revision};
+
+use super::consumer::Core;
+use super::desk::Item;
+use super::order::Order;
+use crate::Result;
+use crate::settle::{Outcome, Work};
 
 /// The largest stamp that is counted on from. A key above it (somebody's joke, or a clock gone mad)
 /// must not drag ours to where there are no more numbers.
@@ -12,9 +18,94 @@ const HIGHEST: u64 = 9_000_000_000_000_000_000;
 /// given early, or by a clock that is behind, may come into the store later than a higher one.
 const LAG: u64 = 2_000_000_000;
 
+/// First in, first out.
+#[derive(Debug)]
+pub(crate) struct Fifo {
+    keys: Keys,
+    stamps: Stamps,
+}
+
+impl Fifo {
+    pub(super) fn new(name: &Key) -> Fifo {
+        Fifo {
+            keys: Keys::new(name),
+            stamps: Stamps::default(),
+        }
+    }
+
+    /// Keys for `count` items in a row, which rise.
+    pub(super) fn next(&self, now: u64, count: usize) -> impl Iterator<Item = Key> {
+        let first = self.stamps.take(now, count);
+        (first..).take(count).map(|stamp| self.keys.item(stamp))
+    }
+}
+
+impl Order for Fifo {
+    /// A look orders what it has seen; who comes later has a higher modification revision.
+    const EXACT: bool = false;
+    const GUARDS: usize = 0;
+
+    fn start(&self) -> &Key {
+        &self.keys.start
+    }
+
+    fn end(&self) -> &Key {
+        &self.keys.end
+    }
+
+    fn is_item(&self, key: &Key) -> bool {
+        self.keys.is_item(key)
+    }
+
+    fn after(&self, key: &Key) -> Key {
+        self.keys
+            .after_nested(key)
+            .unwrap_or_else(|| key.successor())
+    }
+
+    fn rank(&self, modified: Revision) -> Revision {
+        modified
+    }
+
+    fn saw(&self, key: &Key) {
+        if let Some(stamp) = self.keys.stamp(key) {
+            self.stamps.saw(stamp);
+        }
+    }
+
+    fn behind(&self, last: &Key) -> Option<Key> {
+        Some(self.keys.behind(last))
+    }
+
+    fn guards(&self, _: &Key, _: Revision) -> Vec<Compare> {
+        Vec::new()
+    }
+
+    fn proof(&self, _: &Key, _: Revision) -> Option<Vec<Compare>> {
+        None
+    }
+
+    fn back(&self, item: &Item) -> Work {
+        let put = PutRequest::new(item.key.clone(), item.value.clone());
+        Work::new(vec![Compare::absent(item.key.clone())], vec![put.into()])
+    }
+
+    async fn back_elsewhere(core: &Core<Fifo>, item: &Item) -> Result<()> {
+        loop {
+            for key in core.order.next(core.clock.unix_nanos(), 1) {
+                let value = item.value.clone();
+                let work = core.order.back(&Item { key, value });
+                if let Outcome::Done { .. } = core.settle.run_to_end(work).await? {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
 /// The keys of one queue.
 #[derive(Debug, Clone)]
-pub(super) struct Keys {
+struct Keys {
     prefix: Key,
     start: Key,
     end: Key,
@@ -22,7 +113,7 @@ pub(super) struct Keys {
 
 impl Keys {
     /// `/` is appended to the name as it is, also to one that ends in it.
-    pub(super) fn new(name: &Key) -> Keys {
+    fn new(name: &Key) -> Keys {
         let prefix = name.join("/");
         // The digits: '0' to '9', and ':' comes after '9'.
         Keys {
@@ -32,23 +123,9 @@ impl Keys {
         }
     }
 
-    /// Everything that an item of this queue can be called, and names below it.
-    pub(super) fn range(&self) -> KeyRange {
-        KeyRange::Between(self.start.clone(), self.end.clone())
-    }
-
-    /// The part of [`Keys::range`] from `from` on.
-    pub(super) fn range_from(&self, from: &Key) -> KeyRange {
-        KeyRange::Between(from.clone(), self.end.clone())
-    }
-
-    pub(super) fn start(&self) -> &Key {
-        &self.start
-    }
-
     /// For a key of something below the queue's name (`q/7/x`), the first key after all that is
     /// below there; `None` for an item.
-    pub(super) fn after_nested(&self, key: &Key) -> Option<Key> {
+    fn after_nested(&self, key: &Key) -> Option<Key> {
         let suffix = key.strip_prefix(self.prefix.as_bytes())?;
         let slash = suffix.iter().position(|&byte| byte == b'/')?;
         // '0' comes after '/'.
@@ -56,17 +133,17 @@ impl Keys {
         Some(self.prefix.join(segment).join("0"))
     }
 
-    pub(super) fn is_item(&self, key: &Key) -> bool {
-        self.range().contains(key) && self.after_nested(key).is_none()
+    fn is_item(&self, key: &Key) -> bool {
+        (&self.start..&self.end).contains(&key) && self.after_nested(key).is_none()
     }
 
     /// The key of an item with this stamp.
-    pub(super) fn item(&self, stamp: u64) -> Key {
+    fn item(&self, stamp: u64) -> Key {
         self.prefix.join(format!("{stamp:019}"))
     }
 
     /// Where a cursor may stand when all items up to `last` are gone.
-    pub(super) fn behind(&self, last: &Key) -> Key {
+    fn behind(&self, last: &Key) -> Key {
         match self.stamp(last) {
             Some(stamp) => self.item(stamp.saturating_sub(LAG)),
             None => last.successor(),
@@ -74,7 +151,7 @@ impl Keys {
     }
 
     /// The stamp of an item, when its suffix is one: 19 digits.
-    pub(super) fn stamp(&self, key: &Key) -> Option<u64> {
+    fn stamp(&self, key: &Key) -> Option<u64> {
         let suffix = key.strip_prefix(self.prefix.as_bytes())?;
         let digits = suffix.len() == 19 && suffix.iter().all(u8::is_ascii_digit);
         let stamp = std::str::from_utf8(suffix)
@@ -89,19 +166,19 @@ impl Keys {
 /// The stamps that a client gives: the wall clock's nanoseconds, but never one at or below the
 /// highest that it has given or seen in this queue.
 #[derive(Debug, Default)]
-pub(super) struct Stamps {
+struct Stamps {
     highest: AtomicU64,
 }
 
 impl Stamps {
     /// Takes note of a stamp that is in the queue.
-    pub(super) fn saw(&self, stamp: u64) {
+    fn saw(&self, stamp: u64) {
         self.highest
             .fetch_max(stamp.min(HIGHEST), Ordering::Relaxed);
     }
 
     /// `count` stamps in a row; returns the first.
-    pub(super) fn take(&self, now: u64, count: usize) -> u64 {
+    fn take(&self, now: u64, count: usize) -> u64 {
         let count = u64::try_from(count).unwrap_or(u64::MAX).max(1);
         let first = |highest: u64| {
             let next = highest.saturating_add(1);

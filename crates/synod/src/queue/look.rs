@@ -4,26 +4,26 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use synod_store::{ErrorKind, Key, KeyValue, Revision, Store};
+use synod_store::{Compare, ErrorKind, Key, KeyValue, Revision, Store};
 
-use super::keys::Keys;
+use super::order::Order;
 use super::scan::Scan;
 use crate::Result;
 
 /// How many items a look orders.
-pub(super) const WINDOW: usize = 256;
+pub(crate) const WINDOW: usize = 256;
 
 /// An item as it was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Candidate {
-    pub(super) key: Key,
-    pub(super) mod_revision: Revision,
+pub(crate) struct Candidate {
+    pub(crate) key: Key,
+    pub(crate) mod_revision: Revision,
     /// Its value, when it was read along.
-    pub(super) value: Option<Bytes>,
+    pub(crate) value: Option<Bytes>,
 }
 
 impl Candidate {
-    pub(super) fn new(kv: KeyValue, with_value: bool) -> Candidate {
+    pub(crate) fn new(kv: KeyValue, with_value: bool) -> Candidate {
         Candidate {
             key: kv.key,
             mod_revision: kv.mod_revision,
@@ -32,38 +32,37 @@ impl Candidate {
     }
 }
 
-/// Puts items into the order in which they come out: by modification revision, and within one Txn
-/// by key.
-pub(super) fn in_order(items: &mut [Candidate]) {
-    items.sort_by(|a, b| {
-        a.mod_revision
-            .cmp(&b.mod_revision)
-            .then_with(|| a.key.cmp(&b.key))
-    });
+/// Puts items into the order in which they come out: by rank, and within one rank by key.
+pub(super) fn in_order<O: Order>(order: &O, items: &mut [Candidate]) {
+    let rank = |item: &Candidate| order.rank(item.mod_revision);
+    items.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.key.cmp(&b.key)));
 }
 
 /// What a look saw.
 #[derive(Debug)]
-pub(super) struct Look {
+pub(crate) struct Look {
     /// The items in the order in which they come out.
-    pub(super) items: VecDeque<Candidate>,
+    pub(crate) items: VecDeque<Candidate>,
     /// The highest key among them.
-    pub(super) last: Option<Key>,
+    pub(crate) last: Option<Key>,
     /// The revision at which all of it was read.
-    pub(super) revision: Revision,
+    pub(crate) revision: Revision,
 }
 
-/// Reads the first items from `from` on. One round trip, unless other names lie in between.
-pub(super) async fn look(
+/// Reads the first items from `from` on, if the proof holds that nothing lies before it, else from
+/// the start. One round trip, unless other names lie in between.
+pub(super) async fn look<O: Order>(
     store: &dyn Store,
-    keys: &Keys,
+    order: &O,
     from: &Key,
+    proof: &[Compare],
     with_values: bool,
     patience: Duration,
 ) -> Result<Look> {
     'again: loop {
         let mut items = Vec::new();
-        let mut scan = Scan::new(store, keys, from, !with_values, patience);
+        let mut scan =
+            Scan::new(store, order, from, !with_values, patience).with_proof(proof.to_vec());
         while items.len() < WINDOW {
             match scan.next(WINDOW.saturating_sub(items.len())).await {
                 Ok(Some(kvs)) => {
@@ -76,7 +75,7 @@ pub(super) async fn look(
             }
         }
         let last = items.last().map(|item| item.key.clone());
-        in_order(&mut items);
+        in_order(order, &mut items);
         return Ok(Look {
             items: items.into(),
             last,

@@ -50,14 +50,17 @@
 mod browse;
 mod claim;
 mod consumer;
+pub mod delivery;
 mod desk;
 mod intake;
 mod keys;
 mod look;
+mod order;
 mod producer;
 mod scan;
+mod shelf;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt;
 use std::future::Future;
@@ -73,17 +76,23 @@ use synod_store::{Key, Revision};
 use crate::{Client, Result};
 
 pub(crate) use consumer::Core;
-use desk::Item;
+use delivery::{EnqueueOptions, Enqueued, Side, delivery_methods};
+pub(crate) use desk::Item;
+use keys::Fifo;
+pub(crate) use order::Order;
+pub(crate) use producer::{PAIR_BYTES, TXN_BYTES, too_large};
+pub(crate) use shelf::Cores;
 
 /// A queue that many processes share: first in, first out. Handles are cheap to clone.
 ///
 /// See the [module](self) for what it promises.
 #[derive(Clone)]
 pub struct Queue {
-    core: Arc<Core>,
+    core: Arc<Core<Fifo>>,
     name: Key,
     /// Keeps the client from ending.
     client: Client,
+    side: Side<Fifo>,
 }
 
 /// An item of a queue, as [`Queue::peek`] and [`Queue::list`] see it.
@@ -110,18 +119,16 @@ impl QueueItem {
 
 impl Queue {
     pub(crate) fn new(client: Client, name: Key) -> Queue {
-        let core = client.queue_core(&name);
-        Queue { core, name, client }
-    }
-
-    pub(crate) fn make_core(client: &Client, name: &Key) -> Core {
-        Core::new(
+        let core = client
+            .cores()
+            .fifo
+            .get(&name, || Core::new(Fifo::new(&name), &client));
+        Queue {
+            core,
             name,
-            client.shared_store(),
-            client.settle(),
-            client.clock(),
-            client.timeout(),
-        )
+            client,
+            side: Side::default(),
+        }
     }
 
     /// The queue's name.
@@ -172,7 +179,51 @@ impl Queue {
         let value = Bytes::copy_from_slice(value.as_ref());
         async move {
             self.allowed()?;
+            if self.side.options.capacity.is_some() {
+                return self.handle().put_all(vec![(Bytes::new(), value)]).await;
+            }
             self.core.enqueue(value).await
+        }
+    }
+
+    /// Puts a value at the end, late or only once; see [`EnqueueOptions`]. One round trip (two more, at
+    /// most every minute, for the first with an id).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Queue::enqueue`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::enqueue`]; [`Error::InvalidArgument`](crate::Error::InvalidArgument) for options that
+    /// make no sense. A value with an id may be put in again after [`Error::Unknown`](crate::Error::Unknown)
+    /// without asking what became of the first.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> { tokio::runtime::Runtime::new()?.block_on(async {
+    /// use synod::delivery::{EnqueueOptions, Enqueued};
+    ///
+    /// let queue = synod::Client::connect("memory:").await?.queue("jobs");
+    /// let once = EnqueueOptions::new().with_id("order 4711");
+    /// assert_eq!(queue.enqueue_with("ship it", once.clone()).await?, Enqueued::New);
+    /// assert_eq!(queue.enqueue_with("ship it", once).await?, Enqueued::AlreadyThere);
+    /// assert_eq!(queue.len().await?, 1);
+    /// # Ok(()) }) }
+    /// ```
+    pub fn enqueue_with<V: AsRef<[u8]>>(
+        &self,
+        value: V,
+        options: EnqueueOptions,
+    ) -> impl Future<Output = Result<Enqueued>> + Send + use<'_, V> {
+        let value = Bytes::copy_from_slice(value.as_ref());
+        async move {
+            self.allowed()?;
+            if options.is_plain() && self.side.options.capacity.is_none() {
+                return self.core.enqueue(value).await.map(|()| Enqueued::New);
+            }
+            self.handle().put(Bytes::new(), value, &options).await
         }
     }
 
@@ -210,6 +261,10 @@ impl Queue {
             .collect();
         async move {
             self.allowed()?;
+            if self.side.options.capacity.is_some() {
+                let values = values.into_iter().map(|value| (Bytes::new(), value));
+                return self.handle().put_all(values.collect()).await;
+            }
             self.core.enqueue_many(values).await
         }
     }
@@ -229,12 +284,8 @@ impl Queue {
     /// the client's timeout; a value taken in that time is not lost, but treated as above.
     /// [`Error::ItemLost`](crate::Error::ItemLost).
     pub async fn dequeue(&self) -> Result<Bytes> {
-        loop {
-            // An empty answer goes only to those who do not wait.
-            if let Some(item) = self.take(1, true).await?.pop() {
-                return Ok(item.value);
-            }
-        }
+        self.allowed()?;
+        self.handle().next().await
     }
 
     /// Takes the first value out; `None` when the queue is empty.
@@ -256,7 +307,8 @@ impl Queue {
     /// # Ok(()) }) }
     /// ```
     pub async fn try_dequeue(&self) -> Result<Option<Bytes>> {
-        Ok(self.take(1, false).await?.pop().map(|item| item.value))
+        self.allowed()?;
+        self.handle().next_now().await
     }
 
     /// Takes the first value out; waits for it at most `timeout`, then returns `None`.
@@ -288,20 +340,8 @@ impl Queue {
     ///
     /// As [`Queue::dequeue`].
     pub async fn dequeue_many(&self, max: usize) -> Result<Vec<Bytes>> {
-        if max == 0 {
-            return Ok(Vec::new());
-        }
-        loop {
-            let items = self.take(max, true).await?;
-            if !items.is_empty() {
-                return Ok(items.into_iter().map(|item| item.value).collect());
-            }
-        }
-    }
-
-    async fn take(&self, max: usize, waits: bool) -> Result<Vec<Item>> {
         self.allowed()?;
-        self.core.ask(max, waits)?.await
+        self.handle().next_many(max).await
     }
 
     /// The values as a stream that waits for more and does not end; after an error it goes on with
@@ -312,12 +352,10 @@ impl Queue {
     /// Dropping the stream is like dropping a [`Queue::dequeue`].
     pub fn stream(&self) -> Items {
         let queue = self.clone();
-        Items {
-            inner: Box::pin(futures_util::stream::unfold(queue, |queue| async move {
-                let value = queue.dequeue().await;
-                Some((value, queue))
-            })),
-        }
+        Items::new(futures_util::stream::unfold(queue, |queue| async move {
+            let value = queue.dequeue().await;
+            Some((value, queue))
+        }))
     }
 
     /// How many values are in the queue. One round trip for every 2048 of them.
@@ -392,6 +430,13 @@ impl Queue {
     }
 }
 
+delivery_methods!(
+    Queue,
+    Fifo,
+    "queue",
+    "let queue = client.queue(\"jobs\");\nqueue.enqueue(\"resize cat.png\").await?;"
+);
+
 impl fmt::Debug for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Queue")
@@ -400,10 +445,19 @@ impl fmt::Debug for Queue {
     }
 }
 
-/// The stream that [`Queue::stream`] returns.
+/// The stream that [`Queue::stream`] and
+/// [`PriorityQueue::stream`](crate::PriorityQueue::stream) return.
 #[must_use = "streams do nothing unless polled"]
 pub struct Items {
     inner: Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>,
+}
+
+impl Items {
+    pub(crate) fn new(items: impl Stream<Item = Result<Bytes>> + Send + 'static) -> Items {
+        Items {
+            inner: Box::pin(items),
+        }
+    }
 }
 
 impl Stream for Items {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use synod_store::{Compare, ErrorKind, PutRequest};
 
 use super::consumer::Core;
+use super::keys::Fifo;
 use crate::settle::{MAX_OPS, Outcome, Work};
 use crate::{Error, Result};
 
@@ -11,20 +12,19 @@ use crate::{Error, Result};
 const CLASHES: usize = 64;
 
 /// The most bytes of keys and values in one Txn, below etcd's limit of 1.5 MiB a request.
-const TXN_BYTES: usize = 1 << 20;
+pub(crate) const TXN_BYTES: usize = 1 << 20;
 
 /// What a pair takes in a request beside its key and value, rounded up: its compare and its put.
-const PAIR_BYTES: usize = 128;
+pub(crate) const PAIR_BYTES: usize = 128;
 
-impl Core {
+impl Core<Fifo> {
     /// Puts values in, in one Txn. Their keys rise in order.
     async fn put(&self, values: &[Bytes]) -> Result<()> {
         for _ in 0..CLASHES {
-            let first = self.stamps.take(self.clock.unix_nanos(), values.len());
+            let keys = self.order.next(self.clock.unix_nanos(), values.len());
             let mut guards = Vec::with_capacity(values.len());
             let mut ops = Vec::with_capacity(values.len());
-            for (stamp, value) in (first..).zip(values) {
-                let key = self.keys.item(stamp);
+            for (key, value) in keys.zip(values) {
                 guards.push(Compare::absent(key.clone()));
                 ops.push(PutRequest::new(key, value.clone()).into());
             }
@@ -93,7 +93,7 @@ fn chunk(values: &[Bytes], most: usize, bytes: usize) -> &[Bytes] {
     values.get(..count).unwrap_or(values)
 }
 
-fn too_large(error: Error, size: usize) -> Error {
+pub(crate) fn too_large(error: Error, size: usize) -> Error {
     match error {
         Error::Store(source) if source.kind() == ErrorKind::TooLarge => {
             Error::ValueTooLarge { size, source }

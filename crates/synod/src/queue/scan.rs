@@ -2,65 +2,95 @@
 
 use std::time::Duration;
 
-use synod_store::{Key, KeyValue, RangeRequest, Revision, Store};
+use synod_store::{
+    Compare, Error, ErrorKind, Key, KeyValue, RangeRequest, RangeResponse, Revision, Store, Txn,
+};
 
-use super::keys::Keys;
+use super::order::Order;
 use crate::{Result, retry};
 
 /// A walk over the items of a queue. What lies below other names is skipped whole, so that a million
 /// keys of `q/x/...` do not stand between two items of `q`.
 #[derive(Debug)]
-pub(super) struct Scan<'q> {
+pub(crate) struct Scan<'q, O> {
     store: &'q dyn Store,
-    keys: &'q Keys,
+    order: &'q O,
     patience: Duration,
     keys_only: bool,
     /// Where the next page begins; `None` at the end.
     from: Option<Key>,
+    /// What must hold for the first page to begin there; else it begins at the start.
+    proof: Vec<Compare>,
     /// The revision of the first page, and of all others.
-    pub(super) revision: Revision,
+    pub(crate) revision: Revision,
 }
 
-impl<'q> Scan<'q> {
-    pub(super) fn new(
+impl<'q, O: Order> Scan<'q, O> {
+    pub(crate) fn new(
         store: &'q dyn Store,
-        keys: &'q Keys,
+        order: &'q O,
         from: &Key,
         keys_only: bool,
         patience: Duration,
-    ) -> Scan<'q> {
+    ) -> Scan<'q, O> {
         let from = Some(from.clone());
         Scan {
             store,
-            keys,
+            order,
             patience,
             keys_only,
             from,
+            proof: Vec::new(),
             revision: Revision::ZERO,
         }
     }
 
+    /// Begins there only if the proof holds, else at the start.
+    pub(crate) fn with_proof(mut self, proof: Vec<Compare>) -> Self {
+        self.proof = proof;
+        self
+    }
+
     /// The items among the next `limit` keys: none at all in a page full of others. `None` at the
     /// end. Fails as compacted when the first page's revision is gone.
-    pub(super) async fn next(&mut self, limit: usize) -> Result<Option<Vec<KeyValue>>> {
+    pub(crate) async fn next(&mut self, limit: usize) -> Result<Option<Vec<KeyValue>>> {
         let Some(from) = &self.from else {
             return Ok(None);
         };
-        let mut request = RangeRequest::new(self.keys.range_from(from))
-            .with_limit(u64::try_from(limit).unwrap_or(u64::MAX))
-            .at(self.revision);
-        request.keys_only = self.keys_only;
-        let page = retry::read(self.patience, || self.store.range(request.clone())).await?;
+        let page = |from| {
+            let mut request = RangeRequest::new(self.order.range_from(from))
+                .with_limit(u64::try_from(limit).unwrap_or(u64::MAX))
+                .at(self.revision);
+            request.keys_only = self.keys_only;
+            request
+        };
+        let request = page(from);
+        let page = if self.proof.is_empty() {
+            retry::read(self.patience, || self.store.range(request.clone())).await?
+        } else {
+            let txn = Txn::new()
+                .when(std::mem::take(&mut self.proof))
+                .and_then([request])
+                .or_else([page(self.order.start())]);
+            retry::read(self.patience, || only_page(self.store, txn.clone())).await?
+        };
         if self.revision.is_zero() {
             self.revision = page.header.revision;
         }
-        self.from = page.kvs.last().filter(|_| page.more).map(|kv| {
-            self.keys
-                .after_nested(&kv.key)
-                .unwrap_or_else(|| kv.key.successor())
-        });
+        let last = page.kvs.last().filter(|_| page.more);
+        self.from = last.map(|kv| self.order.after(&kv.key));
         let mut kvs = page.kvs;
-        kvs.retain(|kv| self.keys.is_item(&kv.key));
+        kvs.retain(|kv| self.order.is_item(&kv.key));
         Ok(Some(kvs))
     }
+}
+
+/// The answer of a Txn's only operation, a range.
+async fn only_page(store: &dyn Store, txn: Txn) -> synod_store::Result<RangeResponse> {
+    let response = store.txn(txn).await?;
+    let page = response.responses.into_iter().next();
+    let page = page.and_then(|page| page.into_range());
+    let mut page = page.ok_or_else(|| Error::new(ErrorKind::Other, "a range was not answered"))?;
+    page.header = response.header;
+    Ok(page)
 }

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{SessionState, States, revoke};
+use crate::Result;
 use crate::clock::Clock;
 use crate::slot::Slot;
 
@@ -28,6 +29,8 @@ pub(super) struct Life {
     deadline: Slot<Duration>,
     ending: Slot<Option<Ending>>,
     state: watch::Sender<SessionState>,
+    /// What became of the revocation, once there was one.
+    revoked: watch::Sender<Option<Result<()>>>,
 }
 
 impl Life {
@@ -38,11 +41,25 @@ impl Life {
             deadline: Slot::new(deadline),
             ending: Slot::new(None),
             state: watch::Sender::new(SessionState::Alive),
+            revoked: watch::Sender::new(None),
         }
     }
 
     pub(super) fn subscribe(&self) -> States {
         self.state.subscribe()
+    }
+
+    pub(super) fn revoked(&self) -> watch::Receiver<Option<Result<()>>> {
+        self.revoked.subscribe()
+    }
+
+    /// How long until the deadline.
+    pub(super) fn remaining(&self) -> Duration {
+        if self.state_now().is_over() {
+            return Duration::ZERO;
+        }
+        let deadline = *self.deadline.lock();
+        deadline.saturating_sub(self.clock.now())
     }
 
     /// The state at this moment: a deadline that has passed unnoticed is noticed here.
@@ -80,6 +97,11 @@ impl Life {
         });
     }
 
+    /// The lease is gone, by the store's word.
+    pub(super) fn lease_is_gone(&self) {
+        self.turn(SessionState::Lost);
+    }
+
     /// Ends the session by its owner's wish. False when it was over already.
     pub(super) fn end(&self, ending: Ending) -> bool {
         let over = self.state_now().is_over();
@@ -111,10 +133,12 @@ impl Keeper {
         }
         // Taken out first: the lock must not be held over the wait.
         let ending = *self.life.ending.lock();
-        if ending == Some(Ending::Revoke)
-            && let Err(error) = revoke(&*self.store, self.life.lease, self.ttl).await
-        {
-            tracing::debug!(lease = %self.life.lease, %error, "a lease is left to run out");
+        if ending == Some(Ending::Revoke) {
+            let revoked = revoke(&*self.store, self.life.lease, self.ttl).await;
+            if let Err(error) = &revoked {
+                tracing::debug!(lease = %self.life.lease, %error, "a lease is left to run out");
+            }
+            self.life.revoked.send_replace(Some(revoked));
         }
     }
 
@@ -145,7 +169,7 @@ impl Keeper {
                 }
                 Some(Err(error)) if error.is_lease_gone() => {
                     tracing::warn!(lease = %self.life.lease, "the session was lost: its lease is gone");
-                    self.life.turn(SessionState::Lost);
+                    self.life.lease_is_gone();
                     return;
                 }
                 Some(Err(error)) => {

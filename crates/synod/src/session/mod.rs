@@ -1,4 +1,4 @@
-//! [`Session`]: one lease, kept alive, under many primitives.
+#![doc = include_str!("../../docs/session.md")]
 //!
 //! # Protocol
 //!
@@ -9,40 +9,37 @@
 //!    to live, on a clock that counts suspend. Once it has passed, or the store says that the lease
 //!    is gone, the session is lost for ever; every use compares the clock anew, so that a process
 //!    which was frozen does not believe an old answer.
-//! 4. *The end*: `close` revokes, bounded; dropping the last handle revokes in the background, with
-//!    the lease's own end as the backstop; `orphan` leaves the lease to run out.
+//! 4. *The end*: `close` and the drop of the last handle have the lease revoked in the background, asking
+//!    again for as long as it can live; `close` waits for that, bounded. `orphan` leaves the lease to run
+//!    out.
+//! 5. *A beginning that fails* or is dropped has its lease revoked in the same way: a grant whose answer
+//!    was lost may have made one.
 //!
-//! # Guarantees
+//! # Round trips
 //!
-//! A session is reported lost no later than its lease can end by lack of renewal. A lease that
-//! somebody revokes is noticed at the next renewal, and a process that does not run notices
-//! nothing: against those two only a fencing token helps.
-//!
-//! # Cost
-//!
-//! One round trip to begin, one every TTL/3, one to end.
+//! One to begin, one every third of the time to live, one to end.
 
+mod builder;
 mod keeper;
 mod shared;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
-use std::future::{Future, IntoFuture};
-use std::pin::Pin;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::Stream;
-use synod_store::{ErrorKind, LeaseGrantRequest, LeaseId, Store};
+use synod_store::{Applied, ErrorKind, LeaseId, Store};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
 use crate::retry::Backoff;
 use crate::{Client, Error, Result};
 
-use keeper::{Ending, Keeper, Life};
+pub use builder::SessionBuilder;
+use keeper::{Ending, Life};
 pub(crate) use shared::Shared;
 
 /// How a session is.
@@ -88,9 +85,10 @@ pub struct Session {
 }
 
 struct Inner {
-    store: Arc<dyn Store>,
     life: Arc<Life>,
     ttl: Duration,
+    /// How long `close` waits for an answer.
+    patience: Duration,
     ending: CancellationToken,
 }
 
@@ -174,31 +172,54 @@ impl Session {
         }
     }
 
+    /// The store has said that there is no such lease: the session is lost, if it was not over.
+    pub(crate) fn lease_is_gone(&self) {
+        self.inner.life.lease_is_gone();
+    }
+
+    /// How long the session lives if no renewal is answered any more, by the clock of this moment. Zero
+    /// once it is over.
+    #[must_use]
+    pub fn remaining(&self) -> Duration {
+        self.inner.life.remaining()
+    }
+
     /// Ends the session and leaves its lease to run out by itself: its keys stay until then.
     pub fn orphan(self) {
         self.inner.life.end(Ending::Leave);
         self.inner.ending.cancel();
     }
 
-    /// Ends the session for all its handles and revokes the lease: its keys are deleted.
+    /// Ends the session for all its handles and revokes the lease: its keys are deleted. One round trip.
     ///
-    /// Waits at most for the lease's time to live, after which it is gone anyhow.
+    /// Waits at most for the client's timeout, and no longer than the lease lives. After that it is still
+    /// tried in the background.
     ///
     /// # Cancel safety
     ///
-    /// The session is over from the first poll on. When this is dropped, the lease may live on
-    /// until its time has run out.
+    /// The session is over from the first poll on; the lease is revoked in the background.
     ///
     /// # Errors
     ///
     /// What the store answered, when the lease could not be revoked in time. A lease that is
     /// already gone is no error.
     pub async fn close(self) -> Result<()> {
-        if !self.inner.life.end(Ending::Leave) {
+        let life = &self.inner.life;
+        let mut revoked = life.revoked();
+        if !life.end(Ending::Revoke) {
             return Ok(());
         }
         self.inner.ending.cancel();
-        revoke(&*self.inner.store, self.inner.life.lease, self.inner.ttl).await
+        let bound = self.inner.patience.min(self.inner.ttl);
+        let answered = revoked.wait_for(Option::is_some);
+        match tokio::time::timeout(bound, answered).await {
+            Ok(Ok(answer)) => answer.clone().unwrap_or(Ok(())),
+            // The keeper was ended with its runtime.
+            Ok(Err(_)) => Err(Error::NoRuntime),
+            Err(_) => Err(synod_store::Error::from_kind(ErrorKind::Timeout)
+                .with_applied(Applied::Maybe)
+                .into()),
+        }
     }
 }
 
@@ -233,143 +254,12 @@ async fn revoke(store: &dyn Store, lease: LeaseId, bound: Duration) -> Result<()
     }
 }
 
-/// A [`Session`] to be; awaiting it begins the session.
-#[derive(Clone)]
-#[must_use = "a session begins when its builder is awaited"]
-pub struct SessionBuilder {
-    store: Arc<dyn Store>,
-    clock: Arc<dyn Clock>,
-    timeout: Duration,
-    ttl: Duration,
-}
-
-impl SessionBuilder {
-    pub(crate) fn new(
-        store: Arc<dyn Store>,
-        clock: Arc<dyn Clock>,
-        timeout: Duration,
-    ) -> SessionBuilder {
-        SessionBuilder {
-            store,
-            clock,
-            timeout,
-            // What etcd's Go package takes.
-            ttl: Duration::from_secs(60),
-        }
-    }
-
-    /// The time to live to ask for, 60 s unless set. Stores count whole seconds, and grant at least
-    /// a few of them.
-    pub fn ttl(mut self, ttl: Duration) -> SessionBuilder {
-        self.ttl = ttl;
-        self
-    }
-
-    /// The clock to go by; the client's unless set.
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> SessionBuilder {
-        self.clock = clock;
-        self
-    }
-
-    /// Begins the session; awaiting the builder does the same. One round trip.
-    ///
-    /// # Cancel safety
-    ///
-    /// When this is dropped, a lease without keys may stay behind until its time has run out.
-    ///
-    /// # Errors
-    ///
-    /// What the store answered; transient trouble is borne for the client's timeout.
-    pub async fn build(self) -> Result<Session> {
-        let runtime = crate::runtime()?;
-        let deadline = tokio::time::Instant::now() + self.timeout;
-        let mut id = draw_id();
-        let mut doubt = false;
-        let mut backoff = Backoff::new();
-        let (sent, ttl) = loop {
-            let sent = self.clock.now();
-            let request = LeaseGrantRequest::new(self.ttl).with_id(id);
-            let answer = tokio::time::timeout_at(deadline, self.store.lease_grant(request)).await;
-            match answer {
-                Ok(Ok(granted)) => break (sent, granted.ttl),
-                Ok(Err(error)) if error.kind() == ErrorKind::LeaseExists && doubt => {
-                    // An earlier copy was applied, at an unknown moment: a renewal gives a known one.
-                    let sent = self.clock.now();
-                    let renewed =
-                        crate::retry::read(self.timeout, || self.store.lease_keep_alive(id));
-                    break (sent, renewed.await?.ttl);
-                }
-                // Somebody has drawn the same number: draw again.
-                Ok(Err(error)) if error.kind() == ErrorKind::LeaseExists => id = draw_id(),
-                Ok(Err(error)) if error.is_transient() => {
-                    doubt |= error.is_maybe_applied();
-                    if tokio::time::Instant::now() >= deadline {
-                        return Err(error.into());
-                    }
-                    backoff.wait().await;
-                }
-                Ok(Err(error)) => return Err(error.into()),
-                Err(_) => {
-                    return Err(Error::Timeout {
-                        after: self.timeout,
-                    });
-                }
-            }
-        };
-        let life = Arc::new(Life::new(id, Arc::clone(&self.clock), sent + ttl));
-        let ending = CancellationToken::new();
-        let keeper = Keeper {
-            store: Arc::clone(&self.store),
-            life: Arc::clone(&life),
-            ttl,
-            sent,
-            ending: ending.clone(),
-        };
-        runtime.spawn(keeper.run());
-        Ok(Session {
-            inner: Arc::new(Inner {
-                store: self.store,
-                life,
-                ttl,
-                ending,
-            }),
-        })
-    }
-}
-
-impl IntoFuture for SessionBuilder {
-    type Output = Result<Session>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Result<Session>> + Send>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.build())
-    }
-}
-
-impl fmt::Debug for SessionBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionBuilder")
-            .field("ttl", &self.ttl)
-            .finish_non_exhaustive()
-    }
-}
-
 /// The store says that a session's lease is gone: the session is lost.
 pub(crate) fn lease_gone(error: Error) -> Error {
     if error.kind() == Some(ErrorKind::LeaseNotFound) {
         Error::SessionLost
     } else {
         error
-    }
-}
-
-/// A positive number that nobody else has drawn.
-fn draw_id() -> LeaseId {
-    loop {
-        let drawn = rand::random::<i64>() & i64::MAX;
-        if let Some(id) = LeaseId::new(drawn) {
-            return id;
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use synod_store::{PutRequest, RangeRequest, Store};
 
 use crate::clock::ManualClock;
-use crate::testing::{Fault, Faulty, until};
+use crate::testing::{Fault, Faulty, until, until_async};
 use crate::{Client, ConnectOptions, Session, SessionState};
 
 const TTL: Duration = Duration::from_secs(60);
@@ -19,9 +19,15 @@ struct World {
 }
 
 fn world() -> World {
+    impatient_world(Duration::from_secs(10))
+}
+
+fn impatient_world(timeout: Duration) -> World {
     let faulty = Faulty::new();
     let clock = Arc::new(ManualClock::new());
-    let options = ConnectOptions::new("memory:").with_clock(clock.clone());
+    let options = ConnectOptions::new("memory:")
+        .with_clock(clock.clone())
+        .with_timeout(timeout);
     let client = options.over(Arc::new(faulty.clone()));
     World {
         faulty,
@@ -151,13 +157,7 @@ async fn the_last_handle_revokes_in_the_background() {
     drop(session);
     assert!(other.is_alive());
     drop(other);
-    for _ in 0..1000 {
-        if world.leases().await == 0 {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("the lease is still there");
+    until_async(async || world.leases().await == 0).await;
 }
 
 #[tokio::test]
@@ -199,4 +199,187 @@ async fn the_lifetime_counts_from_the_send_not_from_the_answer() {
     assert!(session.is_alive());
     world.clock.advance(Duration::from_nanos(1));
     assert!(!session.is_alive());
+}
+
+#[tokio::test]
+async fn what_remains_is_counted_by_the_clock() {
+    let world = world();
+    let session = world.session().await;
+    assert_eq!(session.remaining(), TTL);
+    world.faulty.always(Some(Fault::Refuse));
+    world.clock.advance(Duration::from_secs(7));
+    assert_eq!(session.remaining(), TTL - Duration::from_secs(7));
+    world.clock.advance(TTL);
+    assert_eq!(session.remaining(), Duration::ZERO);
+    assert_eq!(session.state(), SessionState::Lost);
+}
+
+/// etcd's issue 5571: a session that was closed right after it had begun.
+#[tokio::test]
+async fn a_session_outlives_its_beginning_5571() {
+    for _ in 0..20 {
+        let world = world();
+        let session = world.session().await;
+        let lost = tokio::spawn(session.lost());
+        assert_eq!(session.states().next().await, Some(SessionState::Alive));
+        world.clock.advance(TTL / 3);
+        until(|| world.faulty.keep_alives() == 1).await;
+        assert!(session.is_alive() && !lost.is_finished());
+        session.close().await.unwrap();
+        lost.await.unwrap();
+    }
+}
+
+/// etcd's issue 8181: a session that called itself over while its lease lived.
+#[tokio::test]
+async fn trouble_shorter_than_the_lease_ends_nothing_8181() {
+    let world = world();
+    let session = world.session().await;
+    let lost = tokio::spawn(session.lost());
+    for _ in 0..5 {
+        world.faulty.always(Some(Fault::Refuse));
+        world.clock.advance(TTL / 3);
+        until(|| session.state() == SessionState::Troubled).await;
+        // The longest that a lease can be without a renewal.
+        world.clock.advance(TTL * 2 / 3 - Duration::from_secs(3));
+        assert!(session.is_alive());
+        world.faulty.always(None);
+        until(|| {
+            world.clock.advance(Duration::from_millis(1));
+            session.state() == SessionState::Alive
+        })
+        .await;
+    }
+    assert!(!lost.is_finished());
+}
+
+/// etcd's issue 13675: the lease of a session that could not be set up was left to run out.
+#[tokio::test]
+async fn a_beginning_that_fails_leaves_no_lease_13675() {
+    let world = impatient_world(Duration::from_millis(50));
+    world.faulty.always(Some(Fault::Lose));
+    world.client.session().ttl(TTL).await.unwrap_err();
+    assert_eq!(world.leases().await, 1);
+    world.faulty.always(None);
+    until_async(async || world.leases().await == 0).await;
+}
+
+#[tokio::test]
+async fn a_beginning_that_is_dropped_leaves_no_lease() {
+    let world = world();
+    world.faulty.always(Some(Fault::Lose));
+    let beginning = tokio::spawn(world.client.session().ttl(TTL).build());
+    until_async(async || world.leases().await == 1).await;
+    beginning.abort();
+    assert!(beginning.await.unwrap_err().is_cancelled());
+    world.faulty.always(None);
+    until_async(async || world.leases().await == 0).await;
+}
+
+/// etcd's issue 6681: a close that hangs as long as the store cannot be reached.
+#[tokio::test]
+async fn a_close_is_bounded_and_goes_on_in_the_background_6681() {
+    let world = impatient_world(Duration::from_millis(50));
+    let session = world.session().await;
+    let other = session.clone();
+    world.faulty.always(Some(Fault::Refuse));
+    let closing = tokio::time::timeout(Duration::from_secs(20), session.close());
+    let error = closing.await.expect("a close that ends").unwrap_err();
+    assert!(error.is_timeout() && error.is_maybe_committed(), "{error}");
+    assert_eq!(other.state(), SessionState::Closed);
+    assert_eq!(world.leases().await, 1);
+    world.faulty.always(None);
+    until_async(async || world.leases().await == 0).await;
+}
+
+#[tokio::test]
+async fn a_close_that_is_dropped_revokes_all_the_same() {
+    let world = world();
+    let session = world.session().await;
+    world.faulty.close_gate(0);
+    let closing = tokio::spawn(session.close());
+    assert!(world.faulty.wait_at_gate().await);
+    closing.abort();
+    let _ = closing.await;
+    world.faulty.open_gate();
+    until_async(async || world.leases().await == 0).await;
+}
+
+/// etcd's issues 20615 and 21638: a renewal that is answered with success after the lease was revoked.
+#[tokio::test]
+async fn a_stale_success_revives_nothing_20615_21638() {
+    let world = world();
+    let session = world.client.own_session().await.unwrap();
+    until(|| world.clock.sleepers() > 0).await;
+    world.faulty.stale_keep_alives(Some(session.ttl()));
+    let revoked = world.faulty.engine.lease_revoke(session.lease()).await;
+    revoked.unwrap();
+    world.clock.advance(session.ttl() / 3);
+    until(|| world.faulty.keep_alives() == 1).await;
+    // The renewals say that it lives. The store's word on a key of it is believed instead.
+    let guard = world.client.mutex("m").lock().await.unwrap();
+    assert_eq!(session.state(), SessionState::Lost);
+    assert_ne!(guard.session().lease(), session.lease());
+    world.clock.advance(session.ttl());
+    assert_eq!(session.state(), SessionState::Lost);
+    assert!(session.check().unwrap_err().is_session_lost());
+}
+
+/// One session under many primitives: they go together, and the next use begins another.
+#[tokio::test]
+async fn the_primitives_of_a_client_share_its_session() {
+    let world = world();
+    let client = &world.client;
+    let lock = client.mutex("m").lock().await.unwrap();
+    let leadership = client.election("e").campaign("me").await.unwrap();
+    let permit = client.semaphore("s", 2).acquire().await.unwrap();
+    let read = client.rwlock("rw").read().await.unwrap();
+    let lease = lock.session().lease();
+    for other in [leadership.session(), permit.session(), read.session()] {
+        assert_eq!(other.lease(), lease);
+    }
+    assert_eq!(world.leases().await, 1);
+    let losses = [
+        tokio::spawn(lock.lost()),
+        tokio::spawn(leadership.lost()),
+        tokio::spawn(permit.lost()),
+        tokio::spawn(read.lost()),
+    ];
+    // Somebody revokes the lease: the renewals have not noticed, but the keys are watched.
+    world.faulty.engine.lease_revoke(lease).await.unwrap();
+    for lost in losses {
+        lost.await.unwrap();
+    }
+    let next = client.mutex("m").lock().await.unwrap();
+    assert_ne!(next.session().lease(), lease);
+    for error in [
+        lock.unlock().await,
+        leadership.resign().await,
+        permit.release().await,
+        read.unlock().await,
+    ] {
+        assert!(error.unwrap_err().is_session_lost());
+    }
+    next.check().await.unwrap();
+}
+
+#[tokio::test]
+async fn primitives_on_sessions_of_their_own_are_apart() {
+    let world = world();
+    let own = world.session().await;
+    let shared = world.client.mutex("a").lock().await.unwrap();
+    let apart = world.client.mutex("b").with_session(&own);
+    let apart = apart.lock().await.unwrap();
+    assert_eq!(apart.session().lease(), own.lease());
+    assert_ne!(shared.session().lease(), own.lease());
+    let lost = tokio::spawn(apart.lost());
+    own.close().await.unwrap();
+    lost.await.unwrap();
+    assert!(apart.check().await.unwrap_err().is_session_lost());
+    shared.check().await.unwrap();
+    // The client's own session ends with the client.
+    let session = shared.session().clone();
+    world.client.clone().close().await.unwrap();
+    assert_eq!(session.state(), SessionState::Closed);
+    assert_eq!(world.leases().await, 0);
 }

@@ -7,7 +7,8 @@ use synod_store::{Applied, ErrorKind, Revision};
 
 use super::epoch::{self, Epoch, Lane};
 use super::token::{OpId, Token};
-use super::txn::{Answer, Standing, Ticket, Work};
+use super::txn::{Answer, Standing, Ticket};
+use super::work::Work;
 use super::{ATTEMPT, Inner, Outcome, Phase, Resolution};
 use crate::retry::Backoff;
 use crate::slot::Slot;
@@ -204,8 +205,9 @@ impl Inner {
                         }
                     }
                 }
-                // Leases do not come back, so no copy can apply any more: no reason to ask for ever.
-                Ok(Err(error)) if doubt && error.kind() == ErrorKind::LeaseNotFound => {
+                // The lane is open, so no copy has applied; and none will, as a lease does not come
+                // back. The lane is closed all the same, for whoever has the token.
+                Ok(Err(error)) if doubt && error.is_lease_gone() => {
                     return match self.void(lane, &ticket, phase).await? {
                         Passage::Settled(Outcome::GuardsFalse) => Err(error.into()),
                         passage => Ok(passage),

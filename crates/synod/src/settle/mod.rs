@@ -20,7 +20,9 @@
 //!
 //! 1. Send `If create(fence)=c and mod(lane)=m and GUARDS Then put(lane, OP 0) + WORK Else
 //!    get(lane), get(fence)`. An operation with several alternatives has, in the Else, `If
-//!    create(fence)=c and mod(lane)=m Then (If GUARDS1 Then put(lane, OP 1) + WORK1 Else (...))`.
+//!    create(fence)=c and mod(lane)=m Then (If GUARDS1 Then put(lane, OP 1) + WORK1 Else (...))`. One
+//!    that does one thing or else another is `If create(fence)=c and mod(lane)=m Then (If GUARDS Then
+//!    put(lane, OP 0) + WORK Else put(lane, OP 1) + OTHER WORK) Else get(lane), get(fence)`.
 //! 2. No answer, or one that leaves it open: wait a little, send *the same* Txn again.
 //! 3. A Then-branch answered, or the lane holds `OP`: it happened, once. The lane is free again.
 //! 4. The fence is gone: no copy can ever apply; what the lane says is final.
@@ -57,6 +59,7 @@
 //! On a store whose answers are certain: nothing, the work alone is sent. Else one Put more in the
 //! same Txn, and two round trips before a client's first operation.
 
+mod budget;
 mod drive;
 #[cfg(test)]
 mod edges;
@@ -65,6 +68,7 @@ mod epoch;
 mod tests;
 mod token;
 mod txn;
+mod work;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -82,9 +86,10 @@ use crate::{Error, Result};
 use epoch::Epoch;
 use txn::Answer;
 
+pub(crate) use budget::{MAX_OPS, room_for_others, weight, weight_of_fork};
 pub(crate) use token::OpId;
 pub use token::{ParseTokenError, Token};
-pub(crate) use txn::{Alternative, MAX_OPS, Work, room_for_others};
+pub(crate) use work::{Alternative, Work};
 
 /// What became of an operation whose outcome was open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -202,10 +207,10 @@ impl Settle {
         self.inner.store.replies() == Replies::Certain
     }
 
-    /// How many of a Txn's [`MAX_OPS`] an operation can use for alternatives of one guard and one
-    /// operation, beside a first one of `guards` guards and `ops` operations.
-    pub(crate) fn room(&self, limit: usize, guards: usize, ops: usize) -> usize {
-        room_for_others(limit, !self.is_certain(), (guards, ops), 1)
+    /// How many other alternatives an operation can have in a Txn of at most `limit` operations,
+    /// of so many guards and operations `each`, beside a `first` one of so many.
+    pub(crate) fn room(&self, limit: usize, first: (usize, usize), each: (usize, usize)) -> usize {
+        room_for_others(limit, !self.is_certain(), first, each)
     }
 
     /// Runs an operation, and waits for its outcome as long as the client's timeout.
@@ -285,7 +290,7 @@ impl Settle {
     async fn plain(&self, work: Work) -> Result<Outcome> {
         let response = self.inner.store.txn(txn::plain(&work)).await?;
         let revision = response.header.revision;
-        match txn::read_plain(response) {
+        match txn::read_plain(&work, response) {
             Answer::Done {
                 alternative,
                 responses,

@@ -276,6 +276,28 @@ async fn a_copy_that_outlives_its_client_and_its_lane_never_lands() {
 }
 
 #[tokio::test]
+async fn an_operation_whose_lease_is_gone_is_not_sent_for_ever() {
+    let faulty = Faulty::new();
+    let client = faulty.client(LONG);
+    client.queue("q").enqueue("a").await.unwrap();
+    let session = client.session().await.unwrap();
+    let put = PutRequest::new("leased", "").with_lease(session.lease());
+    let work = Work::new(vec![Compare::absent("leased")], vec![put.into()]);
+    // The first copy is lost on its way; before the second the lease ends.
+    faulty.script([Fault::Late]);
+    faulty.close_gate(1);
+    let settle = client.settle();
+    let running = tokio::spawn(async move { settle.run(work).await });
+    assert!(faulty.wait_at_gate().await);
+    faulty.engine.lease_revoke(session.lease()).await.unwrap();
+    faulty.open_gate();
+    let error = running.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), Some(synod_store::ErrorKind::LeaseNotFound));
+    faulty.deliver_late().await;
+    assert!(keys(&faulty.engine, "leased").await.is_empty());
+}
+
+#[tokio::test]
 async fn a_resend_whose_lease_is_gone_ends_at_once() {
     for (fault, held) in [
         (Fault::Drop, false),

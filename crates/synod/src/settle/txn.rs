@@ -5,32 +5,7 @@ use synod_store::{
 };
 
 use super::token::OpId;
-
-/// What an operation does: the first alternative whose guards hold runs, at most one.
-///
-/// No guard may become true again after it was false (a modification revision once gone, a key of
-/// one's own once used), except the first alternative's when it is the only one.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Work {
-    pub(crate) first: Alternative,
-    pub(crate) others: Vec<Alternative>,
-}
-
-/// One way for an operation to happen.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Alternative {
-    pub(crate) guards: Vec<Compare>,
-    pub(crate) ops: Vec<TxnOp>,
-}
-
-impl Work {
-    pub(crate) fn new(guards: Vec<Compare>, ops: Vec<TxnOp>) -> Work {
-        Work {
-            first: Alternative { guards, ops },
-            others: Vec::new(),
-        }
-    }
-}
+use super::work::{Alternative, Work};
 
 /// A lane at one moment, and the operation that is to pass through it.
 #[derive(Debug, Clone, PartialEq)]
@@ -138,8 +113,18 @@ impl Ticket {
     /// The Txn of the operation.
     ///
     /// `If fence and lane are open and the first guards hold Then mark the lane + work Else read
-    /// both + If open Then the other alternatives, one inside the other's Else`.
+    /// both + If open Then the other alternatives, one inside the other's Else`. A fork is `If open
+    /// and the guards in common hold Then (If the guards hold Then mark + work Else mark + the other
+    /// work) Else read both`: the store's budget of operations goes further so.
     pub(crate) fn txn(&self, work: &Work) -> Txn {
+        if let Some((common, own, other)) = work.as_fork() {
+            let marks = [Some(self.mark(Some(0))), Some(self.mark(Some(1)))];
+            return Txn::new()
+                .when(self.open())
+                .when(common.iter().cloned())
+                .and_then([work.forked(own, other, marks)])
+                .or_else(self.reads());
+        }
         let mut txn = Txn::new()
             .when(self.open())
             .when(work.first.guards.iter().cloned())
@@ -156,13 +141,19 @@ impl Ticket {
     pub(crate) fn read(&self, response: TxnResponse) -> Answer {
         let mut responses = response.responses.into_iter();
         if response.succeeded {
-            // The first answer is the lane's.
-            return match responses.next() {
-                Some(TxnOpResponse::Put(_)) => Answer::Done {
-                    alternative: 0,
-                    responses: responses.collect(),
-                },
-                _ => Answer::Malformed,
+            // The first answer is the lane's, in a fork that of the branch.
+            let (alternative, mut responses) = match responses.next() {
+                Some(TxnOpResponse::Txn(fork)) => read_fork(fork),
+                Some(mark) => (0, std::iter::once(mark).chain(responses).collect()),
+                None => return Answer::Malformed,
+            };
+            if !matches!(responses.first(), Some(TxnOpResponse::Put(_))) {
+                return Answer::Malformed;
+            }
+            responses.remove(0);
+            return Answer::Done {
+                alternative,
+                responses,
             };
         }
         let (Some(lane), Some(fence)) = (responses.next(), responses.next()) else {
@@ -221,6 +212,14 @@ impl Standing {
 
 /// The Txn of an operation on a store that loses no answer: the alternatives alone.
 pub(crate) fn plain(work: &Work) -> Txn {
+    if let Some((common, own, other)) = work.as_fork() {
+        let fork = work.forked(own, other, [None, None]);
+        return if common.is_empty() {
+            fork
+        } else {
+            Txn::new().when(common.iter().cloned()).and_then([fork])
+        };
+    }
     let mut txn = Txn::new()
         .when(work.first.guards.iter().cloned())
         .and_then(work.first.ops.iter().cloned());
@@ -231,7 +230,22 @@ pub(crate) fn plain(work: &Work) -> Txn {
 }
 
 /// What the answer to [`plain`] says.
-pub(crate) fn read_plain(response: TxnResponse) -> Answer {
+pub(crate) fn read_plain(work: &Work, response: TxnResponse) -> Answer {
+    if let Some((common, _, _)) = work.as_fork() {
+        let fork = if common.is_empty() {
+            Some(response)
+        } else {
+            let inner = response.responses.into_iter().next();
+            inner.and_then(TxnOpResponse::into_txn)
+        };
+        return fork.map_or(Answer::GuardsFalse, |fork| {
+            let (alternative, responses) = read_fork(fork);
+            Answer::Done {
+                alternative,
+                responses,
+            }
+        });
+    }
     match read_chain(response) {
         Some((alternative, responses)) => Answer::Done {
             alternative,
@@ -256,6 +270,11 @@ fn chain(others: &[Alternative], ticket: Option<&Ticket>) -> Option<Txn> {
     inner
 }
 
+/// Which branch of a fork ran, and its answers.
+fn read_fork(fork: TxnResponse) -> (usize, Vec<TxnOpResponse>) {
+    (usize::from(!fork.succeeded), fork.responses)
+}
+
 /// Which Txn of a chain succeeded, and its answers.
 fn read_chain(mut response: TxnResponse) -> Option<(usize, Vec<TxnOpResponse>)> {
     let mut index = 0usize;
@@ -269,27 +288,6 @@ fn read_chain(mut response: TxnResponse) -> Option<(usize, Vec<TxnOpResponse>)> 
         }
         index = index.saturating_add(1);
     }
-}
-
-/// The most operations that etcd takes along one path through nested Txns.
-pub(crate) const MAX_OPS: usize = 128;
-
-/// How much of the budget of [`MAX_OPS`] is left for other alternatives of one guard and `ops`
-/// operations each, after a first one of `guards` guards and `first_ops` operations.
-pub(crate) fn room_for_others(
-    limit: usize,
-    ticketed: bool,
-    (guards, first_ops): (usize, usize),
-    ops: usize,
-) -> usize {
-    // With a ticket each level marks the lane, the outermost compares and reads lane and fence,
-    // and one more level compares them again.
-    let (first, between, each) = if ticketed {
-        ((guards + 2).max(first_ops + 1).max(3), 2, (ops + 1).max(1))
-    } else {
-        (guards.max(first_ops).max(1), 0, ops.max(1))
-    };
-    limit.saturating_sub(first).saturating_sub(between) / each
 }
 
 #[cfg(test)]
@@ -315,66 +313,6 @@ mod tests {
         assert_eq!(record.encode(), golden);
         for bad in ["", "x 1 2", "ff", "ff x 1", "ff 1 x"] {
             assert_eq!(Record::decode(bad.as_bytes()), None, "{bad}");
-        }
-    }
-
-    /// The largest sum of list lengths along a path, as etcd counts it.
-    fn weight(txn: &Txn) -> usize {
-        let own = txn
-            .compares
-            .len()
-            .max(txn.success.len())
-            .max(txn.failure.len());
-        let inner = |ops: &[TxnOp]| {
-            let inner = ops.iter().map(|op| match op {
-                TxnOp::Txn(txn) => weight(txn),
-                _ => 0,
-            });
-            inner.max().unwrap_or(0)
-        };
-        own + inner(&txn.success).max(inner(&txn.failure))
-    }
-
-    #[test]
-    fn the_room_for_alternatives_is_what_etcd_counts() {
-        let ticket = Ticket {
-            fence: "f".into(),
-            fence_created: Revision(1),
-            lane: "l".into(),
-            lane_mod: Revision(2),
-            op: OpId(3),
-            begun: 4,
-        };
-        let alternative = |n: usize| Alternative {
-            guards: (0..n).map(|i| Compare::absent(format!("k{i}"))).collect(),
-            ops: (0..n)
-                .map(|i| PutRequest::new(format!("k{i}"), "").into())
-                .collect(),
-        };
-        for n in [1, 2, 50, 100, 126] {
-            for ticketed in [false, true] {
-                let room = room_for_others(MAX_OPS, ticketed, (n, n), 1);
-                let build = |others| {
-                    let others = vec![alternative(1); others];
-                    let work = Work {
-                        first: alternative(n),
-                        others,
-                    };
-                    weight(&if ticketed {
-                        ticket.txn(&work)
-                    } else {
-                        plain(&work)
-                    })
-                };
-                if n <= 124 || !ticketed {
-                    assert!(build(room) <= MAX_OPS, "{n} {ticketed}: {}", build(room));
-                }
-                assert!(
-                    build(room + 1) > MAX_OPS,
-                    "{n} {ticketed}: {}",
-                    build(room + 1)
-                );
-            }
         }
     }
 }

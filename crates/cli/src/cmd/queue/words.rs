@@ -1,13 +1,11 @@
-//! The words of the queue's prompt.
+//! The words of the queues' prompts.
 
-use bytes::Bytes;
-
-use super::ops::Ops;
+use super::ops::{MUST_SET_BOTH, MUST_SET_VALUE, Ops};
 use crate::failure::Result;
 use crate::output::Output;
 use crate::prompt::{Word, Words};
 
-/// The queue's words.
+/// A queue's words.
 pub(super) struct QueueWords(Ops);
 
 impl QueueWords {
@@ -16,52 +14,61 @@ impl QueueWords {
     }
 }
 
-const WORDS: [Word; 4] = [
-    Word {
-        name: "push",
-        values: "VALUE",
-        about: "append a value; quote it if it has spaces",
-        count: 1..=1,
-        otherwise: "must set value to push",
-    },
-    Word {
-        name: "pop",
-        values: "",
-        about: "take the oldest item and show it; wait for one while there is none",
-        count: 0..=0,
-        otherwise: "pop takes no value",
-    },
-    Word {
-        name: "len",
-        values: "",
-        about: "show how many items there are",
-        count: 0..=0,
-        otherwise: "len takes no value",
-    },
-    Word {
-        name: "peek",
-        values: "",
-        about: "show the oldest item and leave it there",
-        count: 0..=0,
-        otherwise: "peek takes no value",
-    },
-];
+const PUSH: Word = Word {
+    name: "push",
+    values: "VALUE",
+    about: "append a value; quote it if it has spaces",
+    count: 1..=1,
+    otherwise: MUST_SET_VALUE,
+};
+
+const PUSH_PRIORITY: Word = Word {
+    name: "push",
+    values: "VALUE PRIORITY",
+    about: "put a value in; the lower number, of 0 to 65535, comes out first",
+    count: 2..=2,
+    otherwise: MUST_SET_BOTH,
+};
+
+const POP: Word = Word::alone(
+    "pop",
+    "take the first item and show it; wait for one while there is none",
+    "pop takes no value",
+);
+
+const LEN: Word = Word::alone("len", "show how many items there are", "len takes no value");
+
+const PEEK: Word = Word::alone(
+    "peek",
+    "show the first item and leave it there",
+    "peek takes no value",
+);
+
+const WORDS: [Word; 4] = [PUSH, POP, LEN, PEEK];
+const PRIORITY_WORDS: [Word; 4] = [PUSH_PRIORITY, POP, LEN, PEEK];
 
 impl Words for QueueWords {
     fn words(&self) -> &'static [Word] {
-        &WORDS
+        if self.0.is_priority() {
+            &PRIORITY_WORDS
+        } else {
+            &WORDS
+        }
     }
 
     async fn run(&mut self, word: &str, values: &[Vec<u8>], out: &mut Output) -> Result<()> {
         let ops = &self.0;
-        match (word, values) {
-            ("push", [value]) => ops.push(vec![Bytes::copy_from_slice(value)]).await,
-            ("pop", _) => {
+        match word {
+            "push" => match ops.entry(values) {
+                Ok(entry) => ops.push(&[entry]).await,
+                Err(words) => Ok(out.complaint(words)?),
+            },
+            "pop" => {
                 let item = ops.take().await?;
                 ops.show(item, out).await
             }
-            ("len", _) => ops.len(out).await,
-            ("peek", _) => match ops.peek(out).await? {
+            "len" => ops.len(out).await,
+            "peek" => match ops.peek(out).await? {
                 true => Ok(()),
                 false => Ok(out.complaint("the queue is empty")?),
             },

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Every sequence of at most two faults, at each of the first `calls` calls.
-fn scripts(calls: usize) -> Vec<Vec<Fault>> {
+pub(crate) fn scripts(calls: usize) -> Vec<Vec<Fault>> {
     let mut scripts = vec![vec![]];
     for first in 0..calls {
         for fault in FAULTS {
@@ -24,7 +24,7 @@ fn scripts(calls: usize) -> Vec<Vec<Fault>> {
 }
 
 /// Runs a check for every script, some at a time.
-async fn for_each_script<F: Future<Output = ()> + Send + 'static>(
+pub(crate) async fn for_each_script<F: Future<Output = ()> + Send + 'static>(
     scripts: Vec<Vec<Fault>>,
     check: impl Fn(Vec<Fault>) -> F,
 ) {

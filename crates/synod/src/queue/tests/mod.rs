@@ -14,7 +14,7 @@ use crate::{Client, ConnectOptions, Error, Queue, Resolution};
 
 mod cancel;
 mod edges;
-mod faults;
+pub(crate) mod faults;
 mod order;
 mod race;
 

@@ -1,5 +1,7 @@
 //! A line of waiters: order, departures, deaths, lost answers.
 
+mod sharing;
+
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;

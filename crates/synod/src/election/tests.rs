@@ -1,0 +1,412 @@
+//! Elections in one process, over a store that loses answers.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use synod_store::{
+    DeleteRequest, KeyRange, PutRequest, RangeRequest, RangeResponse, Store, Txn, TxnOp,
+};
+
+use super::{Leader, LeaderEvent, Leaders};
+use crate::testing::{FAULTS, Fault, Faulty, WatchEnd, until, until_async};
+use crate::{Client, Error};
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+async fn candidates(faulty: &Faulty) -> RangeResponse {
+    let range = RangeRequest::new(KeyRange::prefix("e/"));
+    faulty.engine.range(range).await.unwrap()
+}
+
+async fn until_candidates(faulty: &Faulty, count: u64) {
+    until_async(async || candidates(faulty).await.count == count).await;
+}
+
+async fn led_by(leaders: &mut Leaders, value: &str) -> Leader {
+    match leaders.next().await.unwrap().unwrap() {
+        LeaderEvent::Leader(leader) => {
+            assert_eq!(leader.value, value.to_owned());
+            leader
+        }
+        other => panic!("not led by {value}: {other:?}"),
+    }
+}
+
+async fn led_by_nobody(leaders: &mut Leaders) {
+    let event = leaders.next().await.unwrap().unwrap();
+    assert!(matches!(event, LeaderEvent::NoLeader), "{event:?}");
+}
+
+fn clients(faulty: &Faulty) -> (Client, Client) {
+    (faulty.client(TIMEOUT), faulty.client(TIMEOUT))
+}
+
+#[tokio::test]
+async fn candidates_lead_in_the_order_in_which_they_came() {
+    let faulty = Faulty::new();
+    let (one, two) = clients(&faulty);
+    let first = one.election("e").campaign("one").await.unwrap();
+    assert_eq!(first.value(), "one");
+    let election = two.election("e");
+    assert!(election.try_campaign("two").await.unwrap().is_none());
+    assert_eq!(candidates(&faulty).await.count, 1);
+    let second = tokio::spawn(async move { election.campaign("two").await });
+    until_candidates(&faulty, 2).await;
+    // One client, one session: another candidate all the same.
+    let election = one.election("e");
+    let third = tokio::spawn(async move { election.campaign("three").await });
+    until_candidates(&faulty, 3).await;
+    let token = first.fencing_token();
+    first.resign().await.unwrap();
+    let second = second.await.unwrap().unwrap();
+    assert!(second.fencing_token() > token && !third.is_finished());
+    let leader = two.election("e").leader().await.unwrap().unwrap();
+    assert_eq!(
+        (&leader.key, leader.value.as_ref()),
+        (second.key(), &b"two"[..])
+    );
+    assert_eq!(leader.revision.0, second.fencing_token());
+    drop(second);
+    let third = third.await.unwrap().unwrap();
+    third.check().await.unwrap();
+    third.resign().await.unwrap();
+    assert_eq!(one.election("e").leader().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn observers_see_every_leader_proclamation_and_absence() {
+    let faulty = Faulty::new();
+    let (one, two) = clients(&faulty);
+    let mut leaders = one.election("e").observe();
+    led_by_nobody(&mut leaders).await;
+    let first = one.election("e").campaign("a").await.unwrap();
+    let told = led_by(&mut leaders, "a").await;
+    assert_eq!(told.revision.0, first.fencing_token());
+    for value in ["b", "c"] {
+        first.proclaim(value).await.unwrap();
+        assert_eq!(led_by(&mut leaders, value).await.revision, told.revision);
+    }
+    let election = two.election("e");
+    let second = tokio::spawn(async move { election.campaign("d").await });
+    until_candidates(&faulty, 2).await;
+    first.resign().await.unwrap();
+    assert!(led_by(&mut leaders, "d").await.revision > told.revision);
+    second.await.unwrap().unwrap().resign().await.unwrap();
+    led_by_nobody(&mut leaders).await;
+}
+
+#[tokio::test]
+async fn a_campaign_costs_one_round_trip_when_nobody_stands_before() {
+    let faulty = Faulty::new();
+    let client = faulty.client(TIMEOUT);
+    let election = client.election("e");
+    client.own_session().await.unwrap();
+    let before = (faulty.txns(), faulty.ranges(), faulty.watches());
+    let leadership = election.campaign("a").await.unwrap();
+    assert_eq!(
+        (faulty.txns(), faulty.ranges(), faulty.watches()),
+        (before.0 + 1, before.1, before.2)
+    );
+    leadership.proclaim("b").await.unwrap();
+    leadership.resign().await.unwrap();
+    assert_eq!((faulty.txns(), faulty.ranges()), (before.0 + 3, before.1));
+}
+
+/// etcd's issues 9921 and 11051: a candidate whose lease has died is told to lead.
+#[tokio::test]
+async fn nobody_is_elected_after_its_lease_has_died_9921_11051() {
+    let faulty = Faulty::new();
+    let (one, two) = clients(&faulty);
+    let leader = one.election("e").campaign("one").await.unwrap();
+    let session = two.session().await.unwrap();
+    let election = two.election("e").with_session(&session);
+    let candidate = tokio::spawn(async move { election.campaign("two").await });
+    until_candidates(&faulty, 2).await;
+    // Somebody revokes the lease; the renewals, which come later, have not noticed.
+    faulty.engine.lease_revoke(session.lease()).await.unwrap();
+    leader.resign().await.unwrap();
+    let error = candidate.await.unwrap().unwrap_err();
+    assert!(error.is_session_lost(), "{error}");
+    assert_eq!(one.election("e").leader().await.unwrap(), None);
+}
+
+/// As etcd's issue 19597 for locks: a candidate whose session has ended waits on.
+#[tokio::test]
+async fn a_candidate_whose_session_ends_is_told_so_19597() {
+    let faulty = Faulty::new();
+    let (one, two) = clients(&faulty);
+    let _leader = one.election("e").campaign("one").await.unwrap();
+    let session = two.session().await.unwrap();
+    let election = two.election("e").with_session(&session);
+    let candidate = tokio::spawn(async move { election.campaign("two").await });
+    until_candidates(&faulty, 2).await;
+    // The store cannot be reached, so that nothing but the session's own word can end the wait.
+    faulty.close_gate(0);
+    session.orphan();
+    let error = candidate.await.unwrap().unwrap_err();
+    assert!(error.is_session_lost(), "{error}");
+    faulty.open_gate();
+    until_candidates(&faulty, 1).await;
+}
+
+/// etcd's issue 21128: a campaign that fails leaves its candidate in the line.
+#[tokio::test]
+async fn a_campaign_that_fails_or_is_dropped_leaves_no_candidate_21128() {
+    let faulty = Faulty::new();
+    let (one, two) = (
+        faulty.client(TIMEOUT),
+        faulty.client(Duration::from_millis(50)),
+    );
+    let leader = one.election("e").campaign("one").await.unwrap();
+    let election = two.election("e");
+    assert!(
+        election
+            .campaign_timeout("two", Duration::from_millis(20))
+            .await
+            .unwrap()
+            .is_none()
+    );
+    until_candidates(&faulty, 1).await;
+    let dropped = tokio::spawn({
+        let election = election.clone();
+        async move { election.campaign("two").await }
+    });
+    until_candidates(&faulty, 2).await;
+    dropped.abort();
+    until_candidates(&faulty, 1).await;
+    // The store stops answering: its watch breaks, the read after it fails.
+    let failing = tokio::spawn(async move { election.campaign("two").await });
+    until_candidates(&faulty, 2).await;
+    until(|| faulty.watches() >= 4).await;
+    faulty.always(Some(Fault::Refuse));
+    faulty.end_watches(WatchEnd::Broken);
+    let error = failing.await.unwrap().unwrap_err();
+    assert!(!error.is_session_lost(), "{error}");
+    faulty.always(None);
+    until_candidates(&faulty, 1).await;
+    leader.check().await.unwrap();
+}
+
+/// etcd's issue 22123: a resignation that fails is forgotten, and the leadership stays.
+#[tokio::test]
+async fn a_resignation_that_fails_goes_on_22123() {
+    for fault in [Fault::Refuse, Fault::Drop, Fault::Lose] {
+        let faulty = Faulty::new();
+        let client = faulty.client(Duration::from_millis(50));
+        let leadership = client.election("e").campaign("me").await.unwrap();
+        faulty.always(Some(fault));
+        leadership.resign().await.unwrap_err();
+        faulty.always(None);
+        until_candidates(&faulty, 0).await;
+    }
+}
+
+#[tokio::test]
+async fn answers_that_are_lost_harm_no_campaign_proclamation_or_resignation() {
+    for fault in FAULTS {
+        let faulty = Faulty::new();
+        let client = faulty.client(TIMEOUT);
+        client.own_session().await.unwrap();
+        faulty.script([fault]);
+        let leadership = client.election("e").campaign("a").await.unwrap();
+        faulty.script([fault]);
+        leadership.proclaim("b").await.unwrap();
+        leadership.proclaim("c").await.unwrap();
+        faulty.deliver_late().await;
+        let leader = client.election("e").leader().await.unwrap().unwrap();
+        assert_eq!(leader.value, "c", "{fault:?}");
+        assert_eq!(candidates(&faulty).await.count, 1, "{fault:?}");
+        faulty.script([fault]);
+        leadership.resign().await.unwrap();
+        faulty.deliver_late().await;
+        until_candidates(&faulty, 0).await;
+    }
+}
+
+/// A proclamation that was given up may come in before the next one, never after it.
+#[tokio::test]
+async fn a_later_proclamation_prevails() {
+    for fault in [Fault::Late, Fault::Overtaken, Fault::Lose, Fault::Drop] {
+        let faulty = Faulty::new();
+        let client = faulty.client(Duration::from_millis(30));
+        let leadership = client.election("e").campaign("a").await.unwrap();
+        faulty.always(Some(fault));
+        let error = leadership.proclaim("b").await.unwrap_err();
+        assert!(error.is_maybe_committed(), "{fault:?}: {error}");
+        faulty.always(None);
+        leadership.proclaim("c").await.unwrap();
+        faulty.deliver_late().await;
+        let leader = client.election("e").leader().await.unwrap().unwrap();
+        assert_eq!(
+            (leader.value.as_ref(), leadership.value()),
+            (&b"c"[..], "c".into())
+        );
+    }
+}
+
+#[tokio::test]
+async fn who_was_replaced_proclaims_resigns_and_writes_nothing() {
+    let faulty = Faulty::new();
+    let client = faulty.client(TIMEOUT);
+    let old = client.election("e").campaign("old").await.unwrap();
+    let lost = tokio::spawn(old.lost());
+    // Somebody deletes its key.
+    faulty
+        .engine
+        .delete(DeleteRequest::new(old.key().clone()))
+        .await
+        .unwrap();
+    lost.await.unwrap();
+    let new = client.election("e").campaign("new").await.unwrap();
+    assert!(new.fencing_token() > old.fencing_token());
+    let write = old.txn().and_then([PutRequest::new("k", "v")]);
+    for error in [
+        old.check().await.unwrap_err(),
+        old.proclaim("late").await.unwrap_err(),
+        write.await.unwrap_err(),
+        old.resign().await.unwrap_err(),
+    ] {
+        assert!(matches!(error, Error::NotOwner { .. }), "{error}");
+    }
+    assert_eq!(
+        faulty
+            .engine
+            .range(RangeRequest::new("k"))
+            .await
+            .unwrap()
+            .count,
+        0
+    );
+    new.check().await.unwrap();
+    let answer = new
+        .txn()
+        .and_then([PutRequest::new("k", "v")])
+        .await
+        .unwrap();
+    assert!(answer.succeeded);
+}
+
+/// etcd's issue 6278: a candidate of `e/x` stands in the election `e`.
+#[tokio::test]
+async fn candidates_of_names_below_are_no_candidates_6278() {
+    let faulty = Faulty::new();
+    let client = faulty.client(TIMEOUT);
+    let below = client.election("e/x").campaign("below").await.unwrap();
+    let mut leaders = client.election("e").observe();
+    led_by_nobody(&mut leaders).await;
+    assert_eq!(client.election("e").leader().await.unwrap(), None);
+    let leadership = client
+        .election("e")
+        .try_campaign("own")
+        .await
+        .unwrap()
+        .unwrap();
+    led_by(&mut leaders, "own").await;
+    below.proclaim("other").await.unwrap();
+    let leader = client.election("e").leader().await.unwrap().unwrap();
+    assert_eq!(leader.key, *leadership.key());
+    below.resign().await.unwrap();
+    leadership.proclaim("mine").await.unwrap();
+    led_by(&mut leaders, "mine").await;
+}
+
+/// etcd's issue 18163: after a gap, observers are shown a leader of the past.
+#[tokio::test]
+async fn observers_are_shown_the_newest_leader_after_a_gap_18163() {
+    for end in [WatchEnd::Compacted, WatchEnd::Closed, WatchEnd::Broken] {
+        let faulty = Faulty::new();
+        let client = faulty.client(TIMEOUT);
+        let election = client.election("e");
+        let mut leaders = election.observe();
+        led_by_nobody(&mut leaders).await;
+        let first = election.campaign("first").await.unwrap();
+        let mut last = led_by(&mut leaders, "first").await.revision;
+        // The watch ends, and all that happens in the gap is unseen.
+        faulty.end_watches(end);
+        first.proclaim("unseen").await.unwrap();
+        first.resign().await.unwrap();
+        election
+            .campaign("between")
+            .await
+            .unwrap()
+            .resign()
+            .await
+            .unwrap();
+        let second = election.campaign("second").await.unwrap();
+        loop {
+            match leaders.next().await.unwrap().unwrap() {
+                LeaderEvent::Leader(leader) => {
+                    assert!(leader.revision >= last, "{end:?}: {leader:?} after {last}");
+                    last = leader.revision;
+                    if leader.value == "second" {
+                        break;
+                    }
+                }
+                LeaderEvent::NoLeader => {}
+                LeaderEvent::Lost(error) => panic!("{end:?}: {error}"),
+            }
+        }
+        second.resign().await.unwrap();
+        led_by_nobody(&mut leaders).await;
+    }
+}
+
+#[tokio::test]
+async fn observers_are_told_when_the_leader_is_not_known() {
+    let faulty = Faulty::new();
+    let (one, two) = (
+        faulty.client(TIMEOUT),
+        faulty.client(Duration::from_millis(50)),
+    );
+    let leadership = one.election("e").campaign("a").await.unwrap();
+    let mut leaders = two.election("e").observe();
+    led_by(&mut leaders, "a").await;
+    faulty.always(Some(Fault::Refuse));
+    faulty.end_watches(WatchEnd::Closed);
+    let event = leaders.next().await.unwrap().unwrap();
+    assert!(matches!(event, LeaderEvent::Lost(_)), "{event:?}");
+    faulty.always(None);
+    // The same leader is told again: it is known again.
+    led_by(&mut leaders, "a").await;
+    leadership.proclaim("b").await.unwrap();
+    led_by(&mut leaders, "b").await;
+}
+
+#[tokio::test]
+async fn what_happens_at_one_revision_is_one_event() {
+    let faulty = Faulty::new();
+    let client = faulty.client(TIMEOUT);
+    let election = client.election("e");
+    let first = election.campaign("a").await.unwrap();
+    let mut leaders = election.observe();
+    led_by(&mut leaders, "a").await;
+    // The leader goes and another comes in one Txn: at no revision is there no leader.
+    let txn = Txn::new().and_then([
+        TxnOp::from(DeleteRequest::new(first.key().clone())),
+        PutRequest::new("e/by-hand", "b").into(),
+    ]);
+    faulty.engine.txn(txn).await.unwrap();
+    led_by(&mut leaders, "b").await;
+    // Of two that come at one revision the first by key leads.
+    let txn = Txn::new().and_then([
+        TxnOp::from(DeleteRequest::new("e/by-hand")),
+        PutRequest::new("e/2", "two").into(),
+        PutRequest::new("e/1", "one").into(),
+    ]);
+    faulty.engine.txn(txn).await.unwrap();
+    led_by(&mut leaders, "one").await;
+    assert_eq!(election.leader().await.unwrap().unwrap().value, "one");
+}
+
+#[tokio::test]
+async fn names_of_synods_own_are_refused() {
+    let faulty = Faulty::new();
+    let client = faulty.client(TIMEOUT);
+    let election = client.election("__synod/x");
+    let reserved = |error: &Error| matches!(error, Error::ReservedName { .. });
+    assert!(reserved(&election.campaign("a").await.unwrap_err()));
+    assert!(reserved(&election.leader().await.unwrap_err()));
+    let mut leaders = election.observe();
+    assert!(reserved(&leaders.next().await.unwrap().unwrap_err()));
+    assert!(leaders.next().await.is_none());
+}

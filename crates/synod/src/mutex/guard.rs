@@ -1,0 +1,15 @@
+//! [`MutexGuard`]: the lock, while it is held.
+
+use crate::waiters::guard;
+
+guard! {
+    /// The lock, while it is held. Dropping it unlocks in the background; [`MutexGuard::unlock`] also
+    /// says whether it was held to the end.
+    ///
+    /// It may be sent to other tasks, and outlives the [`Mutex`](super::Mutex) and the client that it
+    /// was made from. *Holding it is no proof*: a process that was stopped for longer than its session
+    /// lives holds a guard of a lock that another has by now. Give [`MutexGuard::fencing_token`] to
+    /// whatever the lock protects, or write with [`MutexGuard::is_owner`] as a condition.
+    #[must_use = "the lock is released when this is dropped"]
+    MutexGuard, unlock
+}

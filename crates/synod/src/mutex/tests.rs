@@ -1,0 +1,488 @@
+//! The mutex over a network that misbehaves, and by a clock that moves only when told.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use synod_store::{
+    Compare, DeleteRequest, KeyRange, LeaseId, PutRequest, RangeRequest, Store, TxnOp,
+};
+use tokio::task::JoinHandle;
+
+use super::{Mutex, MutexGuard};
+use crate::clock::ManualClock;
+use crate::testing::{FAULTS, Fault, Faulty, WatchEnd, until, until_async};
+use crate::{Client, ConnectOptions, Error, Result};
+
+const TTL: Duration = Duration::from_secs(60);
+
+fn client(faulty: &Faulty) -> Client {
+    faulty.client(Duration::from_secs(10))
+}
+
+async fn count(faulty: &Faulty, prefix: &str) -> u64 {
+    let range = KeyRange::prefix(prefix);
+    let request = RangeRequest::new(range).count_only();
+    faulty.engine.range(request).await.unwrap().count
+}
+
+async fn until_empty(faulty: &Faulty) {
+    until_async(async || count(faulty, "m/").await == 0).await;
+}
+
+fn locking(mutex: &Mutex) -> JoinHandle<Result<MutexGuard>> {
+    let mutex = mutex.clone();
+    tokio::spawn(async move { mutex.lock().await })
+}
+
+/// Locks in a task, once as many as that stand in the line.
+async fn in_line(faulty: &Faulty, mutex: &Mutex, line: u64) -> JoinHandle<Result<MutexGuard>> {
+    let task = locking(mutex);
+    until_async(async || count(faulty, "m/").await == line).await;
+    task
+}
+
+async fn revoke(faulty: &Faulty, lease: LeaseId) {
+    faulty.engine.lease_revoke(lease).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_free_lock_costs_one_round_trip() {
+    let faulty = Faulty::new();
+    let mutex = client(&faulty).mutex("m");
+    mutex.lock().await.unwrap().unlock().await.unwrap();
+    let (txns, ranges, watches) = (faulty.txns(), faulty.ranges(), faulty.watches());
+    let guard = mutex.lock().await.unwrap();
+    assert_eq!(faulty.txns() - txns, 1);
+    assert!(mutex.try_lock().await.unwrap().is_none());
+    assert_eq!(faulty.txns() - txns, 2);
+    guard.unlock().await.unwrap();
+    assert_eq!(faulty.txns() - txns, 3);
+    assert_eq!((faulty.ranges(), faulty.watches()), (ranges, watches));
+    assert_eq!(count(&faulty, "m/").await, 0);
+}
+
+#[tokio::test]
+async fn a_wait_costs_what_is_promised() {
+    let faulty = Faulty::new();
+    let mutex = client(&faulty).mutex("m");
+    let first = mutex.lock().await.unwrap();
+    let (txns, ranges) = (faulty.txns(), faulty.ranges());
+    let second = in_line(&faulty, &mutex, 2).await;
+    until(|| faulty.txns() - txns == 2 && faulty.watches() == 2).await;
+    // Events of others wake nobody.
+    for number in 0..50 {
+        let put = PutRequest::new(format!("m/x/{number}"), "");
+        faulty.engine.put(put).await.unwrap();
+    }
+    first.unlock().await.unwrap();
+    let second = second.await.unwrap().unwrap();
+    // Join, look, the first one's unlock, look.
+    assert_eq!((faulty.txns() - txns, faulty.ranges() - ranges), (4, 0));
+    drop(second);
+}
+
+#[tokio::test]
+async fn each_of_many_waiters_takes_four_round_trips() {
+    const WAITERS: u64 = 30;
+    let faulty = Faulty::new();
+    let mutex = client(&faulty).mutex("m");
+    let first = mutex.lock().await.unwrap();
+    let txns = faulty.txns();
+    let mut waiters = Vec::new();
+    for number in 0..WAITERS {
+        waiters.push(in_line(&faulty, &mutex, number + 2).await);
+    }
+    until(|| faulty.txns() - txns == 2 * WAITERS as usize).await;
+    assert_eq!(faulty.watches(), 3);
+    let mut guard = first;
+    let mut token = guard.fencing_token();
+    for waiter in waiters {
+        guard.unlock().await.unwrap();
+        guard = waiter.await.unwrap().unwrap();
+        assert!(guard.fencing_token() > token);
+        token = guard.fencing_token();
+    }
+    // Two to stand in line, one when it is their turn, one to unlock the one before.
+    assert_eq!(faulty.txns() - txns, 4 * WAITERS as usize);
+    assert_eq!(faulty.watches(), 3);
+    drop(guard);
+    until_empty(&faulty).await;
+}
+
+#[tokio::test]
+async fn a_dropped_guard_releases_in_the_background() {
+    let faulty = Faulty::new();
+    let mutex = client(&faulty).mutex("m");
+    let guard = mutex.lock().await.unwrap();
+    let waiting = in_line(&faulty, &mutex, 2).await;
+    drop(guard);
+    drop(waiting.await.unwrap().unwrap());
+    until_empty(&faulty).await;
+}
+
+#[tokio::test]
+async fn a_guard_outlives_its_mutex_and_its_client() {
+    let faulty = Faulty::new();
+    let guard = {
+        let client = client(&faulty);
+        client.mutex("m").lock().await.unwrap()
+    };
+    guard.check().await.unwrap();
+    assert_eq!(count(&faulty, "m/").await, 1);
+    guard.unlock().await.unwrap();
+    assert_eq!(count(&faulty, "m/").await, 0);
+    // With the last handle the session goes too.
+    until_async(async || faulty.engine.leases().await.unwrap().leases.is_empty()).await;
+}
+
+#[tokio::test]
+async fn closing_the_client_ends_what_its_guards_hold() {
+    let faulty = Faulty::new();
+    let client = client(&faulty);
+    let mutex = client.mutex("m");
+    let guard = mutex.lock().await.unwrap();
+    let lost = tokio::spawn(guard.lost());
+    client.close().await.unwrap();
+    lost.await.unwrap();
+    assert_eq!(count(&faulty, "m/").await, 0);
+    assert!(matches!(guard.check().await, Err(Error::SessionLost)));
+    assert!(matches!(guard.unlock().await, Err(Error::SessionLost)));
+    // Other handles stay usable, under another session.
+    mutex.lock().await.unwrap().unlock().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_fenced_transaction_fails_once_the_lock_is_lost() {
+    let faulty = Faulty::new();
+    let guard = client(&faulty).mutex("m").lock().await.unwrap();
+    let put = || guard.txn().and_then([PutRequest::new("result", "1")]);
+    assert!(put().await.unwrap().succeeded);
+    let own = TxnOp::from(PutRequest::new("result", "2"));
+    let by_hand = synod_store::Txn::new()
+        .when([guard.is_owner()])
+        .and_then([own]);
+    assert!(faulty.engine.txn(by_hand.clone()).await.unwrap().succeeded);
+    let lost = tokio::spawn(guard.lost());
+    let delete = DeleteRequest::new(guard.key().clone());
+    faulty.engine.delete(delete).await.unwrap();
+    lost.await.unwrap();
+    assert!(matches!(put().await, Err(Error::NotOwner { .. })));
+    assert!(!faulty.engine.txn(by_hand).await.unwrap().succeeded);
+    assert!(matches!(guard.check().await, Err(Error::NotOwner { .. })));
+    assert!(matches!(guard.unlock().await, Err(Error::NotOwner { .. })));
+}
+
+/// An unlock with an old token frees nobody (etcd #22082).
+#[tokio::test]
+async fn issue_22082_an_old_unlock_frees_nobody() {
+    let faulty = Faulty::new();
+    let mutex = client(&faulty).mutex("m");
+    let old = mutex.lock().await.unwrap();
+    let key = old.key().clone();
+    faulty
+        .engine
+        .delete(DeleteRequest::new(key.clone()))
+        .await
+        .unwrap();
+    // The very same key is another's by now.
+    let put = faulty.engine.put(PutRequest::new(key.clone(), "another"));
+    let created = put.await.unwrap().header.revision;
+    assert!(matches!(old.unlock().await, Err(Error::NotOwner { .. })));
+    let there = faulty.engine.range(RangeRequest::new(key)).await.unwrap();
+    assert_eq!(there.kvs[0].create_revision, created);
+    assert_eq!(mutex.holder().await.unwrap().unwrap().identity, "another");
+}
+
+/// An unlock whose answer is lost is sent again, and frees nobody else by that (etcd #22082).
+#[tokio::test]
+async fn issue_22082_a_repeated_unlock_frees_nobody() {
+    for fault in [Fault::Lose, Fault::Overtaken, Fault::Late] {
+        let faulty = Faulty::new();
+        let mutex = client(&faulty).mutex("m");
+        let first = mutex.lock().await.unwrap();
+        let second = in_line(&faulty, &mutex, 2).await;
+        faulty.script([fault]);
+        first.unlock().await.unwrap();
+        let second = second.await.unwrap().unwrap();
+        faulty.deliver_late().await;
+        second.check().await.unwrap();
+        second.unlock().await.unwrap();
+    }
+}
+
+/// Mutexes of one name under one session are as independent as any (etcd #10756).
+#[tokio::test]
+async fn issue_10756_mutexes_of_one_session_are_independent() {
+    let faulty = Faulty::new();
+    let client = client(&faulty);
+    let session = client.session().ttl(TTL).await.unwrap();
+    let mutex = || client.mutex("m").with_session(&session);
+    let first = mutex().lock().await.unwrap();
+    let second = in_line(&faulty, &mutex(), 2).await;
+    // One that fails takes nothing of the others with it.
+    assert!(mutex().try_lock().await.unwrap().is_none());
+    assert_eq!(count(&faulty, "m/").await, 2);
+    assert!(!second.is_finished());
+    let other = client.mutex("m/other").with_session(&session);
+    let other = other.try_lock().await.unwrap().unwrap();
+    first.unlock().await.unwrap();
+    let second = second.await.unwrap().unwrap();
+    assert_eq!(second.session().lease(), session.lease());
+    other.check().await.unwrap();
+    second.unlock().await.unwrap();
+}
+
+/// A waiter whose session ends is told so, and does not wait on (etcd #19597).
+#[tokio::test]
+async fn issue_19597_a_waiter_whose_session_dies_is_told() {
+    let faulty = Faulty::new();
+    let client = client(&faulty);
+    let holder = client.mutex("m").lock().await.unwrap();
+    // Its lease is revoked, and nobody tells the session.
+    let revoked = client.session().ttl(TTL).await.unwrap();
+    let mutex = client.mutex("m").with_session(&revoked);
+    let waiting = in_line(&faulty, &mutex, 2).await;
+    until(|| faulty.watches() == 2).await;
+    revoke(&faulty, revoked.lease()).await;
+    assert!(matches!(waiting.await.unwrap(), Err(Error::SessionLost)));
+    // It is closed.
+    let closed = client.session().ttl(TTL).await.unwrap();
+    let mutex = client.mutex("m").with_session(&closed);
+    let waiting = in_line(&faulty, &mutex, 2).await;
+    closed.close().await.unwrap();
+    assert!(matches!(waiting.await.unwrap(), Err(Error::SessionLost)));
+    assert!(matches!(mutex.lock().await, Err(Error::SessionLost)));
+    holder.check().await.unwrap();
+}
+
+/// As above, by the clock alone: nothing comes from the store any more (etcd #19597).
+#[tokio::test]
+async fn issue_19597_a_waiter_that_is_cut_off_is_told_when_its_time_is_over() {
+    let faulty = Faulty::new();
+    let clock = Arc::new(ManualClock::new());
+    let options = ConnectOptions::new("memory:").with_clock(clock.clone());
+    let cut_off = options.over(Arc::new(faulty.clone()));
+    let holder = client(&faulty).mutex("m").lock().await.unwrap();
+    let waiting = in_line(&faulty, &cut_off.mutex("m"), 2).await;
+    let lost = tokio::spawn(holder.lost());
+    until(|| clock.sleepers() > 0).await;
+    faulty.always(Some(Fault::Refuse));
+    clock.advance(TTL);
+    assert!(matches!(waiting.await.unwrap(), Err(Error::SessionLost)));
+    // The other client's time is not over: nothing is concluded from silence.
+    assert!(!lost.is_finished());
+    faulty.always(None);
+    holder.check().await.unwrap();
+}
+
+/// Nobody is given the lock whose own lease has gone (etcd #11456).
+#[tokio::test]
+async fn issue_11456_no_lock_without_a_lease() {
+    for _ in 0..10 {
+        let faulty = Faulty::new();
+        let client = client(&faulty);
+        let mutex = client.mutex("m");
+        let holder = mutex.lock().await.unwrap();
+        let doomed = client.session().ttl(TTL).await.unwrap();
+        let waiting = in_line(&faulty, &mutex.clone().with_session(&doomed), 2).await;
+        // Its key goes, then the holder's: the line is empty, and so is its hand.
+        revoke(&faulty, doomed.lease()).await;
+        holder.unlock().await.unwrap();
+        assert!(matches!(waiting.await.unwrap(), Err(Error::SessionLost)));
+        drop(mutex.try_lock().await.unwrap().unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_session_whose_lease_was_revoked_is_made_anew() {
+    let faulty = Faulty::new();
+    let client = client(&faulty);
+    let mutex = client.mutex("m");
+    let old = mutex.lock().await.unwrap();
+    revoke(&faulty, old.session().lease()).await;
+    // The session has not noticed yet.
+    assert!(old.session().is_alive());
+    let guard = mutex.lock().await.unwrap();
+    assert_ne!(guard.session().lease(), old.session().lease());
+    assert!(matches!(old.check().await, Err(Error::SessionLost)));
+    // One that was given is not replaced.
+    let given = client.session().ttl(TTL).await.unwrap();
+    revoke(&faulty, given.lease()).await;
+    let mutex = client.mutex("other").with_session(&given);
+    assert!(matches!(mutex.try_lock().await, Err(Error::SessionLost)));
+}
+
+/// Names below a name are names of their own (etcd-io/website #710).
+#[tokio::test]
+async fn website_710_nested_names_are_apart() {
+    let faulty = Faulty::new();
+    let client = client(&faulty);
+    let inner = client.mutex("m/inner").lock().await.unwrap();
+    let outer = client.mutex("m").try_lock().await.unwrap().unwrap();
+    assert_eq!(
+        client.mutex("m").holder().await.unwrap().unwrap().waiters,
+        0
+    );
+    let waiting = locking(&client.mutex("m"));
+    until_async(async || count(&faulty, "m/").await == 3).await;
+    assert!(client.mutex("m").try_lock().await.unwrap().is_none());
+    assert_eq!(count(&faulty, "m/").await, 3);
+    outer.unlock().await.unwrap();
+    waiting.await.unwrap().unwrap().unlock().await.unwrap();
+    inner.unlock().await.unwrap();
+}
+
+/// History that is compacted under a blocked waiter neither wakes nor strands it (etcd #21128, #8231).
+#[tokio::test]
+async fn issue_21128_and_8231_compaction_while_blocked() {
+    for end in [WatchEnd::Compacted, WatchEnd::Closed, WatchEnd::Broken] {
+        let faulty = Faulty::new();
+        let mutex = client(&faulty).mutex("m");
+        let mut guard = mutex.lock().await.unwrap();
+        let mut waiters = Vec::new();
+        for line in 2..6 {
+            waiters.push(in_line(&faulty, &mutex, line).await);
+        }
+        for waiter in waiters {
+            until(|| faulty.watches() >= 3).await;
+            let watches = faulty.watches();
+            faulty.end_watches(end);
+            until(|| faulty.watches() > watches).await;
+            assert!(!waiter.is_finished(), "{end:?}");
+            guard.unlock().await.unwrap();
+            guard = waiter.await.unwrap().unwrap();
+        }
+    }
+}
+
+/// Unlocking takes no longer than the client's timeout when nobody answers (etcd #18082).
+#[tokio::test]
+async fn issue_18082_unlock_is_bounded_when_the_store_is_down() {
+    let faulty = Faulty::new();
+    let client = faulty.client(Duration::from_millis(200));
+    let mutex = client.mutex("m");
+    let guard = mutex.lock().await.unwrap();
+    faulty.always(Some(Fault::Drop));
+    let begin = Instant::now();
+    let error = guard.unlock().await.unwrap_err();
+    assert!(error.is_maybe_committed(), "{error}");
+    assert!(begin.elapsed() < Duration::from_secs(5));
+    assert!(mutex.lock().await.is_err());
+    // It goes on in the background.
+    faulty.always(None);
+    until_empty(&faulty).await;
+}
+
+#[tokio::test]
+async fn a_lock_that_is_dropped_at_any_step_leaves_nothing() {
+    for held in [false, true] {
+        for step in 0..6 {
+            let faulty = Faulty::new();
+            let mutex = client(&faulty).mutex("m");
+            let holder = if held { mutex.lock().await.ok() } else { None };
+            faulty.close_gate(step);
+            let task = locking(&mutex);
+            faulty.wait_at_gate().await;
+            task.abort();
+            let _ = task.await;
+            faulty.open_gate();
+            drop(holder);
+            until_empty(&faulty).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_timeout_leaves_nothing() {
+    let faulty = Faulty::new();
+    let mutex = client(&faulty).mutex("m");
+    let guard = mutex.lock().await.unwrap();
+    let short = Duration::from_millis(20);
+    assert!(mutex.lock_timeout(short).await.unwrap().is_none());
+    until_async(async || count(&faulty, "m/").await == 1).await;
+    guard.unlock().await.unwrap();
+    assert!(mutex.lock_timeout(TTL).await.unwrap().is_some());
+}
+
+/// Whatever is lost, delayed or refused: one holder at a time, and nothing stays behind.
+#[tokio::test]
+async fn faults_at_every_step_break_nothing() {
+    for fault in FAULTS {
+        for step in 0..8 {
+            let faulty = Faulty::new();
+            let client = client(&faulty);
+            let mutex = client.mutex("m");
+            let faults = std::iter::repeat_n(Fault::None, step).chain([fault]);
+            faulty.script(faults);
+            let mut token = 0;
+            for _ in 0..3 {
+                let guard = mutex.lock().await.unwrap();
+                assert!(guard.fencing_token() > token, "{fault:?} at {step}");
+                token = guard.fencing_token();
+                let other = mutex.try_lock().await.unwrap();
+                assert!(other.is_none(), "{fault:?} at {step}");
+                guard.check().await.unwrap();
+                guard.unlock().await.unwrap();
+            }
+            // What comes late is found and taken away.
+            faulty.deliver_late().await;
+            until_empty(&faulty).await;
+        }
+    }
+}
+
+/// A key that somebody put by hand holds the lock until it is deleted.
+#[tokio::test]
+async fn a_key_without_a_lease_counts() {
+    let faulty = Faulty::new();
+    let mutex = client(&faulty).mutex("m");
+    faulty
+        .engine
+        .put(PutRequest::new("m/by-hand", "the operator"))
+        .await
+        .unwrap();
+    let holder = mutex.holder().await.unwrap().unwrap();
+    assert_eq!((holder.lease, holder.waiters), (None, 0));
+    assert!(mutex.try_lock().await.unwrap().is_none());
+    let waiting = in_line(&faulty, &mutex, 2).await;
+    let gone = synod_store::Txn::new()
+        .when([Compare::created_at(
+            "m/by-hand",
+            synod_store::Revision(holder.fencing_token),
+        )])
+        .and_then([DeleteRequest::new("m/by-hand")]);
+    assert!(faulty.engine.txn(gone).await.unwrap().succeeded);
+    drop(waiting.await.unwrap().unwrap());
+}
+
+#[test]
+fn a_guard_may_be_dropped_in_another_runtime_or_in_none() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(1).enable_all().build().unwrap()
+    };
+    let (first, second) = (runtime(), runtime());
+    let faulty = first.block_on(async { Faulty::new() });
+    let mutex = first.block_on(async { client(&faulty).mutex("m") });
+    for elsewhere in [true, false] {
+        let guard = first.block_on(mutex.lock()).unwrap();
+        if elsewhere {
+            second.block_on(async { drop(guard) });
+        } else {
+            drop(guard);
+        }
+        first.block_on(until_empty(&faulty));
+    }
+    // The runtime of the lock is gone: the lease is the backstop, and nothing panics.
+    let guard = second.block_on(mutex.lock()).unwrap();
+    second.shutdown_background();
+    drop(guard);
+    drop(first);
+}
+
+#[tokio::test]
+async fn names_of_its_own_records_are_refused() {
+    let client = client(&Faulty::new());
+    let refused = client.mutex("__synod/x").lock().await;
+    assert!(matches!(refused, Err(Error::ReservedName { .. })));
+}

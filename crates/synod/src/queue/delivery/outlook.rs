@@ -1,0 +1,217 @@
+//! How takers find offers: by a look, and through the watch of an empty queue.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use synod_store::{EventKind, Key, Revision, WatchRequest};
+use tokio::time::Instant;
+
+use super::gate::Gate;
+use super::taker::Taker;
+use crate::queue::look::{Candidate, look};
+use crate::queue::{Core, Order};
+use crate::watch::{Lookout, Nudge};
+use crate::{Result, retry};
+
+/// Looks read values along while none of the last was larger.
+pub(super) const SMALL: usize = 4096;
+
+/// A look from the very start is due after this long.
+const FULL_LOOK: Duration = Duration::from_secs(5);
+
+/// Where the next look begins, and what the last one saw.
+#[derive(Debug)]
+pub(super) struct Looker {
+    /// Below this all items were gone when last seen: a hint.
+    cursor: Key,
+    /// Where the cursor moves once what was seen is used up.
+    next_cursor: Option<Key>,
+    full_due: Instant,
+    /// The largest value among those seen last; `None` while nothing is known.
+    pub(super) largest: Option<usize>,
+}
+
+impl Looker {
+    pub(super) fn new(start: Key) -> Looker {
+        Looker {
+            cursor: start,
+            next_cursor: None,
+            full_due: Instant::now(),
+            largest: None,
+        }
+    }
+}
+
+/// The watch of an empty queue, and the revision up to which the stock knows everything.
+pub(super) type Watching = Option<(Lookout, Revision)>;
+
+impl<O: Order> Taker<O>
+where
+    Core<O>: Gate,
+{
+    /// Finds something to take. False when the queue is empty and the caller does not wait.
+    pub(super) async fn find(&self, waits: bool) -> Result<bool> {
+        // Whatever is due, or has lost its owner, belongs to what is there.
+        if self.look().await? || self.depot.round().await?.moved > 0 {
+            return Ok(true);
+        }
+        if waits {
+            self.wait().await?;
+        }
+        Ok(waits)
+    }
+
+    /// Whether there are items; looks for them unless some are known.
+    async fn look(&self) -> Result<bool> {
+        let mut looker = self.looker.lock().await;
+        if !self.stock.lock().is_empty() {
+            return Ok(true);
+        }
+        if let Some(cursor) = looker.next_cursor.take() {
+            looker.cursor = cursor;
+        }
+        let start = self.core.order.start();
+        let full = Instant::now() >= looker.full_due || looker.cursor == *start;
+        let from = if full {
+            start.clone()
+        } else {
+            looker.cursor.clone()
+        };
+        self.look_from(&mut looker, &from).await?;
+        if self.stock.lock().is_empty() && !full {
+            // The cursor is a hint: only the whole queue can be empty.
+            self.look_from(&mut looker, start).await?;
+        }
+        Ok(!self.stock.lock().is_empty())
+    }
+
+    /// Looks once; returns at which revision.
+    async fn look_from(&self, looker: &mut Looker, from: &Key) -> Result<Revision> {
+        let core = &self.core;
+        let with_values = looker.largest.is_some_and(|largest| largest <= SMALL);
+        self.stock.lock().look();
+        let seen = look(
+            &*core.store,
+            &core.order,
+            from,
+            &[],
+            with_values,
+            core.patience,
+        )
+        .await?;
+        if from == core.order.start() {
+            looker.full_due = Instant::now() + FULL_LOOK;
+        }
+        looker.next_cursor = seen.last.as_ref().and_then(|last| core.order.behind(last));
+        let sizes = seen
+            .items
+            .iter()
+            .filter_map(|item| item.value.as_ref().map(Bytes::len));
+        looker.largest = sizes.max().or(looker.largest);
+        for item in &seen.items {
+            core.order.saw(&item.key);
+        }
+        self.stock.lock().looked(seen.items, seen.revision);
+        Ok(seen.revision)
+    }
+
+    /// Waits until there may be something to take.
+    async fn wait(&self) -> Result<()> {
+        let _waiting = Waiting::new(self);
+        let _tended = self.depot.tended()?;
+        let mut watching = self.watching.lock().await;
+        // Whoever waited before may have left something.
+        if !self.stock.lock().is_empty() {
+            return Ok(());
+        }
+        let doubt = self.stock.lock().take_doubt();
+        if watching.is_none() || doubt {
+            let lookout = match watching.take() {
+                Some((lookout, _)) => lookout,
+                None => self.open().await?,
+            };
+            let revision = self.look_at_all().await?;
+            *watching = Some((lookout, revision));
+        }
+        while self.stock.lock().is_empty()
+            && let Some((lookout, seen)) = watching.as_mut()
+        {
+            let nudge = tokio::select! {
+                nudge = lookout.next(*seen) => nudge,
+                () = self.stocked.notified() => continue,
+            };
+            match nudge {
+                Ok(Nudge::Events(events)) => {
+                    for event in events {
+                        *seen = (*seen).max(event.kv.mod_revision);
+                        self.heard(event.kind, event.kv);
+                    }
+                    self.race.lock().fresh = true;
+                }
+                Ok(Nudge::Read) => *seen = self.look_at_all().await?,
+                Err(error) => {
+                    // Nothing is concluded: the look that follows tells, or bears the trouble.
+                    *watching = None;
+                    return if error.is_transient() {
+                        Ok(())
+                    } else {
+                        Err(error)
+                    };
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in what came through the watch.
+    fn heard(&self, kind: EventKind, kv: synod_store::KeyValue) {
+        let order = &self.core.order;
+        let mut stock = self.stock.lock();
+        stock.seen(kv.mod_revision);
+        if !order.is_item(&kv.key) {
+            return;
+        }
+        if kind == EventKind::Delete {
+            stock.left(&kv.key);
+            return;
+        }
+        order.saw(&kv.key);
+        stock.came(Candidate::new(kv, true));
+    }
+
+    /// A look from the very start, whose revision a watch goes on from.
+    async fn look_at_all(&self) -> Result<Revision> {
+        let mut looker = self.looker.lock().await;
+        self.look_from(&mut looker, self.core.order.start()).await
+    }
+
+    async fn open(&self) -> Result<Lookout> {
+        let request = WatchRequest::new(self.core.order.range());
+        retry::insist(self.core.patience, || {
+            Lookout::open(Arc::clone(&self.core.store), request.clone())
+        })
+        .await
+    }
+}
+
+/// A caller that waits for an item; after the last one the watch ends.
+struct Waiting<'t, O: Order>(&'t Taker<O>);
+
+impl<'t, O: Order> Waiting<'t, O> {
+    fn new(taker: &'t Taker<O>) -> Waiting<'t, O> {
+        taker.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(taker)
+    }
+}
+
+impl<O: Order> Drop for Waiting<'_, O> {
+    fn drop(&mut self) {
+        if self.0.waiting.fetch_sub(1, Ordering::Relaxed) == 1
+            && let Ok(mut watching) = self.0.watching.try_lock()
+        {
+            *watching = None;
+        }
+    }
+}

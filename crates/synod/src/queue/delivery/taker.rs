@@ -1,0 +1,290 @@
+//! [`Taker`]: what the takers of one queue in one client share, and how they take.
+
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use synod_store::{ErrorKind, Key, RangeRequest, Txn, TxnOpResponse};
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard, oneshot};
+use tokio::time::Instant;
+
+use super::claim::{Claim, Meaning, tries};
+use super::depot::Depot;
+use super::gate::Gate;
+use super::held::{Delivery, Held};
+use super::keys::Id;
+use super::options::Options;
+use super::outlook::{Looker, SMALL, Watching};
+use super::record::decode_tries;
+use super::stock::{Offer, Popped, Stock};
+use super::{PAUSE, ROUNDS};
+use crate::queue::{Core, Order};
+use crate::settle::Outcome;
+use crate::slot::Slot;
+use crate::{Client, Error, Result, retry};
+
+/// How many offers a claim tries once one was lost to another client.
+const CHAIN: usize = 6;
+
+/// How much longer, or shorter, to hold back after a claim that was lost, or won; and the longest.
+const SPREAD: (f64, f64, Duration) = (2.0, 0.87, Duration::from_millis(100));
+
+/// How often a claim whose lease was gone is tried with another one.
+const GRANTS: usize = 3;
+
+/// What the takers of one queue in one client share.
+#[derive(Debug)]
+pub(crate) struct Taker<O: Order> {
+    pub(super) core: Arc<Core<O>>,
+    pub(super) depot: Arc<Depot>,
+    pub(super) stock: Arc<Slot<Stock>>,
+    /// There are offers for another one who waits.
+    pub(super) stocked: Notify,
+    pub(super) looker: Mutex<Looker>,
+    pub(super) watching: Mutex<Watching>,
+    /// How many callers wait for an item to come.
+    pub(super) waiting: AtomicUsize,
+    pub(super) race: Slot<Race>,
+    /// Where each item must be the first one there is: held by the one claim that is on its way.
+    turn: Arc<Mutex<()>>,
+}
+
+/// How hard others try for the same items.
+#[derive(Debug, Default)]
+pub(super) struct Race {
+    spread: Duration,
+    /// Whether the last claim was lost.
+    lost: bool,
+    /// Whether the stock came through the watch just now, to everybody.
+    pub(super) fresh: bool,
+}
+
+impl<O: Order> Taker<O>
+where
+    Core<O>: Gate,
+{
+    /// The one of this queue in this client; a new one when nobody has it.
+    pub(super) fn of(client: &Client, core: &Arc<Core<O>>, name: &Key, own: &Key) -> Arc<Taker<O>> {
+        let mut known = core.taker.lock();
+        if let Some(taker) = Weak::upgrade(&known) {
+            return taker;
+        }
+        let taker = Arc::new(Taker {
+            core: Arc::clone(core),
+            depot: Arc::new(Depot::new(client, core, name, own)),
+            stock: Arc::new(Slot::new(Stock::new(O::EXACT))),
+            stocked: Notify::new(),
+            looker: Mutex::new(Looker::new(core.order.start().clone())),
+            watching: Mutex::new(None),
+            waiting: AtomicUsize::new(0),
+            race: Slot::default(),
+            turn: Arc::default(),
+        });
+        *known = Arc::downgrade(&taker);
+        taker
+    }
+
+    /// Takes the first item; waits for one if asked to.
+    pub(super) async fn take(
+        self: &Arc<Self>,
+        client: &Client,
+        options: Options,
+        waits: bool,
+    ) -> Result<Option<Delivery>> {
+        let runtime = crate::runtime()?;
+        self.depot.tend_when_due(&runtime, ROUNDS);
+        let patience = Instant::now() + self.core.patience;
+        loop {
+            self.hold_back().await;
+            let turn = match O::EXACT {
+                true => Some(Arc::clone(&self.turn).lock_owned().await),
+                false => None,
+            };
+            let chain = if self.race.lock().lost { CHAIN } else { 1 };
+            let (popped, more) = Popped::pop(&self.stock, chain);
+            if more {
+                self.stocked.notify_one();
+            }
+            if popped.offers.is_empty() {
+                drop(turn);
+                match self.find(waits).await {
+                    Ok(true) => continue,
+                    Ok(false) => return Ok(None),
+                    Err(error) if waits && error.is_transient() && Instant::now() < patience => {
+                        tokio::time::sleep(PAUSE).await;
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            // A task of its own: the caller may leave while the claim is on its way.
+            let (answer, answered) = oneshot::channel();
+            let (taker, client) = (Arc::clone(self), client.clone());
+            self.core.settle.spawn(&runtime, async move {
+                let taken = taker.claim(popped, options, client, turn).await;
+                if let Err(Ok(Some(unwanted))) = answer.send(taken) {
+                    unwanted.unseen().await;
+                }
+            });
+            if let Some(delivery) = answered.await.unwrap_or(Err(Error::NoRuntime))? {
+                return Ok(Some(delivery));
+            }
+        }
+    }
+
+    /// Leaves what came just now to others for a random while: everybody has seen it.
+    async fn hold_back(&self) {
+        let spread = {
+            let mut race = self.race.lock();
+            if !std::mem::take(&mut race.fresh) {
+                return;
+            }
+            race.spread
+        };
+        if spread > Duration::from_micros(500) {
+            tokio::time::sleep(spread.mul_f64(rand::random())).await;
+        }
+    }
+
+    fn raced(&self, won: bool, took: Duration) {
+        let mut race = self.race.lock();
+        race.lost = !won;
+        race.spread = if won {
+            race.spread.mul_f64(SPREAD.1)
+        } else {
+            took.max(race.spread.mul_f64(SPREAD.0)).min(SPREAD.2)
+        };
+    }
+
+    /// Moves the first of the offers that is still there. `None` when there is none.
+    async fn claim(
+        &self,
+        mut popped: Popped,
+        options: Options,
+        client: Client,
+        turn: Option<OwnedMutexGuard<()>>,
+    ) -> Result<Option<Delivery>> {
+        self.add_values(&mut popped).await?;
+        let mut grants = GRANTS;
+        loop {
+            let lease = self.depot.leases.get(options.visibility).await?;
+            let claim = Claim {
+                depot: &self.depot,
+                id: Id::draw(),
+                lease,
+                most: options.max_attempts,
+            };
+            let guards = |key: &Key| self.core.order.guards(key, popped.seen);
+            let Some((work, meanings)) = claim.work(&popped.offers, guards) else {
+                self.depot.leases.give_back(lease);
+                return Ok(None);
+            };
+            let begun = Instant::now();
+            let (alternative, revision, responses) = match self.core.settle.run_to_end(work).await {
+                Ok(Outcome::Done {
+                    alternative,
+                    revision,
+                    responses,
+                }) => (alternative, revision, responses),
+                Ok(Outcome::GuardsFalse) => {
+                    self.depot.leases.give_back(lease);
+                    self.raced(false, begun.elapsed());
+                    if !O::EXACT {
+                        popped.all_gone();
+                    }
+                    // Else they may still be there, behind something that has come.
+                    return Ok(None);
+                }
+                // It ran out, or somebody revoked it: nothing was attached to it.
+                Err(error) if error.kind() == Some(ErrorKind::LeaseNotFound) && grants > 0 => {
+                    grants = grants.saturating_sub(1);
+                    continue;
+                }
+                Err(error) => {
+                    if !error.is_maybe_committed() {
+                        self.depot.leases.give_back(lease);
+                    }
+                    let too_much = matches!(
+                        error.kind(),
+                        Some(ErrorKind::TooLarge | ErrorKind::TooManyOperations)
+                    );
+                    if too_much && popped.offers.len() > 1 {
+                        popped.keep(1);
+                        continue;
+                    }
+                    return Err(too_large(error, popped.offers.first()));
+                }
+            };
+            match meanings.get(alternative) {
+                Some(Meaning::Returned(index)) => {
+                    self.depot.leases.give_back(lease);
+                    popped.gone(*index);
+                    let attempts = match responses.and_then(tries) {
+                        Some(attempts) => attempts,
+                        None => self.tries(popped.offers.first()).await?,
+                    };
+                    if let Some(offer) = popped.offers.first_mut() {
+                        offer.attempts = Some(attempts);
+                    }
+                }
+                Some(Meaning::Taken(index)) => {
+                    self.raced(true, Duration::ZERO);
+                    popped.gone(*index);
+                    let Some(offer) = popped.offers.first() else {
+                        return Ok(None);
+                    };
+                    let (record, key) = (claim.record(offer), offer.item.key.clone());
+                    popped.gone(1);
+                    popped.keep(0);
+                    drop(turn);
+                    let depot = Arc::clone(&self.depot);
+                    let held = Held::new(depot, client, claim.id, revision, key, record, lease);
+                    return Ok(Some(Delivery::new(held)?));
+                }
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// How often an offer was handed out, when the answer that said so was lost.
+    async fn tries(&self, offer: Option<&Offer>) -> Result<u32> {
+        let Some(offer) = offer else { return Ok(0) };
+        let tries = self.depot.beside.tries(&self.depot.place(&offer.item.key));
+        let request = RangeRequest::new(tries);
+        let read = || self.core.store.range(request.clone());
+        let kvs = retry::read(self.core.patience, read).await?.kvs;
+        // Of the same revision as the item, or the item is gone and the claim will say so.
+        let of_item = kvs
+            .first()
+            .filter(|kv| kv.mod_revision == offer.item.mod_revision);
+        Ok(of_item.and_then(|kv| decode_tries(&kv.value)).unwrap_or(0))
+    }
+
+    /// Reads the values of offers that were seen without. Those that are gone by now are left out.
+    async fn add_values(&self, popped: &mut Popped) -> Result<()> {
+        if popped.offers.iter().all(|offer| offer.item.value.is_some()) {
+            return Ok(());
+        }
+        let reads = popped
+            .offers
+            .iter()
+            .map(|offer| RangeRequest::new(offer.item.key.clone()));
+        let txn = Txn::new().and_then(reads);
+        let answer = retry::read(self.core.patience, || self.core.store.txn(txn.clone())).await?;
+        let ranges = answer.responses.into_iter().map(TxnOpResponse::into_range);
+        let values = ranges.map(|range| range.and_then(|range| range.kvs.into_iter().next()));
+        if let Some(largest) = popped.add_values(values.collect()) {
+            self.looker.lock().await.largest = Some(largest);
+            if largest <= SMALL {
+                self.stock.lock().forget_bare();
+            }
+        }
+        Ok(())
+    }
+}
+
+fn too_large(error: Error, offer: Option<&Offer>) -> Error {
+    let size = offer.and_then(|offer| offer.item.value.as_ref().map(Bytes::len));
+    crate::queue::too_large(error, size.unwrap_or_default())
+}

@@ -1,0 +1,258 @@
+//! The tender of a queue: returns items that have lost their owner, and brings delayed ones when they
+//! are due.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use synod_store::{Event, EventFilter, EventKind, Key, WatchRequest};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::PAUSE;
+use super::depot::Depot;
+use super::keys::Id;
+use super::rounds::Round;
+use crate::slot::Slot;
+use crate::watch::{Lookout, Nudge};
+use crate::{Result, retry};
+
+/// How long the watches stay open without anybody who waits.
+const LINGER: Duration = Duration::from_millis(200);
+
+/// The shortest and longest time that a tender leaves a move to others, once one was lost to them.
+const SPREAD: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(100));
+
+/// The state of a queue's tender in one client.
+#[derive(Debug, Default)]
+pub(super) struct Tender {
+    /// How many want it to run.
+    wanted: watch::Sender<usize>,
+    pub(super) state: Slot<State>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    running: bool,
+    /// When the last round began.
+    pub(super) round: Option<Instant>,
+    /// Where the next round begins among the items on their way.
+    pub(super) from: Option<Id>,
+}
+
+/// Keeps the tender running.
+#[derive(Debug)]
+pub(super) struct Tended(Arc<Depot>);
+
+impl Drop for Tended {
+    fn drop(&mut self) {
+        let wanted = &self.0.tender.wanted;
+        wanted.send_modify(|wanted| *wanted = wanted.saturating_sub(1));
+    }
+}
+
+impl Depot {
+    /// Has the tender run until what this returns is dropped.
+    pub(super) fn tended(self: &Arc<Depot>) -> Result<Tended> {
+        let runtime = crate::runtime()?;
+        self.tender
+            .wanted
+            .send_modify(|wanted| *wanted = wanted.saturating_add(1));
+        let tended = Tended(Arc::clone(self));
+        if !std::mem::replace(&mut self.tender.state.lock().running, true) {
+            self.settle.spawn(&runtime, Arc::clone(self).tend());
+        }
+        Ok(tended)
+    }
+
+    /// Whether the last round was so long ago; whoever is told so has one.
+    pub(super) fn is_due(&self, every: Duration) -> bool {
+        let mut state = self.tender.state.lock();
+        let due = !state.running && state.round.is_none_or(|round| round.elapsed() >= every);
+        if due {
+            state.round = Some(Instant::now());
+        }
+        due
+    }
+
+    /// One round in the background, if the last one was so long ago.
+    pub(super) fn tend_when_due(self: &Arc<Depot>, runtime: &Handle, every: Duration) {
+        if self.is_due(every) {
+            let depot = Arc::clone(self);
+            self.settle.spawn(runtime, async move {
+                let round = async {
+                    depot.round().await?;
+                    depot.tidy().await
+                };
+                if let Err(error) = round.await {
+                    tracing::debug!(%error, "items on their way could not be looked at");
+                }
+            });
+        }
+    }
+
+    /// Runs while it is wanted.
+    async fn tend(self: Arc<Depot>) {
+        let mut running = Running {
+            tender: &self.tender,
+            retired: false,
+        };
+        loop {
+            let tended = tokio::select! {
+                tended = self.tend_once() => tended,
+                () = self.settle.closing() => return,
+            };
+            if let Err(error) = tended {
+                tracing::debug!(%error, "a queue could not be tended; trying again");
+                tokio::time::sleep(PAUSE).await;
+            }
+            let mut state = self.tender.state.lock();
+            if *self.tender.wanted.borrow() == 0 {
+                state.running = false;
+                running.retired = true;
+                return;
+            }
+        }
+    }
+
+    /// Watches and moves until nobody wants it any more.
+    async fn tend_once(&self) -> Result<()> {
+        let held = WatchRequest::new(self.beside.all_held()).without(EventFilter::NoPut);
+        let later = WatchRequest::new(self.beside.all_later()).without(EventFilter::NoDelete);
+        let (mut held, mut later) = (self.watch(held).await?, self.watch(later).await?);
+        let mut spread = Duration::ZERO;
+        let unwanted = self.tender.unwanted();
+        tokio::pin!(unwanted);
+        loop {
+            let mut round = self.round().await?;
+            spread = spread_after(spread, round.lost);
+            if round.more {
+                continue;
+            }
+            self.tidy().await?;
+            let mut orphans = BTreeSet::new();
+            loop {
+                let again = tokio::select! {
+                    () = &mut unwanted => return Ok(()),
+                    nudge = held.next(round.revision) => match nudge? {
+                        Nudge::Events(events) => {
+                            self.sort_out(&events, &mut orphans);
+                            false
+                        }
+                        Nudge::Read => true,
+                    },
+                    nudge = later.next(round.revision) => match nudge? {
+                        Nudge::Events(events) => {
+                            let dues = events.iter().filter_map(|event| self.beside.due(&event.kv.key));
+                            round.due = dues.chain(round.due).min();
+                            false
+                        }
+                        Nudge::Read => true,
+                    },
+                    () = self.until(round.due) => {
+                        pause(spread).await;
+                        true
+                    }
+                };
+                if again {
+                    break;
+                }
+                if orphans.is_empty() {
+                    continue;
+                }
+                // Everybody has seen it: what others return meanwhile comes through the watch.
+                let end = Instant::now() + spread.mul_f64(rand::random());
+                while let Ok(nudge) = tokio::time::timeout_at(end, held.next(round.revision)).await
+                {
+                    match nudge? {
+                        Nudge::Events(events) => self.sort_out(&events, &mut orphans),
+                        Nudge::Read => break,
+                    }
+                }
+                let keys: Vec<Key> = std::mem::take(&mut orphans)
+                    .into_iter()
+                    .map(|id| self.beside.taken(id))
+                    .collect();
+                let mut done = Round::default();
+                self.move_all(keys, &mut done).await?;
+                spread = spread_after(spread, done.lost);
+            }
+        }
+    }
+
+    async fn watch(&self, request: WatchRequest) -> Result<Lookout> {
+        retry::insist(self.patience, || {
+            Lookout::open(Arc::clone(&self.store), request.clone())
+        })
+        .await
+    }
+
+    /// Which items have lost their marker and are still on their way, as the watch tells it.
+    fn sort_out(&self, events: &[Event], orphans: &mut BTreeSet<Id>) {
+        let deleted = || {
+            events
+                .iter()
+                .filter(|event| event.kind == EventKind::Delete)
+        };
+        orphans.extend(deleted().filter_map(|event| self.beside.owner_id(&event.kv.key)));
+        for id in deleted().filter_map(|event| self.beside.taken_id(&event.kv.key)) {
+            orphans.remove(&id);
+        }
+    }
+
+    /// Waits until it is this time by the wall clock, or about: whoever is woken looks again.
+    async fn until(&self, due: Option<u64>) {
+        let Some(due) = due else {
+            return std::future::pending().await;
+        };
+        let clock = &self.clock;
+        let rest = Duration::from_nanos(due.saturating_sub(clock.unix_nanos()));
+        clock.sleep_until(clock.now().saturating_add(rest)).await;
+    }
+}
+
+impl Tender {
+    /// Waits until nobody has wanted it for a moment.
+    async fn unwanted(&self) {
+        let mut wanted = self.wanted.subscribe();
+        loop {
+            // An error means that the depot is gone.
+            if wanted.wait_for(|wanted| *wanted == 0).await.is_err() {
+                return;
+            }
+            let back = wanted.wait_for(|wanted| *wanted > 0);
+            if tokio::time::timeout(LINGER, back).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn spread_after(spread: Duration, lost: usize) -> Duration {
+    if lost > 0 {
+        (spread * 2).clamp(SPREAD.0, SPREAD.1)
+    } else {
+        spread.mul_f64(0.87)
+    }
+}
+
+async fn pause(spread: Duration) {
+    if spread > Duration::from_millis(1) {
+        tokio::time::sleep(spread.mul_f64(rand::random())).await;
+    }
+}
+
+/// Says that the task does not run any more, also when its runtime ended it.
+struct Running<'t> {
+    tender: &'t Tender,
+    retired: bool,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if !self.retired {
+            self.tender.state.lock().running = false;
+        }
+    }
+}

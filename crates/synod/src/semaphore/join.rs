@@ -1,0 +1,176 @@
+//! Joining a semaphore's line.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use synod_store::{
+    Compare, CompareOp, ErrorKind, Key, KeyValue, PutRequest, RangeRequest, Revision, Txn, TxnOp,
+    TxnOpResponse, TxnResponse,
+};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use super::keys::Keys;
+use super::view::{Spot, Standing, View};
+use super::{SemaphorePermit, Shared};
+use crate::waiters::{Hold, Place, leave_unseen, own_suffix};
+use crate::{Error, Result, Session, retry};
+
+/// A ticket in the line. Dropping it takes it back.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    pub(super) hold: Hold,
+    pub(super) permits: u32,
+    /// Whether it had its permits as soon as it was there.
+    pub(super) granted: bool,
+}
+
+impl Ticket {
+    pub(super) fn spot(&self) -> Spot {
+        (self.hold.created(), self.hold.key().clone())
+    }
+
+    /// The permits, which the ticket was seen to have. The session must live by the clock of this moment:
+    /// the process may have been frozen since.
+    pub(super) fn acquired(self) -> Result<SemaphorePermit> {
+        self.hold.session().check()?;
+        Ok(SemaphorePermit::new(self.hold, self.permits))
+    }
+}
+
+/// Joins the line of a semaphore that has, or gets, `total` permits. When this is dropped, the
+/// ticket is taken back in the background.
+pub(super) async fn join(
+    shared: &Arc<Shared>,
+    session: Session,
+    total: u32,
+    permits: u32,
+) -> Result<Ticket> {
+    let runtime = crate::runtime()?;
+    let (answer, answered) = oneshot::channel();
+    let shared = Arc::clone(shared);
+    let task = {
+        let runtime = runtime.clone();
+        async move {
+            // If the caller has left, the ticket comes back, and is taken back in its turn.
+            drop(answer.send(join_now(&shared, runtime, session, total, permits).await));
+        }
+    };
+    runtime.spawn(task);
+    answered.await.unwrap_or(Err(Error::NoRuntime))
+}
+
+async fn join_now(
+    shared: &Shared,
+    runtime: Handle,
+    session: Session,
+    total: u32,
+    permits: u32,
+) -> Result<Ticket> {
+    let keys = &shared.keys;
+    let key = keys.ticket(permits, &own_suffix(&session));
+    let client = &shared.client;
+    let put = PutRequest::new(key.clone(), client.identity()).with_lease(session.lease());
+    let txn = request(keys, &key, put, total);
+    let sent = retry::txn(&**client.store(), &txn, client.timeout()).await;
+    let doubt = sent.doubt;
+    let found = match sent.answer {
+        Ok(response) => read(response),
+        Err(error) => Err(error.into()),
+    };
+    let (created, line, at) = match found {
+        Ok(Found::Joined { created, line, at }) => (created, line, at),
+        refused => {
+            if doubt {
+                // A copy may have come in, or may still.
+                runtime.spawn(leave_unseen(client.shared_store(), key));
+            }
+            return Err(match refused {
+                Ok(Found::Total(stored)) => shared.disagrees(&stored, total),
+                Ok(Found::Joined { .. }) => malformed(),
+                Err(error) => error,
+            });
+        }
+    };
+    let stored = Some(Bytes::from(total.to_string()));
+    let view = View::new(keys, at, stored, line);
+    let granted = view.standings().of(&(created, key.clone())) == Standing::Granted;
+    let place = Place::of_own_key(client, runtime, key, created, doubt);
+    let hold = Hold::new(place, session, client.clone());
+    Ok(Ticket {
+        hold,
+        permits,
+        granted,
+    })
+}
+
+/// Puts the ticket if the total is as expected or there is none yet; else reads why not.
+fn request(keys: &Keys, key: &Key, put: PutRequest, total: u32) -> Txn {
+    let expected = Compare::value(keys.total().clone(), CompareOp::Equal, total.to_string());
+    let record = PutRequest::new(keys.total().clone(), total.to_string());
+    let first = Txn::new()
+        .when([
+            Compare::absent(keys.total().clone()),
+            Compare::absent(key.clone()),
+        ])
+        .and_then([
+            TxnOp::from(put.clone()),
+            keys.read_line().into(),
+            record.into(),
+        ])
+        .or_else([
+            RangeRequest::new(key.clone()).keys_only(),
+            keys.read_line(),
+            RangeRequest::new(keys.total().clone()),
+        ]);
+    Txn::new()
+        .when([expected, Compare::absent(key.clone())])
+        .and_then([TxnOp::from(put), keys.read_line().into()])
+        .or_else([first])
+}
+
+/// What the answer to a [`request`] says.
+enum Found {
+    /// The ticket is there.
+    Joined {
+        created: Revision,
+        line: Vec<KeyValue>,
+        at: Revision,
+    },
+    /// It is not: the record of the total is another.
+    Total(Bytes),
+}
+
+fn read(response: TxnResponse) -> Result<Found> {
+    look(response).ok_or_else(malformed)
+}
+
+fn look(response: TxnResponse) -> Option<Found> {
+    let at = response.header.revision;
+    let (joined, responses) = if response.succeeded {
+        (true, response.responses)
+    } else {
+        let nested = response.responses.into_iter().next()?.into_txn()?;
+        (nested.succeeded, nested.responses)
+    };
+    let mut responses = responses.into_iter();
+    let own = responses.next()?;
+    let line = responses.next()?.into_range()?.kvs;
+    let created = if joined {
+        at
+    } else if let Some(own) = own.into_range()?.kvs.into_iter().next() {
+        own.create_revision
+    } else {
+        let total = responses.next().and_then(TxnOpResponse::into_range)?;
+        return total
+            .kvs
+            .into_iter()
+            .next()
+            .map(|kv| Found::Total(kv.value));
+    };
+    Some(Found::Joined { created, line, at })
+}
+
+fn malformed() -> Error {
+    synod_store::Error::new(ErrorKind::Other, "the store's answer makes no sense").into()
+}

@@ -1,0 +1,185 @@
+//! One watch of a semaphore for all who wait for it in this process.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Weak};
+
+use synod_store::{RangeRequest, Txn, TxnOpResponse, WatchRequest};
+use tokio::sync::{Notify, oneshot};
+use tokio::task::AbortHandle;
+
+use super::Shared;
+use super::view::{Spot, Standing, View};
+use crate::slot::Slot;
+use crate::watch::{Lookout, Nudge};
+use crate::{Error, Result, retry};
+
+/// What is known of a ticket that waited.
+pub(super) type Verdict = Result<Standing>;
+
+/// The watch that stands, if anybody waits.
+#[derive(Debug, Default)]
+pub(super) struct Watch(Slot<Weak<Watching>>);
+
+/// A watch, as long as somebody has it.
+#[derive(Debug)]
+struct Watching {
+    waiters: Arc<Waiters>,
+    task: AbortHandle,
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[derive(Debug)]
+struct Waiters {
+    /// `None` once the watch has failed.
+    tickets: Slot<Option<BTreeMap<Spot, oneshot::Sender<Verdict>>>>,
+    /// Somebody has come, who may have been seen already.
+    come: Notify,
+}
+
+/// One who waits. Dropping it ends the wait, and the watch with the last of them.
+#[derive(Debug)]
+struct Waiter {
+    watching: Arc<Watching>,
+    spot: Spot,
+    verdict: oneshot::Receiver<Verdict>,
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        if let Some(tickets) = self.watching.waiters.tickets.lock().as_mut() {
+            tickets.remove(&self.spot);
+        }
+    }
+}
+
+/// Waits until the ticket does not wait any more.
+pub(super) async fn wait(shared: &Arc<Shared>, spot: Spot) -> Verdict {
+    let mut waiter = register(shared, spot)?;
+    // An error means that the task was ended with its runtime.
+    (&mut waiter.verdict).await.unwrap_or(Err(Error::NoRuntime))
+}
+
+fn register(shared: &Arc<Shared>, spot: Spot) -> Result<Waiter> {
+    let runtime = crate::runtime()?;
+    let mut standing = shared.watch.0.lock();
+    let (sender, verdict) = oneshot::channel();
+    if let Some(watching) = standing.upgrade()
+        && let Some(tickets) = watching.waiters.tickets.lock().as_mut()
+    {
+        tickets.insert(spot.clone(), sender);
+        watching.waiters.come.notify_one();
+        return Ok(Waiter {
+            watching: Arc::clone(&watching),
+            spot,
+            verdict,
+        });
+    }
+    let waiters = Arc::new(Waiters {
+        tickets: Slot::new(Some(BTreeMap::from([(spot.clone(), sender)]))),
+        come: Notify::new(),
+    });
+    let task = runtime.spawn(watch(Arc::clone(shared), Arc::clone(&waiters)));
+    let watching = Arc::new(Watching {
+        waiters,
+        task: task.abort_handle(),
+    });
+    *standing = Arc::downgrade(&watching);
+    Ok(Waiter {
+        watching,
+        spot,
+        verdict,
+    })
+}
+
+async fn watch(shared: Arc<Shared>, waiters: Arc<Waiters>) {
+    let Err(error) = follow(&shared, &waiters).await;
+    let waiting = waiters.tickets.lock().take();
+    for (_, verdict) in waiting.into_iter().flatten() {
+        // Who has left does not hear it.
+        let _ = verdict.send(Err(error.clone()));
+    }
+}
+
+async fn follow(shared: &Shared, waiters: &Waiters) -> Result<Infallible> {
+    let request = WatchRequest::new(shared.keys.all());
+    let open = || Lookout::open(shared.client.shared_store(), request.clone());
+    let mut lookout = retry::insist(shared.client.timeout(), open).await?;
+    loop {
+        let mut view = shared.read().await?;
+        waiters.judge(&view);
+        loop {
+            let nudge = tokio::select! {
+                nudge = lookout.next(view.revision()) => nudge,
+                () = waiters.come.notified() => {
+                    waiters.judge(&view);
+                    continue;
+                }
+            };
+            match nudge {
+                Ok(Nudge::Events(events)) => {
+                    events.into_iter().for_each(|event| view.apply(event));
+                    waiters.judge(&view);
+                }
+                Ok(Nudge::Read) => break,
+                // The read that follows bears the trouble, or tells of it.
+                Err(error) if error.is_transient() => break,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl Waiters {
+    /// Tells those who do not wait any more.
+    fn judge(&self, view: &View) {
+        let mut tickets = self.tickets.lock();
+        let Some(waiting) = tickets.as_mut() else {
+            return;
+        };
+        let standings = view.standings();
+        let told: Vec<(Spot, Standing)> = waiting
+            .keys()
+            .map(|spot| (spot.clone(), standings.of(spot)))
+            .filter(|(_, standing)| *standing != Standing::Waiting)
+            .collect();
+        for (spot, standing) in told {
+            if let Some(verdict) = waiting.remove(&spot) {
+                // Who has left does not hear it.
+                let _ = verdict.send(Ok(standing));
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Reads the semaphore.
+    pub(super) async fn read(&self) -> Result<View> {
+        let txn = Txn::new().and_then([
+            RangeRequest::new(self.keys.total().clone()),
+            self.keys.read_line(),
+        ]);
+        let store = self.client.store();
+        let read = || store.txn(txn.clone());
+        let response = retry::read(self.client.timeout(), read).await?;
+        let revision = response.header.revision;
+        let mut ranges = response
+            .responses
+            .into_iter()
+            .map(TxnOpResponse::into_range);
+        let mut next = || {
+            ranges
+                .next()
+                .flatten()
+                .map(|range| range.kvs)
+                .unwrap_or_default()
+        };
+        let total = next().into_iter().next().map(|kv| kv.value);
+        Ok(View::new(&self.keys, revision, total, next()))
+    }
+}

@@ -1,0 +1,79 @@
+//! What a settled operation is to do: alternatives with their guards. Pure.
+
+use synod_store::{Compare, Txn, TxnOp};
+
+/// What an operation does: the first alternative whose guards hold runs, at most one.
+///
+/// No guard may become true again after it was false (a modification revision once gone, a key of
+/// one's own once used), except the first alternative's when it is the only one, and those that
+/// decide a [fork](Work::fork): there every copy that can apply marks the lane, one way or the other.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Work {
+    pub(crate) first: Alternative,
+    pub(crate) others: Vec<Alternative>,
+}
+
+/// One way for an operation to happen.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Alternative {
+    pub(crate) guards: Vec<Compare>,
+    pub(crate) ops: Vec<TxnOp>,
+}
+
+impl Work {
+    pub(crate) fn new(guards: Vec<Compare>, ops: Vec<TxnOp>) -> Work {
+        Work {
+            first: Alternative { guards, ops },
+            others: Vec::new(),
+        }
+    }
+
+    /// One of two lists of operations, as `guards` decide when it applies; neither, when `common`
+    /// does not hold.
+    pub(crate) fn fork(
+        common: Vec<Compare>,
+        guards: Vec<Compare>,
+        then: Vec<TxnOp>,
+        otherwise: Vec<TxnOp>,
+    ) -> Work {
+        let other = Alternative {
+            guards: common.clone(),
+            ops: otherwise,
+        };
+        let mut all = common;
+        all.extend(guards);
+        Work {
+            first: Alternative {
+                guards: all,
+                ops: then,
+            },
+            others: vec![other],
+        }
+    }
+
+    /// The guards in common, the first alternative's own and the other's operations, when this is a
+    /// fork: a second alternative without a guard of its own.
+    pub(super) fn as_fork(&self) -> Option<(&[Compare], &[Compare], &[TxnOp])> {
+        let [other] = self.others.as_slice() else {
+            return None;
+        };
+        let own = self.first.guards.strip_prefix(other.guards.as_slice())?;
+        Some((&other.guards, own, &other.ops))
+    }
+
+    /// A fork as one Txn, each branch of which begins with its mark, if there is one.
+    pub(super) fn forked(
+        &self,
+        own: &[Compare],
+        other: &[TxnOp],
+        marks: [Option<TxnOp>; 2],
+    ) -> Txn {
+        let [first, second] = marks;
+        Txn::new()
+            .when(own.iter().cloned())
+            .and_then(first)
+            .and_then(self.first.ops.iter().cloned())
+            .or_else(second)
+            .or_else(other.iter().cloned())
+    }
+}
