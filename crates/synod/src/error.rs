@@ -133,6 +133,22 @@ pub enum Error {
         source: Arc<synod_store::Error>,
     },
 
+    /// The user may not use all keys of a priority queue, of which etcd's Go recipes keep some
+    /// outside its name.
+    #[error(
+        "permission denied on the priority queue: grant the user readwrite on both prefixes \
+         {items:?} and {books:?} (etcdctl role grant-permission ROLE --prefix=true readwrite {books})"
+    )]
+    PriorityQueueDenied {
+        /// The prefix of its items.
+        items: String,
+        /// The prefix of the keys that are put with the items.
+        books: String,
+        /// The store's words.
+        #[source]
+        source: Arc<synod_store::Error>,
+    },
+
     /// Somebody else holds it already.
     #[error("{name:?} is held{}; wait for its release, or release it", by(.holder))]
     Held {
@@ -331,7 +347,8 @@ impl Error {
         match self {
             Error::Store(source)
             | Error::ValueTooLarge { source, .. }
-            | Error::SystemPrefixDenied { source, .. } => Some(source),
+            | Error::SystemPrefixDenied { source, .. }
+            | Error::PriorityQueueDenied { source, .. } => Some(source),
             Error::Partial { source, .. } => source.store_error(),
             _ => None,
         }

@@ -5,6 +5,7 @@
 mod alone;
 mod barrier;
 mod common;
+mod delivery;
 mod double_barrier;
 mod election;
 mod mutex;

@@ -72,11 +72,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use synod_store::{Key, Revision};
+use synod_store::{ErrorKind, Key, Revision};
 
 use crate::queue::delivery::{EnqueueOptions, Enqueued, Side, delivery_methods};
 use crate::queue::{Core, Items, QueueItem};
-use crate::{Client, Result};
+use crate::{Client, Error, Result};
 
 pub(crate) use keys::ByPriority;
 
@@ -146,6 +146,24 @@ impl PriorityQueue {
         self.client.check_name(&keys::books(&self.name))
     }
 
+    /// The error, with the way out when the user lacks a grant.
+    fn explained(&self, error: Error) -> Error {
+        match error {
+            Error::Store(source) if source.kind() == ErrorKind::PermissionDenied => {
+                Error::PriorityQueueDenied {
+                    items: self.name.join("/").to_string(),
+                    books: keys::books(&self.name).join("/").to_string(),
+                    source,
+                }
+            }
+            Error::Partial { done, source } => Error::Partial {
+                done,
+                source: Box::new(self.explained(*source)),
+            },
+            other => other,
+        }
+    }
+
     /// Puts a value behind all others of its priority. **The lower number comes out first**: 0 is the
     /// most urgent. One round trip, or two when another client was the last to put something into this
     /// priority.
@@ -159,10 +177,10 @@ impl PriorityQueue {
     ///
     /// # Errors
     ///
-    /// [`Error::Unknown`](crate::Error::Unknown) when no answer came within the client's timeout: the value may be in, or
+    /// [`Error::Unknown`] when no answer came within the client's timeout: the value may be in, or
     /// come in later; [resolve](Client::resolve) the token before putting it in again.
-    /// [`Error::Timeout`](crate::Error::Timeout) when other producers of this priority were first for so long, or the store
-    /// could not be reached; [`Error::ValueTooLarge`](crate::Error::ValueTooLarge); [`Error::InvalidArgument`](crate::Error::InvalidArgument) when the queue holds an
+    /// [`Error::Timeout`] when other producers of this priority were first for so long, or the store
+    /// could not be reached; [`Error::ValueTooLarge`]; [`Error::InvalidArgument`] when the queue holds an
     /// item with one of the last of 10^16 numbers; or what else the store answered: the value is not in.
     ///
     /// # Examples
@@ -250,7 +268,7 @@ impl PriorityQueue {
     ///
     /// # Errors
     ///
-    /// As [`PriorityQueue::enqueue`]; wrapped in [`Error::Partial`](crate::Error::Partial), which counts the values that
+    /// As [`PriorityQueue::enqueue`]; wrapped in [`Error::Partial`], which counts the values that
     /// are in, when more than one Txn was needed.
     ///
     /// # Examples
@@ -275,9 +293,11 @@ impl PriorityQueue {
             if self.side.options.capacity.is_some() {
                 let entries = entries.into_iter();
                 let entries = entries.map(|(priority, value)| (gate::place_of(priority), value));
-                return self.handle().put_all(entries.collect()).await;
+                let done = self.handle().put_all(entries.collect()).await;
+                return done.map_err(|error| self.explained(error));
             }
-            self.core.enqueue_many(entries).await
+            let done = self.core.enqueue_many(entries).await;
+            done.map_err(|error| self.explained(error))
         }
     }
 
@@ -291,12 +311,13 @@ impl PriorityQueue {
     ///
     /// # Errors
     ///
-    /// What the store answered, or [`Error::Timeout`](crate::Error::Timeout), when it could not be reached for longer than
+    /// What the store answered, or [`Error::Timeout`], when it could not be reached for longer than
     /// the client's timeout; a value taken in that time is not lost, but treated as above.
-    /// [`Error::ItemLost`](crate::Error::ItemLost).
+    /// [`Error::ItemLost`].
     pub async fn dequeue(&self) -> Result<Bytes> {
         self.allowed()?;
-        self.handle().next().await
+        let items = self.handle().next().await;
+        items.map_err(|error| self.explained(error))
     }
 
     /// Takes the most urgent value out; `None` when the queue is empty.
@@ -310,7 +331,8 @@ impl PriorityQueue {
     /// As [`PriorityQueue::dequeue`].
     pub async fn try_dequeue(&self) -> Result<Option<Bytes>> {
         self.allowed()?;
-        self.handle().next_now().await
+        let items = self.handle().next_now().await;
+        items.map_err(|error| self.explained(error))
     }
 
     /// Takes the most urgent value out; waits for one at most `timeout`, then returns `None`.
@@ -343,7 +365,8 @@ impl PriorityQueue {
     /// As [`PriorityQueue::dequeue`].
     pub async fn dequeue_many(&self, max: usize) -> Result<Vec<Bytes>> {
         self.allowed()?;
-        self.handle().next_many(max).await
+        let items = self.handle().next_many(max).await;
+        items.map_err(|error| self.explained(error))
     }
 
     /// The values as a stream that waits for more and does not end; after an error it goes on with

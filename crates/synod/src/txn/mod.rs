@@ -19,7 +19,7 @@ mod words;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 
-use synod_store::{Header, Revision, TxnOpResponse};
+use synod_store::{ErrorKind, Header, Revision, TxnOpResponse};
 
 use crate::settle::{MAX_OPS, Outcome, Work, weight, weight_of_fork};
 use crate::{Client, Error, Result, retry};
@@ -159,7 +159,7 @@ impl Txn {
         if self.txn.is_read_only() {
             return self.read().await;
         }
-        let not_owner = self.not_owner();
+        let (not_owner, fenced) = (self.not_owner(), self.fence.is_some());
         let synod_store::Txn {
             compares,
             success,
@@ -176,7 +176,10 @@ impl Txn {
                 revision,
                 responses,
             }),
-            Outcome::GuardsFalse => Err(not_owner),
+            Outcome::GuardsFalse if fenced => Err(not_owner),
+            // Without a guard in common this means one thing: a lease of its puts ended while it
+            // was not known whether it had happened.
+            Outcome::GuardsFalse => Err(synod_store::Error::from(ErrorKind::LeaseNotFound).into()),
         }
     }
 

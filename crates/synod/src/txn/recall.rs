@@ -147,12 +147,8 @@ impl Recall {
             )));
         };
         let mut answer = self.read(range.clone().at(at)).await?;
-        // As the store says it: the revision before the transaction, or its own after a write.
-        answer.header = self.header(if earlier.is_empty() {
-            self.revision.prev()
-        } else {
-            self.revision
-        });
+        // As the store says it when something was written before the read, were it only the record.
+        answer.header = self.header(self.revision);
         Ok(answer)
     }
 
