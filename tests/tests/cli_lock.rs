@@ -392,7 +392,7 @@ async fn etcdctl_and_synod_exclude_each_other() {
         "{} lock x --try --addr {url} -- true; echo $?",
         program().display()
     );
-    let ran = finish(&mut etcdctl(&["lock", "x", "sh", "-c", &line]), b"").await;
+    let ran = finish(&mut etcdctl(&["lock", "x", "--", "sh", "-c", &line]), b"").await;
     assert_eq!(ran.stdout, "4\n", "{ran:?}");
     // A leader of ours is what etcdctl sees.
     let mut leader = Prompt::start(&home, &["elect", "y", "ours", "--addr", &url]);
