@@ -1,5 +1,6 @@
 //! Reliable deliveries.
 
+mod alarm;
 mod claim;
 mod dead;
 mod depot;
@@ -11,12 +12,14 @@ mod options;
 mod outlook;
 mod put;
 mod record;
+mod rounds;
 mod side;
 mod stock;
 mod taker;
 mod tender;
 #[cfg(test)]
 mod tests;
+mod tidy;
 
 use std::time::Duration;
 
