@@ -211,8 +211,14 @@ fn double_barrier_on_terminals<F: Future<Output = ()>>(
 
 /// Waits until somebody watches the server in the background.
 async fn background_is_watched(home: &Home) {
+    is_watched(home, &[]).await;
+}
+
+/// Waits until somebody watches the server of ours that these options name.
+async fn is_watched(home: &Home, addr: &[&str]) {
     wait::until("somebody watches", || async {
-        let status = home.ok(&["status", "--output", "json"]).await;
+        let status = [&["status", "--output", "json"], addr].concat();
+        let status = home.ok(&status).await;
         let status: serde_json::Value = serde_json::from_str(&status).unwrap();
         status["watchers"].as_u64() > Some(0)
     })
@@ -312,7 +318,7 @@ async fn all_must_agree_on_the_count() {
     let addr = ["--addr", server.url.as_str()];
     let mut first = Prompt::start(&home, &["double-barrier", "-c", "2", addr[0], addr[1]]);
     first.say("enter");
-    server.watched(&home, 1).await;
+    is_watched(&home, &addr).await;
     let ran = home
         .run_with(&["double-barrier", "-c", "3", addr[0], addr[1]], b"enter\n")
         .await;

@@ -16,7 +16,8 @@ pub(crate) use barrier::{BarrierArgs, BarrierCommand, DoubleBarrierArgs, HoldBar
 pub(crate) use global::{Format, Global};
 pub(crate) use hold::{ElectArgs, HoldArgs, LockArgs, RwLockArgs, SemaphoreArgs};
 pub(crate) use queue::{
-    Common, PopArgs, PriorityPushArgs, PriorityQueueArgs, PushArgs, PushHow, QueueArgs,
+    Common, DeadCommand, PopArgs, PriorityPushArgs, PriorityQueueArgs, PushArgs, PushHow,
+    QueueArgs, TakeArgs,
 };
 pub(crate) use serve::{CompactionMode, ServeArgs};
 pub(crate) use stm::{BankArgs, Level, StmArgs, StmCommand};
@@ -176,6 +177,28 @@ mod tests {
             }
         }
         check(&mut Cli::command());
+    }
+
+    /// They would be taken for each other.
+    #[test]
+    fn nothing_has_the_id_of_a_global_option() {
+        fn check(command: &clap::Command, global: &[String]) {
+            for command in command.get_subcommands() {
+                for arg in command.get_arguments() {
+                    let id = arg.get_id().to_string();
+                    assert!(!global.contains(&id), "{id} of {}", command.get_name());
+                }
+                check(command, global);
+            }
+        }
+        let command = Cli::command();
+        let global: Vec<String> = command
+            .get_arguments()
+            .filter(|arg| arg.is_global_set())
+            .map(|arg| arg.get_id().to_string())
+            .collect();
+        assert!(global.contains(&"key".to_owned()));
+        check(&command, &global);
     }
 
     #[test]

@@ -24,8 +24,8 @@
 //!
 //! *Dequeue*: the [queue's](crate::queue) consumer, with another order and these differences:
 //! 1. *Look*: the first 256 items by key, at revision `s`. Where all items before a cursor were gone
-//!    at revision `g`, the look begins there: `If mod([__NAME/00000, __NAME/PPPPP])<=g and mod(back)<=g
-//!    Then range(from the cursor) Else range(from the start)`.
+//!    at revision `g`, the look begins there: `If mod([__NAME/00000, __NAME/PPPPP])<=g Then range(from
+//!    the cursor) Else range(from the start)`.
 //! 2. *Claim*: each item under the condition that nothing has come before it since `s`: `If mod(c)=r and
 //!    mod([__NAME/00000, __NAME/PPPPP))<=s and mod(back)<=s Then delete(c)`, the base of its own
 //!    priority left out, as what is put there comes after it. A window of 256 serves that many claims.

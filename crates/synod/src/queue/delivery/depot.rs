@@ -7,11 +7,13 @@ use bytes::Bytes;
 use synod_store::{Compare, Key, PutRequest, Store, TxnOp};
 use tokio::sync::Mutex;
 
+use super::alarm::Alarms;
 use super::gate::Gate;
 use super::keys::{Beside, Id};
 use super::leases::{Lease, Leases};
 use super::record::{Record, encode_tries};
 use super::tender::Tender;
+use super::tidy::Tidy;
 use crate::clock::Clock;
 use crate::queue::{Core, Order};
 use crate::settle::Settle;
@@ -36,10 +38,12 @@ pub(crate) struct Depot {
     pub(super) leases: Arc<Leases>,
     pub(super) gate: Arc<dyn Gate>,
     pub(super) tender: Tender,
+    pub(super) alarms: Alarms,
     /// Held by the one caller that puts something in under a capacity.
     pub(super) room_turn: Mutex<()>,
     /// The leases under the marks of de-duplication ids.
     pub(super) marks: Slot<Vec<Lease>>,
+    pub(super) tidy: Slot<Tidy>,
 }
 
 /// Where an item goes when it is not on its way any more: part of a Txn.
@@ -77,8 +81,10 @@ impl Depot {
             leases: Arc::new(leases),
             gate: Arc::clone(core) as Arc<dyn Gate>,
             tender: Tender::default(),
+            alarms: Alarms::default(),
             room_turn: Mutex::default(),
             marks: Slot::default(),
+            tidy: Slot::default(),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::watch::{Lookout, Nudge};
 use crate::{Result, retry};
 
 /// Looks read values along while none of the last was larger.
-const SMALL: usize = 4096;
+pub(super) const SMALL: usize = 4096;
 
 /// A look from the very start is due after this long.
 const FULL_LOOK: Duration = Duration::from_secs(5);

@@ -156,6 +156,13 @@ impl Stock {
         self.seen(revision);
     }
 
+    /// Offers that were seen without their values are looked at anew, with them.
+    pub(super) fn forget_bare(&mut self) {
+        let before = self.offers.len();
+        self.offers.retain(|offer| offer.item.value.is_some());
+        self.doubt |= self.offers.len() < before;
+    }
+
     /// Everything that happened up to this revision is known.
     pub(super) fn seen(&mut self, revision: Revision) {
         self.seen = self.seen.max(revision);

@@ -15,7 +15,7 @@ use super::gate::Gate;
 use super::held::{Delivery, Held};
 use super::keys::Id;
 use super::options::Options;
-use super::outlook::{Looker, Watching};
+use super::outlook::{Looker, SMALL, Watching};
 use super::record::decode_tries;
 use super::stock::{Offer, Popped, Stock};
 use super::{PAUSE, ROUNDS};
@@ -276,6 +276,9 @@ where
         let values = ranges.map(|range| range.and_then(|range| range.kvs.into_iter().next()));
         if let Some(largest) = popped.add_values(values.collect()) {
             self.looker.lock().await.largest = Some(largest);
+            if largest <= SMALL {
+                self.stock.lock().forget_bare();
+            }
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! Tests: branches, fences, budgets, and answers that get lost.
 
+mod recalled;
+
 use std::time::Duration;
 
 use synod_store::{Key, Store};
@@ -136,4 +138,136 @@ async fn a_fence_that_fell_lets_nothing_through() {
         let left = client.txn().and_then([get("k")]).await.unwrap();
         assert_eq!(text(&left.responses[0]), "");
     }
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_refused_before_it_is_sent() {
+    let faulty = Faulty::new();
+    let client = faulty.client(PATIENCE);
+    let keys = |count: usize| (0..count).map(|number| format!("k{number}"));
+    let puts = |count: usize| keys(count).map(|key| put(key, ""));
+    let absent = |count: usize| keys(count).map(Compare::absent);
+    let gets = |count: usize| keys(count).map(get);
+    let fits = [
+        client.txn().and_then(puts(125)),
+        client.txn().or_else(puts(125)).and_then(puts(125)),
+        client.txn().when(absent(126)).and_then(puts(125)),
+        client.txn().when(absent(128)).and_then(gets(128)),
+        client.txn().and_then([nested().and_then(puts(124))]),
+    ];
+    for txn in fits {
+        txn.await.unwrap();
+    }
+    let before = faulty.txns();
+    let fence = Compare::absent("fence");
+    for (txn, expected) in [
+        (client.txn().and_then(puts(126)), ("operations", 126, 125)),
+        (client.txn().or_else(puts(200)), ("operations", 200, 125)),
+        (
+            client.txn().when(absent(127)).and_then(puts(1)),
+            ("compares", 127, 126),
+        ),
+        (
+            client.txn().when(absent(129)).and_then(gets(2)),
+            ("compares", 129, 128),
+        ),
+        (
+            client.txn().and_then([nested().and_then(puts(125))]),
+            ("operations", 126, 125),
+        ),
+        (
+            client.txn().fenced(fence.clone()).and_then(puts(125)),
+            ("operations", 125, 124),
+        ),
+        (
+            client.txn().fenced(fence).and_then(gets(128)),
+            ("operations", 128, 127),
+        ),
+    ] {
+        match txn.await {
+            Err(Error::TooManyOperations {
+                what,
+                needed,
+                limit,
+            }) => assert_eq!((what, needed, limit), expected),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(faulty.txns(), before);
+}
+
+#[tokio::test]
+async fn what_the_store_refuses_is_its_error_and_nothing_happens() {
+    use synod_store::{ErrorKind, LeaseId};
+    let lease = LeaseId::new(77).unwrap();
+    for client in [
+        Faulty::new().client(PATIENCE),
+        Client::connect("memory:").await.unwrap(),
+    ] {
+        for (ops, kind) in [
+            (vec![put("k", "1"), put("k", "2")], ErrorKind::DuplicateKey),
+            (vec![put("k", "1"), delete("k")], ErrorKind::DuplicateKey),
+            (vec![put("", "1")], ErrorKind::EmptyKey),
+            (
+                vec![put("k", "1"), put_with_lease("l", "1", lease)],
+                ErrorKind::LeaseNotFound,
+            ),
+            (vec![put("k", vec![0; 2 << 20])], ErrorKind::TooLarge),
+        ] {
+            let error = client.txn().and_then(ops).await.unwrap_err();
+            assert_eq!(error.kind(), Some(kind), "{error}");
+            assert!(!error.is_maybe_committed(), "{error}");
+        }
+        let left = client.txn().and_then([get("k")]).await.unwrap();
+        assert_eq!(left.range(0).unwrap().count, 0);
+    }
+}
+
+/// Its lease ends while it is not known whether the first copy has arrived.
+#[tokio::test]
+async fn a_lease_that_ends_under_it_is_the_error_of_a_lease() {
+    let faulty = Faulty::new();
+    let client = faulty.client(PATIENCE);
+    let session = client.session().await.unwrap();
+    client.txn().and_then([put("k", "1")]).await.unwrap();
+    faulty.script([Fault::Late]);
+    faulty.close_gate(1);
+    let leased = put_with_lease("leased", "", session.lease());
+    let running = tokio::spawn(client.txn().and_then([leased]).into_future());
+    assert!(faulty.wait_at_gate().await);
+    faulty.engine.lease_revoke(session.lease()).await.unwrap();
+    faulty.open_gate();
+    let error = running.await.unwrap().unwrap_err();
+    assert!(error.is_session_lost(), "{error}");
+    faulty.deliver_late().await;
+    let left = client.txn().and_then([get("leased")]).await.unwrap();
+    assert_eq!(left.range(0).unwrap().count, 0);
+}
+
+#[tokio::test]
+async fn an_unknown_outcome_has_a_token() {
+    let faulty = Faulty::new();
+    let client = faulty.client(Duration::from_millis(150));
+    client.txn().and_then([put("k", "1")]).await.unwrap();
+    faulty.script([Fault::Lose]);
+    faulty.close_gate(1);
+    let error = client.txn().and_then([put("k", "2")]).await.unwrap_err();
+    faulty.open_gate();
+    let resolution = client.resolve(error.token().unwrap()).await.unwrap();
+    assert_eq!(resolution, crate::Resolution::Happened);
+}
+
+/// A read that meets trouble is asked again, for the client's timeout.
+#[tokio::test]
+async fn reads_are_repeated() {
+    let faulty = Faulty::new();
+    let client = faulty.client(Duration::from_millis(100));
+    faulty.always(Some(Fault::Refuse));
+    let read = client.txn().and_then([get("k")]);
+    let error = read.clone().await.unwrap_err();
+    assert!(error.is_retryable(), "{error}");
+    assert!(faulty.txns() > 1);
+    let running = tokio::spawn(read.into_future());
+    faulty.always(None);
+    assert!(running.await.unwrap().unwrap().succeeded);
 }
