@@ -26,6 +26,8 @@ pub(crate) enum Fault {
     None,
     /// It fails before it is sent, and says so.
     Refuse,
+    /// It is refused for good: its caller may not do it.
+    Deny,
     /// It is not applied, but its caller cannot know.
     Drop,
     /// It is applied, and the answer is lost.
@@ -247,6 +249,7 @@ impl Faulty {
         match self.next_fault() {
             Fault::None => call.await,
             Fault::Refuse => Err(refused()),
+            Fault::Deny => Err(denied()),
             Fault::Lose => {
                 let _ = call.await;
                 Err(lost())
@@ -260,6 +263,7 @@ impl Faulty {
         let always = self.state.script.lock().always;
         match always {
             None => call.await,
+            Some(Fault::Deny) => Err(denied()),
             Some(_) => Err(refused()),
         }
     }
@@ -277,6 +281,10 @@ fn pairs(responses: &[TxnOpResponse]) -> usize {
 
 fn refused() -> Error {
     Error::new(ErrorKind::Unavailable, "nobody there")
+}
+
+fn denied() -> Error {
+    Error::from_kind(ErrorKind::PermissionDenied)
 }
 
 fn lost() -> Error {
@@ -317,6 +325,7 @@ impl Store for Faulty {
             let answer = match fault {
                 Fault::None => self.engine.txn(txn).await,
                 Fault::Refuse => Err(refused()),
+                Fault::Deny => Err(denied()),
                 Fault::Drop => Err(lost()),
                 Fault::Lose => {
                     let _ = self.engine.txn(txn).await;

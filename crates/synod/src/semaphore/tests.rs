@@ -102,11 +102,11 @@ async fn an_acquire_costs_one_round_trip_when_permits_are_free() {
 async fn all_who_wait_in_a_process_share_a_watch() {
     let faulty = Faulty::new();
     let client = faulty.client(TIMEOUT);
-    let semaphore = client.semaphore("s", 1);
-    let held = semaphore.acquire().await.unwrap();
+    let held = client.semaphore("s", 1).acquire().await.unwrap();
     let mut line = Vec::new();
     for _ in 0..5 {
-        line.push(waiting(&faulty, &semaphore, 1).await);
+        // By handles of their own, too.
+        line.push(waiting(&faulty, &client.semaphore("s", 1), 1).await);
     }
     until(|| faulty.watches() > 0).await;
     held.release().await.unwrap();
@@ -435,4 +435,26 @@ async fn keys_that_are_no_tickets_count_for_nothing() {
     until_tickets(&faulty, 3).await;
     held.release().await.unwrap();
     waits.await.unwrap().unwrap().release().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_permission_that_is_missing_is_named() {
+    let faulty = Faulty::new();
+    let client = faulty.client(TIMEOUT);
+    let semaphore = client.semaphore("s", 1);
+    let held = semaphore.acquire().await.unwrap();
+    let waits = waiting(&faulty, &semaphore, 1).await;
+    until(|| faulty.watches() == 1).await;
+    faulty.always(Some(Fault::Deny));
+    faulty.end_watches(WatchEnd::Closed);
+    for error in [
+        waits.await.unwrap().unwrap_err(),
+        semaphore.acquire().await.unwrap_err(),
+        semaphore.available_permits().await.unwrap_err(),
+        semaphore.resize(2).await.unwrap_err(),
+    ] {
+        assert!(matches!(error, Error::SystemPrefixDenied { .. }), "{error}");
+    }
+    faulty.always(None);
+    held.release().await.unwrap();
 }

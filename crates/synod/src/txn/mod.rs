@@ -9,7 +9,7 @@
 //! before and at the record's revision.
 //!
 //! A guard's transaction has a fence around it: `If FENCE Then (all of the above)`, else
-//! [`Error::NotOwner`](crate::Error::NotOwner).
+//! [`Error::NotOwner`].
 
 mod recall;
 #[cfg(test)]
