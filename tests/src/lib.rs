@@ -7,10 +7,10 @@
 //! - [`certs`]: certificates for TLS tests.
 //! - [`bridge`]: a TCP bridge that drops, holds, delays, resets and swallows.
 //! - [`cli`]: the command `synod`, in a home of its own.
+//! - [`prompt`]: its prompts, on pipes and on terminals.
 //! - [`go`]: programs on etcd's own Go recipes beside ours; [`beside_go!`].
 //! - [`process`]: child processes that end with the test, whatever happens to it.
 //! - [`history`]: whether transactions were strictly serializable.
-//! - [`prompt`]: its prompts, on pipes and on terminals.
 //! - [`ports`]: free loopback ports that stay free.
 //! - [`stores`]: one test on every store, [`each_store!`].
 //! - [`subjects`]: makes stores of every kind for the conformance suite.

@@ -4,10 +4,9 @@
 use std::future::Future;
 
 use synod_tests::cli::{Home, Served};
-use synod_tests::etcd::Etcd;
 use synod_tests::etcd_or_skip;
-use synod_tests::prompt::{Prompt, terminal, watchers};
-use synod_tests::wait::{self, PATIENCE};
+use synod_tests::prompt::{Prompt, etcd_is_watched, server_is_watched, terminal, watchers};
+use synod_tests::wait::PATIENCE;
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
@@ -209,30 +208,13 @@ fn double_barrier_on_terminals<F: Future<Output = ()>>(
     }
 }
 
-/// Waits until somebody watches the server in the background.
-async fn background_is_watched(home: &Home) {
-    wait::until("somebody watches", || async {
-        let status = home.ok(&["status", "--output", "json"]).await;
-        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
-        status["watchers"].as_u64() > Some(0)
-    })
-    .await;
-}
-
-async fn etcd_is_watched(etcd: &Etcd, before: u64) {
-    wait::until("somebody watches", || async {
-        watchers(etcd).await > before
-    })
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn terminals_block_and_go_on_on_the_embedded_store() {
     let runtime = Handle::current();
     spawn_blocking(move || {
         let home = Home::new();
-        barrier_on_terminals(&home, &[], &runtime, || background_is_watched(&home));
-        double_barrier_on_terminals(&home, &[], &runtime, || background_is_watched(&home));
+        barrier_on_terminals(&home, &[], &runtime, || server_is_watched(&home, &[]));
+        double_barrier_on_terminals(&home, &[], &runtime, || server_is_watched(&home, &[]));
     })
     .await
     .unwrap();
@@ -312,7 +294,7 @@ async fn all_must_agree_on_the_count() {
     let addr = ["--addr", server.url.as_str()];
     let mut first = Prompt::start(&home, &["double-barrier", "-c", "2", addr[0], addr[1]]);
     first.say("enter");
-    server.watched(&home, 1).await;
+    server_is_watched(&home, &addr).await;
     let ran = home
         .run_with(&["double-barrier", "-c", "3", addr[0], addr[1]], b"enter\n")
         .await;

@@ -1,10 +1,10 @@
 //! The Lock and Election services: each rule holds on Synod's server and on a real etcd, in etcd's
 //! own messages.
 
-use synod_tests::raw::{get, grant, keys, kv, leases, put, range, whole};
+use synod_tests::raw::{delete, get, grant, keys, kv, leases, put, range, whole};
 use synod_tests::target::{Served, Target, answer, both, refused};
 use synod_tests::wait;
-use synod_wire::etcdserverpb::{LeaseRevokeRequest, LeaseTimeToLiveRequest};
+use synod_wire::etcdserverpb::{CompactionRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest};
 use synod_wire::v3electionpb::election_client::ElectionClient;
 use synod_wire::v3electionpb::{
     CampaignRequest, CampaignResponse, LeaderKey, LeaderRequest, ProclaimRequest, ResignRequest,
@@ -154,6 +154,167 @@ async fn a_waiter_whose_lease_ends_is_told_19597() {
     answer(leases(&target).await.lease_revoke(revoke).await);
     let told = wait::soon("the waiter", waiting).await.unwrap();
     refused(told, Code::Unknown, "mutex: session is expired");
+}
+
+/// The service's callers and the library's stand in one line.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_services_and_the_library_share_their_lines() {
+    both(async |target: &Target| {
+        let client = synod::Client::connect(target.url()).await.unwrap();
+        let mut locks = locks(target).await;
+        let first = client.mutex("l").lock().await.unwrap();
+        let second = waiter(target, grant(target, 60).await).await;
+        until_waiting(target, "l/", 2).await;
+        let mutex = client.mutex("l");
+        let third = tokio::spawn(async move { mutex.lock().await });
+        until_waiting(target, "l/", 3).await;
+        first.unlock().await.unwrap();
+        let second = answer(wait::soon("the service's", second).await.unwrap());
+        assert!(!third.is_finished());
+        answer(locks.unlock(UnlockRequest { key: second.key }).await);
+        let third = wait::soon("the library's", third).await.unwrap().unwrap();
+        third.unlock().await.unwrap();
+
+        let mut elections = elections(target).await;
+        let leadership = client.election("e").campaign("library").await.unwrap();
+        let next = candidate(target, grant(target, 60).await, "service").await;
+        until_waiting(target, "e/", 2).await;
+        let known = answer(elections.leader(of()).await).kv.unwrap();
+        assert_eq!(
+            (known.key, known.value),
+            (leadership.key().clone().into_bytes(), "library".into())
+        );
+        leadership.resign().await.unwrap();
+        let next = answer(wait::soon("the service's", next).await.unwrap());
+        let leader = client.election("e").leader().await.unwrap().unwrap();
+        assert_eq!(leader.revision.as_i64(), next.leader.unwrap().rev);
+        assert_eq!(leader.value, "service");
+    })
+    .await;
+}
+
+/// What the services do with names, keys and leases that are out of the ordinary.
+#[tokio::test(flavor = "multi_thread")]
+async fn odd_names_keys_and_leases() {
+    both(async |target: &Target| {
+        let mut locks = locks(target).await;
+        let mut elections = elections(target).await;
+        // No name is a name, and one that ends in a slash gets another.
+        for (name, prefix) in [("", "/"), ("x/", "x//")] {
+            let lease = grant(target, 60).await;
+            let request = LockRequest {
+                name: name.into(),
+                lease,
+            };
+            let locked = answer(locks.lock(request).await);
+            assert_eq!(locked.key, format!("{prefix}{lease:x}"));
+            answer(locks.unlock(UnlockRequest { key: locked.key }).await);
+        }
+        // Keys below another name stand in the line too.
+        answer(kv(target).await.put(put("e/x/y", "below")).await);
+        let known = answer(elections.leader(of()).await).kv.unwrap();
+        assert_eq!(known.value, "below");
+        let waiting = candidate(target, 0, "made").await;
+        until_waiting(target, "e/", 2).await;
+        assert!(!waiting.is_finished());
+        answer(kv(target).await.delete_range(delete("e/x/y", "")).await);
+        // Without a lease the server makes one, and tells which.
+        let won = answer(wait::soon("the candidate", waiting).await.unwrap());
+        let leader = won.leader.unwrap();
+        assert_eq!(leader.key, format!("e/{:x}", leader.lease));
+        let request = LeaseTimeToLiveRequest {
+            id: leader.lease,
+            keys: true,
+        };
+        let lease = answer(leases(target).await.lease_time_to_live(request).await);
+        assert_eq!(
+            (lease.granted_ttl, lease.keys),
+            (60, vec![leader.key.clone()])
+        );
+        // A lease that has gone takes the proclamation with it.
+        let revoke = LeaseRevokeRequest { id: leader.lease };
+        answer(leases(target).await.lease_revoke(revoke).await);
+        let late = ProclaimRequest {
+            leader: Some(leader.clone()),
+            value: "late".into(),
+        };
+        refused(
+            elections.proclaim(late).await,
+            Code::Unknown,
+            "election: not leader",
+        );
+        let nameless = LeaderKey {
+            key: "".into(),
+            ..leader
+        };
+        let resign = ResignRequest {
+            leader: Some(nameless),
+        };
+        let text = "etcdserver: key is not provided";
+        refused(elections.resign(resign).await, Code::Unknown, text);
+    })
+    .await;
+}
+
+/// As etcd's issues 9921 and 11051: a candidate whose lease has ended is told to lead. A real etcd 3.5.1 has
+/// that fault.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_candidate_whose_lease_ends_is_told_9921_11051() {
+    let target = Target::Served(Served::start().await);
+    let leader = answer(
+        elections(&target)
+            .await
+            .campaign(campaign(0, "leader"))
+            .await,
+    );
+    let lease = grant(&target, 60).await;
+    let waiting = candidate(&target, lease, "dead").await;
+    until_waiting(&target, "e/", 2).await;
+    let revoke = LeaseRevokeRequest { id: lease };
+    answer(leases(&target).await.lease_revoke(revoke).await);
+    let told = wait::soon("the candidate", waiting).await.unwrap();
+    refused(told, Code::Unknown, "election: session is expired");
+    let known = answer(elections(&target).await.leader(of()).await);
+    assert_eq!(known.kv.unwrap().key, leader.leader.unwrap().key);
+}
+
+/// etcd's issue 18163: observers over the wire after a compaction.
+#[tokio::test(flavor = "multi_thread")]
+async fn observers_survive_compaction_18163() {
+    both(async |target: &Target| {
+        let mut elections = elections(target).await;
+        let lease = grant(target, 60).await;
+        let leader = answer(elections.campaign(campaign(lease, "a")).await)
+            .leader
+            .unwrap();
+        let mut observed = answer(elections.observe(of()).await);
+        let mut next = async |expected: &str| {
+            let told = wait::soon("a leader", observed.message()).await;
+            assert_eq!(
+                told.unwrap().unwrap().kv.unwrap().value,
+                *expected.as_bytes()
+            );
+        };
+        next("a").await;
+        for number in 0..20 {
+            let put = put("other", format!("{number}"));
+            let revision = whole(answer(kv(target).await.put(put).await).header);
+            let compact = CompactionRequest {
+                revision,
+                physical: true,
+            };
+            answer(kv(target).await.compact(compact).await);
+        }
+        for value in ["b", "c"] {
+            let proclaim = ProclaimRequest {
+                leader: Some(leader.clone()),
+                value: value.into(),
+            };
+            answer(elections.proclaim(proclaim).await);
+            next(value).await;
+        }
+    })
+    .await;
 }
 
 fn campaign(lease: i64, value: &'static str) -> CampaignRequest {

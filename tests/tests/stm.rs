@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use synod::store::{Key, KeyRange, Revision, Store};
+use synod::store::{Key, KeyRange, Namespace, Revision, Store};
 use synod::txn::{delete, put};
 use synod::{Client, ConnectOptions, Error, Isolation, Tx};
 use synod_etcd::{EtcdOptions, EtcdStore};
@@ -58,9 +58,22 @@ async fn sum(client: &Client) -> i64 {
     balances.iter().map(|(_, balance)| number(balance)).sum()
 }
 
-/// Two clients with a connection each; of an embedded store, two clients in one process.
-async fn clients(store: &TestStore) -> [Client; 2] {
-    [store.client(), Client::from_store(store.another().await)]
+/// Three clients, each with a connection to one member alone, so that reads go to whichever lags
+/// behind; of an embedded store, clients in one process.
+async fn clients(store: &TestStore) -> [Client; 3] {
+    let endpoints = store.endpoints();
+    let client = async |index: usize| {
+        let Some(endpoint) = endpoints.get(index % endpoints.len().max(1)) else {
+            return store.client();
+        };
+        let options = EtcdOptions::new([endpoint.clone()]).with_member_sync(None);
+        let member = EtcdStore::connect(options).await.unwrap();
+        Client::from_store(Arc::new(Namespace::new(
+            member,
+            store.namespace().to_owned(),
+        )))
+    };
+    [client(0).await, client(1).await, client(2).await]
 }
 
 async fn bank(store: &TestStore, isolation: Isolation) {
@@ -68,7 +81,7 @@ async fn bank(store: &TestStore, isolation: Isolation) {
     open_accounts(&clients[0]).await;
     let mut tasks = JoinSet::new();
     for task in 0..TASKS {
-        let stm = clients[task % 2].stm().with_isolation(isolation);
+        let stm = clients[task % 3].stm().with_isolation(isolation);
         tasks.spawn(async move {
             let mut attempts = 0;
             for _ in 0..TRANSFERS {
@@ -103,7 +116,7 @@ each_store! {
 
     /// That is what this level allows: both read an account, both write it.
     async fn read_committed_loses_money(store: TestStore) {
-        let [client, other] = clients(&store).await;
+        let [client, other, _] = clients(&store).await;
         open_accounts(&client).await;
         let first = AtomicBool::new(true);
         let stm = client.stm().with_isolation(Isolation::ReadCommitted);
@@ -122,8 +135,10 @@ each_store! {
 
     async fn histories_are_strictly_serializable(store: TestStore) {
         for isolation in VALIDATING {
-            let (record, history) = history(&store, isolation, 40).await;
+            let (record, history, attempts) = history(&store, isolation, 40).await;
             assert_eq!(history.len(), 240);
+            // They did get in each other's way.
+            assert!(attempts > 250, "{isolation:?}: {attempts}");
             record.check(&history).unwrap_or_else(|why| panic!("{isolation:?}: {why}"));
         }
     }
@@ -297,6 +312,8 @@ impl Plan {
         for range in &self.reads {
             let pairs = tx.range(range.clone()).await?;
             reads.push((range.clone(), pairs.into_iter().collect()));
+            // Others have their turn, on the fastest store too.
+            tokio::task::yield_now().await;
         }
         for (key, value) in &self.writes {
             match value {
@@ -308,13 +325,15 @@ impl Plan {
     }
 }
 
-/// Six tasks of random transactions, over two connections.
-async fn history(store: &TestStore, isolation: Isolation, each: usize) -> (Record, Vec<Seen>) {
+/// Six tasks of random transactions, over three connections; and how many attempts they took.
+async fn history(store: &TestStore, isolation: Isolation, each: usize) -> (Record, Vec<Seen>, u32) {
+    let attempts = Arc::new(AtomicU32::new(0));
     let recorder = Recorder::begin(store.store(), "h/").await;
     let clients = clients(store).await;
     let mut tasks = JoinSet::new();
     for task in 0..6 {
-        let stm = clients[task % 2].stm().with_isolation(isolation);
+        let stm = clients[task % 3].stm().with_isolation(isolation);
+        let attempts = Arc::clone(&attempts);
         tasks.spawn(async move {
             let mut history = Vec::new();
             for _ in 0..each {
@@ -322,6 +341,7 @@ async fn history(store: &TestStore, isolation: Isolation, each: usize) -> (Recor
                 let began = Instant::now();
                 let committed = stm.transact(async |tx| plan.run(&tx).await).await;
                 let committed = committed.unwrap();
+                attempts.fetch_add(committed.attempts, Ordering::SeqCst);
                 history.push(Seen {
                     began,
                     ended: Instant::now(),
@@ -334,7 +354,8 @@ async fn history(store: &TestStore, isolation: Isolation, each: usize) -> (Recor
         });
     }
     let history = tasks.join_all().await.into_iter().flatten().collect();
-    (recorder.end().await, history)
+    let record = recorder.end().await;
+    (record, history, attempts.load(Ordering::SeqCst))
 }
 
 /// The checker objects to each single lie about a history that is in order.
@@ -343,7 +364,7 @@ async fn the_checker_finds_what_is_wrong_with_a_history() {
     let store = TestStore::new(synod_tests::stores::Kind::Memory)
         .await
         .unwrap();
-    let (record, history) = history(&store, Isolation::default(), 20).await;
+    let (record, history, _) = history(&store, Isolation::default(), 20).await;
     record.check(&history).unwrap();
     let objects = |lie: &dyn Fn(&mut Vec<Seen>)| {
         let mut history = history.clone();

@@ -61,10 +61,12 @@ fn exit_of_kind(kind: ErrorKind) -> Exit {
 
 fn hint(error: &Error) -> Option<&'static str> {
     match error {
+        Error::ReservedName { .. } => Some("choose another name"),
+        Error::QueueFull { .. } => Some("take items out, or raise --capacity"),
+        Error::AnswersLost { .. } => Some("it did happen: read the keys again"),
         _ if error.is_maybe_committed() => {
             Some("it may have happened or not: look at what is there before repeating it")
         }
-        Error::ReservedName { .. } => Some("choose another name"),
         _ => error.kind().and_then(hint_of_kind),
     }
 }

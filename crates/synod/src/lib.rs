@@ -89,3 +89,8 @@ fn runtime() -> Result<tokio::runtime::Handle> {
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// The code of the Chinese README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.zh.md")]
+struct ReadmeInChinese;

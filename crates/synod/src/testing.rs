@@ -1,7 +1,7 @@
 //! A store for tests that loses answers, delays requests and stops at gates, over the embedded one.
 
 use std::collections::VecDeque;
-use std::future::Future;
+use std::future::{Future, IntoFuture};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ pub(crate) enum Fault {
     None,
     /// It fails before it is sent, and says so.
     Refuse,
+    /// It is refused for good: its caller may not do it.
+    Deny,
     /// It is not applied, but its caller cannot know.
     Drop,
     /// It is applied, and the answer is lost.
@@ -109,6 +111,15 @@ pub(crate) async fn until_async(condition: impl AsyncFn() -> bool) {
     panic!("the condition has not come");
 }
 
+/// What a future comes to; fails when it does not come to anything.
+pub(crate) async fn soon<F: IntoFuture>(future: F) -> F::Output {
+    let bound = Duration::from_secs(30);
+    match tokio::time::timeout(bound, future).await {
+        Ok(output) => output,
+        Err(_) => panic!("not within {bound:?}"),
+    }
+}
+
 pub(crate) fn engine() -> Arc<dyn Store> {
     Arc::new(Engine::open(EngineOptions::memory()).unwrap())
 }
@@ -179,6 +190,12 @@ impl Faulty {
         self.state.gate.send_replace(arrived + count);
     }
 
+    /// Lets one more call through the closed gate, now or when it comes.
+    pub(crate) fn let_one_more_through(&self) {
+        let one_more = |limit: &mut usize| *limit = limit.saturating_add(1);
+        self.state.gate.send_modify(one_more);
+    }
+
     pub(crate) fn open_gate(&self) {
         self.state.gate.send_replace(usize::MAX);
     }
@@ -241,6 +258,7 @@ impl Faulty {
         match self.next_fault() {
             Fault::None => call.await,
             Fault::Refuse => Err(refused()),
+            Fault::Deny => Err(denied()),
             Fault::Lose => {
                 let _ = call.await;
                 Err(lost())
@@ -254,6 +272,7 @@ impl Faulty {
         let always = self.state.script.lock().always;
         match always {
             None => call.await,
+            Some(Fault::Deny) => Err(denied()),
             Some(_) => Err(refused()),
         }
     }
@@ -271,6 +290,10 @@ fn pairs(responses: &[TxnOpResponse]) -> usize {
 
 fn refused() -> Error {
     Error::new(ErrorKind::Unavailable, "nobody there")
+}
+
+fn denied() -> Error {
+    Error::from_kind(ErrorKind::PermissionDenied)
 }
 
 fn lost() -> Error {
@@ -311,6 +334,7 @@ impl Store for Faulty {
             let answer = match fault {
                 Fault::None => self.engine.txn(txn).await,
                 Fault::Refuse => Err(refused()),
+                Fault::Deny => Err(denied()),
                 Fault::Drop => Err(lost()),
                 Fault::Lose => {
                     let _ = self.engine.txn(txn).await;

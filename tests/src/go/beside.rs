@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 
 use super::{Go, NO_GO, program};
 use crate::cli::{Home, Served};
-use crate::etcd::{Etcd, NO_ETCD};
+use crate::etcd::{Etcd, EtcdConfig, NO_ETCD};
 use crate::{skip, wait};
 
 /// Which server.
@@ -66,7 +66,13 @@ impl Beside {
     pub async fn new(kind: Kind) -> Result<Beside, &'static str> {
         let program = program().await.ok_or(NO_GO)?;
         let server = match kind {
-            Kind::Etcd => Server::Etcd(Etcd::start(1).await.ok_or(NO_ETCD)?),
+            Kind::Etcd => {
+                // One node elects itself: the sooner the better.
+                let config = EtcdConfig::new()
+                    .flag("--heartbeat-interval=10")
+                    .flag("--election-timeout=100");
+                Server::Etcd(Etcd::start(config).await.ok_or(NO_ETCD)?)
+            }
             Kind::Synod => {
                 let home = Home::new();
                 let data = home.data().display().to_string();

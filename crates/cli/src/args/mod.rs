@@ -16,7 +16,8 @@ pub(crate) use barrier::{BarrierArgs, BarrierCommand, DoubleBarrierArgs, HoldBar
 pub(crate) use global::{Format, Global};
 pub(crate) use hold::{ElectArgs, HoldArgs, LockArgs, RwLockArgs, SemaphoreArgs};
 pub(crate) use queue::{
-    Common, PopArgs, PriorityPushArgs, PriorityQueueArgs, PushArgs, PushHow, QueueArgs,
+    Common, DeadCommand, PopArgs, PriorityPushArgs, PriorityQueueArgs, PushArgs, PushHow,
+    QueueArgs, TakeArgs,
 };
 pub(crate) use serve::{CompactionMode, ServeArgs};
 pub(crate) use stm::{BankArgs, Level, StmArgs, StmCommand};
@@ -25,10 +26,12 @@ pub(crate) use txn::TxnArgs;
 use crate::failure::EXIT_CODES;
 
 /// What `synod` and `synod --help` open with.
-const ABOUT: &str = "Coordination for programs that must agree: queues over an etcd-like store";
+const ABOUT: &str =
+    "Coordination for programs that must agree: queues, locks, barriers and transactions";
 
 const LONG_ABOUT: &str = "\
-Coordination for programs that must agree: queues over an etcd-like store.
+Coordination for programs that must agree: queues, locks, elections, semaphores, barriers and \
+transactions over an etcd-like store.
 
 With no address given, and nothing listening on 127.0.0.1:2379, synod starts a server of its own \
 there in the background, with its data in your data directory: `synod status` shows it, \
@@ -38,6 +41,12 @@ const EXAMPLES: &str = "\
 Examples:
   synod queue                                 a prompt: push VALUE, pop, help, quit
   synod queue push hello                      one command for scripts
+  synod queue take --exec ./work.sh           an item is gone only when the command succeeds
+  synod lock deploy -- ./deploy.sh            one at a time, on all machines
+  synod elect db host1:5432 -- ./serve.sh     one leads, and the next one takes over
+  synod barrier wait                          until somebody opens it
+  synod double-barrier -c 3 -- ./phase.sh     begin and end together
+  synod txn --when 'version(k) = 0' --then 'put k v'
   synod --addr h1:2379,h2:2379 queue pop      on an etcd cluster
   synod --addr file:/var/lib/app queue len    on an embedded store, without a server
   synod serve --data ./data                   a server that etcd's clients can use too
@@ -176,6 +185,28 @@ mod tests {
             }
         }
         check(&mut Cli::command());
+    }
+
+    /// They would be taken for each other.
+    #[test]
+    fn nothing_has_the_id_of_a_global_option() {
+        fn check(command: &clap::Command, global: &[String]) {
+            for command in command.get_subcommands() {
+                for arg in command.get_arguments() {
+                    let id = arg.get_id().to_string();
+                    assert!(!global.contains(&id), "{id} of {}", command.get_name());
+                }
+                check(command, global);
+            }
+        }
+        let command = Cli::command();
+        let global: Vec<String> = command
+            .get_arguments()
+            .filter(|arg| arg.is_global_set())
+            .map(|arg| arg.get_id().to_string())
+            .collect();
+        assert!(global.contains(&"key".to_owned()));
+        check(&command, &global);
     }
 
     #[test]

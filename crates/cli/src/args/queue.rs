@@ -2,7 +2,6 @@
 //! but for what is pushed.
 
 use std::ffi::OsString;
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -86,10 +85,11 @@ Examples:
 The command is a line for `sh`. The item is its standard input, byte for byte; SYNOD_ITEM_KEY names
 it, SYNOD_ITEM_ATTEMPT counts its deliveries from 1. When the command exits with 0 the item is
 acknowledged and gone, else it goes back, to be delivered again. The same happens when this process
-dies, as soon as --visibility has run out; while the command runs, that time is extended. After
---max-attempts deliveries the item is put aside: see `synod ", $cmd, " dead`.
+dies, as soon as --visibility has run out; while the command runs, that time is extended. An item
+that has been delivered --max-attempts times is put aside: see `synod ", $cmd, " dead`.
 Ctrl-C and SIGTERM go to the command, and nothing more is taken.
-The exit code is that of the command, of the first one that failed when there were several.
+The exit code is the command's, of the first one that failed when there were several; 6 when its
+delivery ended under it. A command that cannot be run (126, 127) ends everything.
 JSON: a line for each item with key, attempt, code (of the command) and outcome (`acked`, `nacked`,
 or `ended` when the delivery ended under the command, which is killed then)."))]
             Take(TakeArgs),
@@ -147,7 +147,7 @@ Examples:
   seq 1000 | synod queue push -               each line of standard input is a value
   synod queue push -- --dashed                a value that begins with a dash
   synod queue push later --delay 10m          it can be taken in ten minutes
-  synod queue push job --id 2026-11-22        once, however often this is repeated
+  synod queue push job --id 2026-11-22        once, when this is repeated within five minutes
   synod queue push job --capacity 1000        exit code 1 when so many items are there
 
 Prints nothing. JSON: pushed (how many values).");
@@ -159,7 +159,7 @@ Examples:
   printf 'a 2\\nb c 1\\n' | synod pq push -     each line of standard input is a value, a space and its
                                               priority
   synod pq push later 5 --delay 10m           it can be taken in ten minutes
-  synod pq push job 5 --id 2026-11-22         once, however often this is repeated
+  synod pq push job 5 --id 2026-11-22         once, when this is repeated within five minutes
   synod pq push job 5 --capacity 1000         exit code 1 when so many items are there
 
 Prints nothing. JSON: pushed (how many values).");
@@ -200,12 +200,22 @@ pub(crate) struct PushHow {
     /// Nobody can take it before so long
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) delay: Option<Duration>,
-    /// Push it only if nothing with this id was pushed before
+    /// Push it only if nothing was pushed with this id lately
     #[arg(long, value_name = "ID")]
     pub(crate) id: Option<String>,
-    /// Refuse it when the queue holds so many items
+    /// For how long an id is remembered [default: 5m]
+    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "id")]
+    pub(crate) id_window: Option<Duration>,
+    /// Refuse it when the queue holds so many items; those that are taken or delayed count
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) capacity: Option<u64>,
+}
+
+impl PushHow {
+    /// Whether they ask for nothing special.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.delay.is_none() && self.id.is_none() && self.capacity.is_none()
+    }
 }
 
 #[derive(Debug, Args)]
@@ -226,9 +236,9 @@ pub(crate) struct TakeArgs {
     /// Deliver the item again when nothing was heard of this process for so long
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub(crate) visibility: Duration,
-    /// Put the item aside after so many deliveries
-    #[arg(long, value_name = "N")]
-    pub(crate) max_attempts: Option<NonZeroU32>,
+    /// Put the item aside after so many deliveries; 0 for never
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) max_attempts: u32,
     /// Deliver an item whose command failed again after so long, instead of at once
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) retry_after: Option<Duration>,
@@ -260,20 +270,20 @@ pub(crate) enum DeadCommand {
     #[command(after_help = "\
 Examples:
   synod queue dead list
-  synod queue dead list --output json         a line for each item; fields: key, attempts, and value
-                                              or value_base64, and in a priority queue priority")]
+  synod queue dead list --output json         a line for each item; fields: key, item (the key that it
+                                              had in the queue), attempts, and value or value_base64")]
     List,
     /// Puts them back into the queue, with no attempts counted, and prints how many there were
     #[command(after_help = "\
 Examples:
   synod queue dead requeue
-  synod queue dead requeue 'my-test-queue/1763841600000000000'
-                                              one of them, by its key in `dead list --output json`
+  synod queue dead requeue KEY                one of them, by its key in `dead list --output json`
 
 Exit code 4 when there is none with this key. JSON: requeued.")]
     Requeue {
         /// The key of a single one
-        key: Option<OsString>,
+        #[arg(value_name = "KEY")]
+        letter: Option<OsString>,
     },
     /// Removes them, and prints how many there were
     #[command(after_help = "\

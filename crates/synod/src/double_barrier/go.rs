@@ -18,13 +18,13 @@
 //!
 //! *Enter*:
 //! 1. Read the waiters. As many as the count or more: too many.
-//! 2. `If create(own)=0 Then put(own)`, through a lane.
+//! 2. `If create(own)=0 Then put(own), count the waiters`, through a lane. More than the count: delete
+//!    it, too many.
 //! 3. In each view at `c` or later: the own key is not there: the session is lost. `ready` was put
-//!    after `c`: the round is full. Else order all waiters by create revision. The own key comes after
-//!    as many as the count: delete it, too many. Of the waiters created after `ready` was last put
-//!    (those before are leaving) there are enough: the one who completed them publishes at once, the
-//!    others after a moment, should that one have died: `If create(own)=c and mod(ready) is as seen
-//!    and the counted keys are those that were seen Then put(ready)`.
+//!    after `c`: the round is full. Of the waiters created after `ready` was last put (those before are
+//!    leaving) there are enough: the one who completed them publishes at once, the others after a
+//!    moment, should that one have died: `If create(own)=c and mod(ready) is as seen and the counted
+//!    keys are those that were seen Then put(ready)`.
 //!
 //! *Bow out*: `If create(own)=c and mod(ready)<c Then delete(own)`.
 //!
@@ -40,8 +40,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use synod_store::{
-    Compare, CompareOp, DeleteRequest, Key, KeyRange, PutRequest, RangeRequest, Revision, Store,
-    Txn,
+    Compare, CompareOp, DeleteRequest, ErrorKind, Key, KeyRange, PutRequest, RangeRequest,
+    Revision, Store, Txn,
 };
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -94,8 +94,6 @@ struct Own {
 enum Step {
     Lost,
     Full(Revision),
-    /// More than enough are before.
-    Surplus,
     /// All are there, and nobody has said so.
     Publish {
         /// Whether the own key completed them.
@@ -156,17 +154,13 @@ impl Hall {
         }
         let ready = view.modified(&self.ready);
         let waiters = self.waiters(view);
-        let place = waiters
-            .iter()
-            .position(|(created, _, key)| *created == own.created && *key == own.key);
-        let Some(place) = place else {
+        let own_there =
+            |(created, _, key): &(_, _, Key)| *created == own.created && *key == own.key;
+        if !waiters.iter().any(own_there) {
             return Some(Step::Lost);
-        };
+        }
         if ready > own.created {
             return Some(Step::Full(ready));
-        }
-        if place >= count {
-            return Some(Step::Surplus);
         }
         let counted: Vec<_> = waiters
             .into_iter()
@@ -260,10 +254,19 @@ async fn join_now(
     loop {
         let key = hall.waiters.join(format!("/{stamp}"));
         let put = PutRequest::new(key.clone(), client.identity()).with_lease(session.lease());
-        let work = Work::new(vec![Compare::absent(key.clone())], vec![put.into()]);
+        let range = RangeRequest::new(KeyRange::prefix(hall.waiters.clone())).count_only();
+        let work = Work::new(
+            vec![Compare::absent(key.clone())],
+            vec![put.into(), range.clone().into()],
+        );
         match hall.settle.run(work).await {
-            Ok(Outcome::Done { revision, .. }) => {
-                return Ok(Member {
+            Ok(Outcome::Done {
+                revision,
+                responses,
+                ..
+            }) => {
+                // From here on the key is deleted if this fails.
+                let mut member = Member {
                     hall,
                     session,
                     count,
@@ -273,7 +276,12 @@ async fn join_now(
                     },
                     full: None,
                     out: false,
-                });
+                };
+                let count = responses
+                    .and_then(|responses| responses.into_iter().nth(1)?.into_range())
+                    .map(|range| range.count);
+                member.check_room(count, range.at(revision)).await?;
+                return Ok(member);
             }
             // Another has the same nanosecond.
             Ok(Outcome::GuardsFalse) => {
@@ -314,6 +322,30 @@ async fn give_up(hall: Arc<Hall>, session: Session, key: Key, token: Token) {
 }
 
 impl Member {
+    /// Bows out if there were enough without this one when its key was created. Who is not among
+    /// the first then must not take their round for its own.
+    async fn check_room(&mut self, count: Option<u64>, then: RangeRequest) -> Result<()> {
+        let hall = &self.hall;
+        let count = match count {
+            Some(count) => count,
+            None => {
+                let read = retry::read(hall.patience, || hall.store.range(then.clone())).await;
+                match read {
+                    Ok(range) => range.count,
+                    // Too long ago to know: as if there had been enough.
+                    Err(error) if error.kind() == Some(ErrorKind::Compacted) => u64::MAX,
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        if usize::try_from(count).unwrap_or(usize::MAX) > self.count {
+            hall.delete(&self.own, None).await?;
+            self.out = true;
+            return Err(hall.too_many(self.count));
+        }
+        Ok(())
+    }
+
     pub(super) fn session(&self) -> &Session {
         &self.session
     }
@@ -328,18 +360,12 @@ impl Member {
                 () = over => return Err(Error::SessionLost),
                 full = self.watch_round() => full?,
             };
-            self.full = full;
-            if full.is_none() {
-                self.hall.delete(&self.own, None).await?;
-                self.out = true;
-                return Err(self.hall.too_many(self.count));
-            }
+            self.full = Some(full);
         }
         self.session.check()
     }
 
-    /// When the round was full; `None` for one too many.
-    async fn watch_round(&self) -> Result<Option<Revision>> {
+    async fn watch_round(&self) -> Result<Revision> {
         let (hall, own) = (&self.hall, &self.own);
         let mut patient = true;
         let mut behind = Revision::ZERO;
@@ -350,8 +376,7 @@ impl Member {
             };
             let (last, seen, ready, counted) = match hall.sight.find(next).await? {
                 Step::Lost => return Err(Error::SessionLost),
-                Step::Full(full) => return Ok(Some(full)),
-                Step::Surplus => return Ok(None),
+                Step::Full(full) => return Ok(full),
                 Step::Publish {
                     last,
                     seen,
@@ -367,10 +392,10 @@ impl Member {
                     _ => None,
                 };
                 if let Ok(full) = tokio::time::timeout(GRACE, hall.sight.find(said)).await {
-                    return full.map(Some);
+                    return full;
                 }
             } else if let Some(full) = hall.publish(own, ready, &counted).await? {
-                return Ok(Some(full));
+                return Ok(full);
             } else {
                 // A key of these has changed, or the first copy's answer was lost: a view to come
                 // shows which.

@@ -1,6 +1,83 @@
 #![doc = include_str!("../../docs/double_barrier.md")]
 //!
 //! # Key layout
+//!
+//! The native one; the other is in `go.rs`.
+//!
+//! ```text
+//! key               value            lease          written by              deleted by
+//! P place/NUMBER    WORD IDENTITY    the session's  who takes the place     who gives it up, or the lease's end
+//! P at/round        COUNT ROUND      none           who sets the count;     who goes last
+//!                                                   who completes a round
+//! P at/done         empty            none           the last to leave       who goes last
+//! P left            empty            none           all who leave a round   the last to leave; who completes
+//!                                                   but the last            the next; who goes last
+//! ```
+//!
+//! `P` is `__synod/double-barrier/NAME/`. There are as many places as participants, numbered from `000`.
+//! `WORD` is drawn for each call, so that a call can tell its own place after a lost answer. The *version*
+//! of `left` counts those who have left the full round. `since` below is the modification revision of
+//! `at/round`: it is the identity of the round that gathers. `ROUND` numbers the last one that was full.
+//!
+//! # Protocol
+//!
+//! *Look* (when nothing is known, or a Txn objected): in one Txn, read `at/round`, the places, and the
+//! Go layout's keys. A Go key: an error. No `at/round`, or one with another count and no place taken:
+//! `If mod(at/round)=since and no place Then put(at/round)`, and look again. Another count and somebody
+//! inside: an error. No free place: too many. Else choose a free one: that of the last round, else by lot.
+//!
+//! *Enter*:
+//! 1. One Txn. Guards of both alternatives: `mod(at/round)=since`, `create(own place)=0`, no Go key.
+//!    - If besides `create(place)>since` for each other place: `Then put(own place), put(at/round,
+//!      ROUND+1), delete(left)`. The round is full, and this call has completed it.
+//!    - Else `put(own place)`.
+//!    - Guards false: look, and again.
+//! 2. Wait until `mod(at/round)>since`: the round is full. All participants of a client share one watch
+//!    of `at/`. After 50 ms the own place is watched too: gone before the round was full, or created
+//!    anew: the session is lost.
+//!
+//! *Bow out*, of a place created at `c`: `If create(own place)=c and mod(at/round)=since Then delete(own
+//! place)`. Guards false: the round is full, and the call has entered; or the place is lost.
+//!
+//! *Leave* a round of `N` that was full at `f`:
+//! 1. One Txn. If `create(own place)=c` and `version(left)=N-1`: `Then delete(own place), delete(left),
+//!    put(at/done)`: all have left. Else if `create(own place)=c`: `Then delete(own place), put(left)`.
+//!    Else the place, and with it the session, was lost.
+//! 2. Not the last: wait until `mod(at/done)>f` or `mod(at/round)>f` or `at/round` is gone. After 50 ms
+//!    watch the places too: no place with a create revision up to `f` is left, as when somebody died.
+//!
+//! *Go last*: when a client's last handle goes: `If no place Then delete(all of P)`.
+//!
+//! Entering, bowing out and leaving go through a lane on stores that can lose answers. They run in tasks:
+//! a place whose caller has gone is given up.
+//!
+//! # Why it holds
+//!
+//! *A round is full exactly when `N` live places of it are taken.* `at/round` is put only by the first
+//! alternative of *enter* (and on an empty house). At that revision every other place exists, was created
+//! after the round before was full, and the own one is created. A place of a dead participant does not
+//! exist, and one of the round before has a lower create revision. There is no moment between the last
+//! place and the flag: nobody can die in it.
+//!
+//! *Nobody misses it.* A call that takes a place by the second alternative has seen `mod(at/round)=since`
+//! and a place that was not taken by this round. Whoever takes the last of these is the one for whom the
+//! first alternative holds, because its guards are compared with the same `since`. While a place of the
+//! round before is taken, the first alternative is false; so when the next round is full, the round
+//! before is over, and there is never more than one full round.
+//!
+//! *Who is in it knows.* `at/round` never goes back while somebody is inside: only an empty house is set up
+//! anew or cleared. So a place that still exists with `c` and a revision of `at/round` above `since` mean
+//! that this place was counted, however late they are read.
+//!
+//! *Leaving is exact.* Each participant raises `version(left)` once, in the Txn that deletes its place, so
+//! `N-1` means that all others have left. Deaths raise nothing: then `at/done` is not put, and the places
+//! tell. Newcomers have create revisions above `f` and are not waited for.
+//!
+//! *Nothing hangs on one who died*: its place ends with its lease; no key without a lease is waited for.
+//!
+//! # Cost
+//!
+//! Enter 1 round trip, leave 1, and one event each; 2 to 3 more for the first round.
 
 mod go;
 mod guest;
@@ -81,7 +158,8 @@ impl Client {
 }
 
 impl DoubleBarrier {
-    /// Takes part with the lease of `session`, else with that of the client's own session.
+    /// Takes part with the lease of `session`; without this, with that of the client's own session.
+    /// When it is lost, the participant is no more in the round.
     #[must_use]
     pub fn with_session(mut self, session: &Session) -> DoubleBarrier {
         self.session = Some(session.clone());
@@ -125,7 +203,8 @@ impl DoubleBarrier {
         }
     }
 
-    /// Enters: waits until as many have entered as the round has participants.
+    /// Enters: waits until as many have entered as the round has participants. One round trip, and the
+    /// wait.
     ///
     /// # Cancel safety
     ///
@@ -134,7 +213,7 @@ impl DoubleBarrier {
     ///
     /// # Errors
     ///
-    /// See [`DoubleBarrier::enter_timeout`].
+    /// As [`DoubleBarrier::enter_timeout`].
     pub async fn enter(&self) -> Result<()> {
         self.enter_by(None).await.map(|_| ())
     }
@@ -145,9 +224,20 @@ impl DoubleBarrier {
     ///
     /// As [`DoubleBarrier::enter`].
     ///
+    /// A participant whose bowing out crosses the last one's coming has entered: true. When the store
+    /// does not answer, it takes up to the client's timeout more to know.
+    ///
     /// # Errors
     ///
-    /// [`Error::TooManyParticipants`].
+    /// The participant is outside, or bows out in the background, with all of these:
+    ///
+    /// - [`Error::TooManyParticipants`]: as many as the count are inside, of this round or the last.
+    /// - [`Error::Disagreement`]: somebody is inside who was told another count.
+    /// - [`Error::GoLayout`]: a Go program uses the name; see [`DoubleBarrier::go_compatible`].
+    /// - [`Error::SessionLost`]: the session was lost while it waited.
+    /// - [`Error::InvalidArgument`]: the count is 0 or too large, or this handle is inside already.
+    /// - [`Error::Unknown`], [`Error::Timeout`], or what else the store answered: it could not be reached
+    ///   for the client's timeout.
     pub async fn enter_timeout(&self, timeout: Duration) -> Result<bool> {
         self.enter_by(Some(deadline(timeout))).await
     }
@@ -199,7 +289,7 @@ impl DoubleBarrier {
         Ok(true)
     }
 
-    /// Leaves: waits until all others of the round have left, or died.
+    /// Leaves: waits until all others of the round have left, or died. One round trip, and the wait.
     ///
     /// # Cancel safety
     ///
@@ -207,7 +297,9 @@ impl DoubleBarrier {
     ///
     /// # Errors
     ///
-    /// [`Error::SessionLost`] when the participant's place was lost.
+    /// [`Error::SessionLost`] when the participant had lost its place, [`Error::InvalidArgument`] when it
+    /// is not inside. Or what the store answered, when it could not be reached for the client's timeout:
+    /// the participant leaves in the background, or with its lease.
     pub async fn leave(&self) -> Result<()> {
         self.leave_by(None).await.map(|_| ())
     }

@@ -208,7 +208,10 @@ impl Inner {
                 // The lane is open, so no copy has applied; and none will, as a lease does not come
                 // back. The lane is closed all the same, for whoever has the token.
                 Ok(Err(error)) if doubt && error.is_lease_gone() => {
-                    return self.void(lane, &ticket, phase).await;
+                    return match self.void(lane, &ticket, phase).await? {
+                        Passage::Settled(Outcome::GuardsFalse) => Err(error.into()),
+                        passage => Ok(passage),
+                    };
                 }
                 Ok(Err(error)) => error,
                 Err(_) => synod_store::Error::new(ErrorKind::Timeout, "no answer in time")

@@ -30,6 +30,8 @@
 //! 6. The guards were false on a *resend*: an earlier copy may still arrive when they are true
 //!    again. Put `OP -` into the lane, under the same two compares; only then report it. If that
 //!    finds `OP` in the lane, the earlier copy has won: it happened.
+//!    Likewise when the store says of a resend that a lease which WORK attaches is gone: leases do not
+//!    come back.
 //! 7. The caller waits no longer: [`Error::Unknown`] with a token. The task goes on with 2. to 6., and
 //!    whoever [resolves](crate::Client::resolve) the token waits for it; another process looks at
 //!    the lane itself, and closes it as in 6.

@@ -291,7 +291,36 @@ async fn an_operation_whose_lease_is_gone_is_not_sent_for_ever() {
     assert!(faulty.wait_at_gate().await);
     faulty.engine.lease_revoke(session.lease()).await.unwrap();
     faulty.open_gate();
-    assert!(matches!(running.await.unwrap(), Ok(Outcome::GuardsFalse)));
+    let error = running.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), Some(synod_store::ErrorKind::LeaseNotFound));
     faulty.deliver_late().await;
     assert!(keys(&faulty.engine, "leased").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_resend_whose_lease_is_gone_ends_at_once() {
+    for (fault, held) in [
+        (Fault::Drop, false),
+        (Fault::Late, false),
+        (Fault::Lose, true),
+    ] {
+        let faulty = Faulty::new();
+        let client = faulty.client(LONG);
+        let session = client.session().await.unwrap();
+        client.queue("q").enqueue("a").await.unwrap();
+        let barrier = client.barrier("b").with_session(&session);
+        faulty.script([fault]);
+        faulty.close_gate(1);
+        let hold = tokio::spawn(async move { barrier.hold().await });
+        assert!(faulty.wait_at_gate().await);
+        faulty.engine.lease_revoke(session.lease()).await.unwrap();
+        faulty.open_gate();
+        let hold = tokio::time::timeout(LONG / 4, hold).await.unwrap().unwrap();
+        match hold {
+            Ok(()) => assert!(held),
+            Err(error) => assert!(error.is_session_lost() && !held, "{error}"),
+        }
+        faulty.deliver_late().await;
+        assert_eq!(keys(&faulty.engine, "b").await.len(), 0, "{fault:?}");
+    }
 }

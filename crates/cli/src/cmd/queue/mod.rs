@@ -1,9 +1,11 @@
 //! `synod queue` and `synod priority-queue`: a prompt, or one command for scripts. What both can do
 //! is here once; they differ in what is pushed.
 
+mod dead;
 mod ops;
 mod pop;
 mod push;
+mod take;
 mod words;
 
 use std::time::Duration;
@@ -108,6 +110,7 @@ async fn act(
         Action::Push(args) => push::run(&ops, &args.values, &args.how, context).await,
         Action::PushPriority(args) => push::run(&ops, &args.values, &args.how, context).await,
         Action::Common(Common::Pop(args)) => pop::run(&ops, &args, global.timeout, context).await,
+        Action::Common(Common::Take(args)) => take::run(&ops, &args, global.timeout, context).await,
         Action::Common(common) => once(&ops, &common, context).await,
     }
 }
@@ -127,7 +130,9 @@ async fn once(ops: &Ops, command: &Common, context: &mut Context) -> Result<()> 
                 let cleared = ops.clear().await?;
                 Ok(out.line(&cleared.to_string(), json!({ "cleared": cleared }))?)
             }
-            Common::Pop(_) | Common::Take(_) | Common::Dead(_) => Ok(()),
+            Common::Dead(command) => dead::run(ops, command, out).await,
+            // Those wait: see `act`.
+            Common::Pop(_) | Common::Take(_) => Ok(()),
         }
     })
     .await

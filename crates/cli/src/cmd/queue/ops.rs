@@ -3,15 +3,17 @@
 
 use bytes::Bytes;
 use serde_json::{Value, json};
+use synod::delivery::EnqueueOptions;
 use synod::{PriorityQueue, Queue};
 use synod_store::Key;
 
+use crate::args::{PushHow, TakeArgs};
 use crate::explain::explain;
 use crate::failure::{Exit, Failure, Result};
 use crate::output::{Output, notice};
 
 /// A queue of either kind.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Any {
     Queue(Queue),
     Priority(PriorityQueue),
@@ -21,11 +23,12 @@ pub(super) enum Any {
 macro_rules! either {
     ($any:expr, $queue:ident => $call:expr) => {
         match $any {
-            Any::Queue($queue) => $call,
-            Any::Priority($queue) => $call,
+            $crate::cmd::queue::ops::Any::Queue($queue) => $call,
+            $crate::cmd::queue::ops::Any::Priority($queue) => $call,
         }
     };
 }
+pub(super) use either;
 
 /// A queue, for somebody who types.
 #[derive(Debug)]
@@ -110,7 +113,52 @@ impl Ops {
         pushed.map_err(|error| self.cannot_push(&error))
     }
 
-    pub(super) fn cannot_push(&self, error: &synod::Error) -> Failure {
+    /// Puts one in as these options say; false when one with the same id was put in before.
+    pub(super) async fn push_with(&self, entry: &Entry, how: &PushHow) -> Result<bool> {
+        let mut options = EnqueueOptions::new();
+        if let Some(delay) = how.delay {
+            options = options.with_delay(delay);
+        }
+        if let Some(id) = &how.id {
+            options = options.with_id(id);
+        }
+        if let Some(window) = how.id_window {
+            options = options.with_id_window(window);
+        }
+        let pushed = match &self.any {
+            Any::Queue(queue) => {
+                let queue = queue.clone().with_capacity(how.capacity);
+                queue.enqueue_with(&entry.value, options).await
+            }
+            Any::Priority(queue) => {
+                let queue = queue.clone().with_capacity(how.capacity);
+                let priority = entry.priority.unwrap_or_default();
+                queue.enqueue_with(&entry.value, priority, options).await
+            }
+        };
+        let pushed = pushed.map_err(|error| self.cannot_push(&error))?;
+        Ok(pushed.is_new())
+    }
+
+    /// The queue, for taking as these options say.
+    pub(super) fn taking(&self, args: &TakeArgs) -> Any {
+        let attempts = args.max_attempts;
+        let attempts = (attempts > 0).then_some(attempts);
+        match self.any.clone() {
+            Any::Queue(queue) => Any::Queue(
+                queue
+                    .with_visibility(args.visibility)
+                    .with_max_attempts(attempts),
+            ),
+            Any::Priority(queue) => Any::Priority(
+                queue
+                    .with_visibility(args.visibility)
+                    .with_max_attempts(attempts),
+            ),
+        }
+    }
+
+    fn cannot_push(&self, error: &synod::Error) -> Failure {
         explain(&format!("cannot push to {}", self.name), error)
     }
 
@@ -125,7 +173,7 @@ impl Ops {
             .map_err(|error| self.cannot_pop(&error))
     }
 
-    pub(super) fn cannot_pop(&self, error: &synod::Error) -> Failure {
+    fn cannot_pop(&self, error: &synod::Error) -> Failure {
         explain(&format!("cannot pop from {}", self.name), error)
     }
 
@@ -205,7 +253,7 @@ impl Ops {
         Ok(())
     }
 
-    pub(super) fn cannot_read(&self, error: &synod::Error) -> Failure {
+    fn cannot_read(&self, error: &synod::Error) -> Failure {
         explain(&format!("cannot read {}", self.name), error)
     }
 

@@ -1,4 +1,4 @@
-//! `synod queue pop`: takes items as many as were asked for, or as come.
+//! `pop`: takes items as many as were asked for, or as come.
 //!
 //! An item is taken when it can be printed: not while nobody reads the output any more, and one
 //! whose printing fails goes back, to the end of the queue.
@@ -54,7 +54,13 @@ async fn take(ops: &Ops, deadline: Option<Instant>) -> Result<Option<Bytes>> {
     }
 }
 
-fn late(ops: &Ops, args: &PopArgs, taken: u64, patience: Option<Duration>) -> Result<()> {
+/// What is said when nothing more has come in time.
+pub(super) fn late(
+    ops: &Ops,
+    args: &PopArgs,
+    taken: u64,
+    patience: Option<Duration>,
+) -> Result<()> {
     let patience = humantime::format_duration(patience.unwrap_or_default());
     if args.follow && taken > 0 {
         return Ok(());
@@ -72,7 +78,7 @@ fn late(ops: &Ops, args: &PopArgs, taken: u64, patience: Option<Duration>) -> Re
     ))
 }
 
-fn from_now(patience: Duration) -> Instant {
+pub(super) fn from_now(patience: Duration) -> Instant {
     let now = Instant::now();
     // Too far away to be told from for ever.
     now.checked_add(patience)

@@ -11,6 +11,7 @@ use super::ops::{Entry, MUST_SET_BOTH, MUST_SET_UINT16, MUST_SET_VALUE, Ops, pri
 use crate::args::{Format, PushHow};
 use crate::cmd::work::unless_stopped;
 use crate::failure::{Failure, Result};
+use crate::output::notice;
 use crate::prompt::Lines;
 
 /// How many lines are pushed at once, if so many are there.
@@ -19,30 +20,47 @@ const BATCH: usize = 64;
 pub(super) async fn run(
     ops: &Ops,
     values: &[OsString],
-    _how: &PushHow,
+    how: &PushHow,
     context: &mut Context,
 ) -> Result<()> {
+    let lines = matches!(values, [dash] if dash == "-");
+    if how.id.is_some() && (lines || (values.len() > 1 && !ops.is_priority())) {
+        return Err(Failure::usage("--id names a single value").hint("push them one by one"));
+    }
     let mut pushed = 0;
     let pushing = async {
-        if let [dash] = values
-            && dash == "-"
-        {
-            return push_lines(ops, &mut pushed).await;
+        if lines {
+            return push_lines(ops, how, &mut pushed).await;
         }
-        let entries = entries(ops, values)?;
-        ops.push(&entries).await?;
-        pushed = entries.len();
-        Ok(())
+        push(ops, &entries(ops, values)?, how, &mut pushed).await
     };
     match unless_stopped(&mut context.signals, pushing).await {
         Ok(()) if context.out.format() == Format::Json => {
             Ok(context.out.line("", json!({ "pushed": pushed }))?)
         }
         Err(failure) if pushed > 0 && !failure.is_silent() => {
-            Err(failure.cause(format!("the first {pushed} lines were pushed")))
+            let what = if lines { "lines" } else { "values" };
+            Err(failure.cause(format!("the first {pushed} {what} were pushed")))
         }
         result => result,
     }
+}
+
+/// Pushes entries, and counts those that went in.
+async fn push(ops: &Ops, entries: &[Entry], how: &PushHow, pushed: &mut usize) -> Result<()> {
+    if how.is_plain() {
+        ops.push(entries).await?;
+        *pushed = pushed.saturating_add(entries.len());
+        return Ok(());
+    }
+    for entry in entries {
+        if ops.push_with(entry, how).await? {
+            *pushed = pushed.saturating_add(1);
+        } else {
+            notice("nothing was pushed: a value with this --id was pushed before");
+        }
+    }
+    Ok(())
 }
 
 /// What the command line says.
@@ -93,7 +111,7 @@ fn of_line(ops: &Ops, line: Vec<u8>) -> Result<Entry, &'static str> {
     })
 }
 
-async fn push_lines(ops: &Ops, pushed: &mut usize) -> Result<()> {
+async fn push_lines(ops: &Ops, how: &PushHow, pushed: &mut usize) -> Result<()> {
     let cannot =
         |error: std::io::Error| Failure::failed("cannot read standard input").because(&error);
     let mut lines = Lines::of_stdin().map_err(cannot)?;
@@ -113,8 +131,7 @@ async fn push_lines(ops: &Ops, pushed: &mut usize) -> Result<()> {
                 }
             }
         }
-        ops.push(&entries).await?;
-        *pushed = pushed.saturating_add(entries.len());
+        push(ops, &entries, how, pushed).await?;
         if let Some(wrong) = wrong {
             return Err(wrong.cause(format!("line {}", pushed.saturating_add(1))));
         }

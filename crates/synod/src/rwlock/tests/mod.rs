@@ -1,5 +1,7 @@
 //! The readers-writer lock: who waits for whom, and what faults do to it.
 
+mod storm;
+
 use std::time::Duration;
 
 use synod_store::{DeleteRequest, KeyRange, PutRequest, RangeRequest, Store};

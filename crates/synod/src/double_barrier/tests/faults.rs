@@ -1,0 +1,120 @@
+//! Every answer lost, every request late: a place is taken once or never, and given up.
+
+use super::*;
+use crate::testing::FAULTS;
+use crate::{Error, Resolution};
+
+/// One fault at each of the first calls, or two in a row.
+fn scripts(calls: usize) -> Vec<Vec<Fault>> {
+    let mut scripts = vec![vec![]];
+    for first in 0..calls {
+        for fault in FAULTS {
+            let mut one = vec![Fault::None; first];
+            one.push(fault);
+            scripts.push(one.clone());
+            for second in FAULTS {
+                let mut two = one.clone();
+                two.push(second);
+                scripts.push(two);
+            }
+        }
+    }
+    scripts
+}
+
+async fn through_a_round(script: Vec<Fault>, go: bool, early: bool) {
+    let engine = engine();
+    let faulty = over(&engine, Replies::Lossy);
+    let healthy = Client::from_store(Arc::clone(&engine));
+    let (client, count) = (faulty.client(LONG), 2);
+    let (one, other) = (barrier(&client, count, go), barrier(&healthy, count, go));
+    faulty.script(script.clone());
+    for _ in 0..2 {
+        let (a, b) = tokio::join!(one.enter(), other.enter());
+        a.and(b)
+            .unwrap_or_else(|error| panic!("{script:?}: {error}"));
+        if early {
+            faulty.deliver_late().await;
+        }
+        let (a, b) = tokio::join!(one.leave(), other.leave());
+        a.and(b)
+            .unwrap_or_else(|error| panic!("{script:?}: {error}"));
+    }
+    faulty.deliver_late().await;
+    assert_eq!(places(&engine).await, 0, "{script:?}");
+    let full = oracle::check(&engine, count, go).await;
+    assert_eq!(full.len(), 2, "{script:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rounds_are_whole_whatever_is_lost() {
+    for go in [false, true] {
+        for early in [false, true] {
+            for script in scripts(7) {
+                through_a_round(script, go, early).await;
+            }
+        }
+    }
+}
+
+/// Nobody can say what became of the join; but when somebody can, the place is given up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_place_that_nobody_knows_of_is_given_up() {
+    for go in [false, true] {
+        for fault in [Fault::Lose, Fault::Drop, Fault::Late] {
+            let engine = engine();
+            let faulty = over(&engine, Replies::Lossy);
+            let client = faulty.client(Duration::from_millis(150));
+            let guest = barrier(&client, 2, go);
+            // So that lease, lane and records are there, and the next Txn is the join.
+            assert!(!guest.enter_timeout(Duration::ZERO).await.unwrap());
+            until_async(async || places(&engine).await == 0).await;
+            faulty.script(std::iter::once(fault).chain([Fault::Refuse; 100_000]));
+            let error = guest.enter().await.unwrap_err();
+            assert!(matches!(error, Error::Unknown { .. }), "{error}");
+            let token = error.token().unwrap().clone();
+            faulty.script([]);
+            let resolution = client.resolve(&token).await.unwrap();
+            assert_ne!(resolution, Resolution::Forgotten);
+            faulty.deliver_late().await;
+            until_async(async || places(&engine).await == 0).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_call_dropped_at_any_step_leaves_no_place() {
+    for go in [false, true] {
+        for replies in [Replies::Certain, Replies::Lossy] {
+            for step in 0..12 {
+                let engine = engine();
+                let faulty = over(&engine, replies);
+                let client = faulty.client(LONG);
+                let guest = barrier(&client, 2, go);
+                faulty.close_gate(step);
+                let entering = tokio::spawn(async move { guest.enter().await });
+                faulty.wait_at_gate().await;
+                entering.abort();
+                assert!(entering.await.unwrap_err().is_cancelled());
+                faulty.open_gate();
+                client.close().await.unwrap();
+                assert_eq!(places(&engine).await, 0, "step {step}, go {go}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_gone_is_reported_within_the_timeout() {
+    for go in [false, true] {
+        let faulty = Faulty::new();
+        let client = faulty.client(Duration::from_millis(200));
+        let guest = barrier(&client, 2, go);
+        assert!(!guest.enter_timeout(Duration::ZERO).await.unwrap());
+        faulty.always(Some(Fault::Refuse));
+        faulty.end_watches(crate::testing::WatchEnd::Broken);
+        let entering = tokio::time::timeout(LONG, guest.enter()).await.unwrap();
+        let error = entering.unwrap_err();
+        assert!(error.is_retryable(), "{error}");
+    }
+}
