@@ -386,3 +386,25 @@ async fn primitives_on_sessions_of_their_own_are_apart() {
     assert_eq!(session.state(), SessionState::Closed);
     assert_eq!(world.leases().await, 0);
 }
+
+/// While the store does not answer, nobody waits for the others' attempts to begin a session.
+#[tokio::test]
+async fn all_who_need_the_shared_session_wait_equally_long() {
+    let world = impatient_world(Duration::from_millis(100));
+    world.faulty.close_gate(0);
+    let begin = tokio::time::Instant::now();
+    let waiting: Vec<_> = (0..200)
+        .map(|_| {
+            let client = world.client.clone();
+            tokio::spawn(async move { client.own_session().await })
+        })
+        .collect();
+    for waiting in waiting {
+        let error = soon(waiting).await.unwrap().unwrap_err();
+        assert!(error.is_timeout(), "{error}");
+    }
+    // One after the other they would take 20 s.
+    assert!(begin.elapsed() < Duration::from_secs(10));
+    world.faulty.open_gate();
+    world.client.own_session().await.unwrap();
+}
