@@ -95,8 +95,11 @@ async fn commands_for_scripts() {
     assert_eq!(ok(&["release"]).await, "released\n");
     assert_eq!(ok(&["release"]).await, "released\n");
     assert_eq!(ok(&["--go", "release"]).await, "released\n");
-    let ran = run(&["--go", "wait"]).await;
-    ran.assert_failed(2, "`synod barrier wait` takes no --go", &["release"]);
+    assert_eq!(ok(&["release", "--go"]).await, "released\n");
+    for args in [["wait", "--go"], ["hold", "--go"]] {
+        let ran = run(&args).await;
+        ran.assert_failed(2, "--go says how to release", &["barrier release --go"]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
