@@ -28,11 +28,16 @@ pub(super) async fn join(vigils: &Vigils, join: Join) -> Result<Place> {
 }
 
 /// Takes the head of a line if nobody is in it; else nothing stays behind.
-pub(super) async fn try_join(vigils: &Vigils, join: Join) -> Result<Option<Place>> {
+pub(super) async fn try_join(vigils: &Vigils, mut join: Join) -> Result<Option<Place>> {
     match in_background(vigils, join.clone(), true).await? {
         Joined::Place(place) => Ok(Some(*place)),
         Joined::Taken => Ok(None),
         Joined::Nested => {
+            if join.sharing == Suffix::Unique {
+                // A copy of the first Txn may still come, and its key is deleted then: another one's
+                // must not be the same.
+                join.suffix = [join.suffix.as_ref(), b"-2".as_slice()].concat().into();
+            }
             let place = self::join(vigils, join).await?;
             if place.position() == 0 {
                 return Ok(Some(place));

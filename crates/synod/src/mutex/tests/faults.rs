@@ -262,3 +262,25 @@ async fn faults_at_every_step_break_nothing() {
         }
     }
 }
+
+/// What a lost answer may have left behind is looked for, and is never the key that is held.
+#[tokio::test]
+async fn a_try_beside_a_nested_name_whose_answer_was_lost_holds_what_it_took() {
+    for fault in [Fault::Drop, Fault::Late, Fault::Overtaken] {
+        let faulty = Faulty::new();
+        let mutex = client(&faulty).mutex("m");
+        mutex.lock().await.unwrap().unlock().await.unwrap();
+        let nested = PutRequest::new("m/x/1", "");
+        faulty.engine.put(nested).await.unwrap();
+        faulty.script([fault]);
+        let guard = mutex.try_lock().await.unwrap().unwrap();
+        let txns = faulty.txns();
+        // It has been looked for leftovers.
+        until(|| faulty.txns() - txns >= 4).await;
+        guard.check().await.unwrap();
+        assert!(mutex.try_lock().await.unwrap().is_none(), "{fault:?}");
+        guard.unlock().await.unwrap();
+        faulty.deliver_late().await;
+        until_async(async || count(&faulty, "m/").await == 1).await;
+    }
+}
