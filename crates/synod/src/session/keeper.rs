@@ -8,9 +8,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{SessionState, States, revoke};
-use crate::Result;
 use crate::clock::Clock;
 use crate::slot::Slot;
+use crate::{Error, Result};
 
 /// What becomes of the lease when its session ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +120,18 @@ pub(super) struct Keeper {
     pub(super) ttl: Duration,
     pub(super) sent: Duration,
     pub(super) ending: CancellationToken,
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        // Also when its runtime ends in the middle: then nobody renews or revokes the lease any more.
+        self.life.turn(SessionState::Lost);
+        self.life.revoked.send_if_modified(|revoked| {
+            let unsaid = revoked.is_none();
+            revoked.get_or_insert(Err(Error::NoRuntime));
+            unsaid
+        });
+    }
 }
 
 /// The shortest and longest pause after a renewal that failed.
