@@ -78,8 +78,16 @@ async fn join_now(
         Ok(response) => read(response),
         Err(error) => Err(error.into()),
     };
-    let (created, line, at) = match found {
-        Ok(Found::Joined { created, line, at }) => (created, line, at),
+    let (created, view) = match found {
+        Ok(Found::Joined {
+            created,
+            stored,
+            line,
+            at,
+        }) => {
+            let stored = stored.or_else(|| Some(total.to_string().into()));
+            (created, View::new(keys, at, stored, line))
+        }
         refused => {
             if doubt {
                 // A copy may have come in, or may still.
@@ -93,8 +101,6 @@ async fn join_now(
             });
         }
     };
-    let stored = Some(Bytes::from(total.to_string()));
-    let view = View::new(keys, at, stored, line);
     let granted = view.standings().of(&(created, key.clone())) == Standing::Granted;
     let place = Place::of_own_key(client, runtime, key, created, session.lease(), doubt);
     let hold = Hold::new(place, session, client.clone());
@@ -135,6 +141,9 @@ enum Found {
     /// The ticket is there.
     Joined {
         created: Revision,
+        /// The record of the total, if it had to be read: an earlier copy has put the ticket, and the
+        /// semaphore may have been resized since. Else it is as asked for.
+        stored: Option<Bytes>,
         line: Vec<KeyValue>,
         at: Revision,
     },
@@ -157,19 +166,22 @@ fn look(response: TxnResponse) -> Option<Found> {
     let mut responses = responses.into_iter();
     let own = responses.next()?;
     let line = responses.next()?.into_range()?.kvs;
-    let created = if joined {
-        at
-    } else if let Some(own) = own.into_range()?.kvs.into_iter().next() {
-        own.create_revision
+    let (created, stored) = if joined {
+        (at, None)
     } else {
         let total = responses.next().and_then(TxnOpResponse::into_range)?;
-        return total
-            .kvs
-            .into_iter()
-            .next()
-            .map(|kv| Found::Total(kv.value));
+        let stored = total.kvs.into_iter().next()?.value;
+        match own.into_range()?.kvs.into_iter().next() {
+            Some(own) => (own.create_revision, Some(stored)),
+            None => return Some(Found::Total(stored)),
+        }
     };
-    Some(Found::Joined { created, line, at })
+    Some(Found::Joined {
+        created,
+        stored,
+        line,
+        at,
+    })
 }
 
 fn malformed() -> Error {

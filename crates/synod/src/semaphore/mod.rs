@@ -34,7 +34,7 @@
 //!
 //! A waiter whose call is dropped deletes its ticket in the background, guarded by `c`. A joining Txn
 //! without answer is sent again; it is idempotent. When an early copy of it can still come after the
-//! ticket was taken back, the ticket is looked for in the background for 30 s, and deleted.
+//! ticket was taken back, the ticket is looked for in the background, and deleted, until its lease is gone.
 //!
 //! # Round trips
 //!
@@ -299,7 +299,12 @@ impl Semaphore {
                 )));
             }
             // Read once more: an event can come long after what it tells of.
-            ticket.hold.check().await?;
+            let there = ticket.hold.check().await;
+            there.map_err(|error| match error {
+                // The ticket has gone before the session noticed.
+                Error::NotOwner { .. } => Error::SessionLost,
+                error => error,
+            })?;
             if verdict == Standing::Granted {
                 return Ok(());
             }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use synod_store::{KeyRange, PutRequest, RangeRequest, Store};
+use synod_store::{DeleteRequest, KeyRange, PutRequest, RangeRequest, Store};
 
 use crate::testing::{FAULTS, Fault, Faulty, WatchEnd, soon, until, until_async};
 use crate::{Error, Semaphore, SemaphorePermit};
@@ -179,10 +179,7 @@ async fn nobody_is_given_permits_after_its_lease_has_died() {
     faulty.engine.lease_revoke(session.lease()).await.unwrap();
     faulty.open_gate();
     let error = soon(waits).await.unwrap().unwrap_err();
-    assert!(
-        matches!(error, Error::SessionLost | Error::NotOwner { .. }),
-        "{error}"
-    );
+    assert!(matches!(error, Error::SessionLost), "{error}");
     assert_eq!(tickets(&faulty).await, 0);
 }
 
@@ -463,4 +460,71 @@ async fn a_permission_that_is_missing_is_named() {
     }
     faulty.always(None);
     held.release().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_ticket_whose_first_answer_was_lost_goes_by_the_total_of_the_second() {
+    let faulty = Faulty::new();
+    let (one, two) = (faulty.client(TIMEOUT), faulty.client(TIMEOUT));
+    let (one, two) = (one.semaphore("s", 2), two.semaphore("s", 2));
+    let first = one.acquire().await.unwrap();
+    let second = one.acquire().await.unwrap();
+    // The session is there when the gate closes.
+    assert!(two.try_acquire().await.unwrap().is_none());
+    faulty.script([Fault::Lose]);
+    faulty.close_gate(1);
+    let third = waiting(&faulty, &two, 1).await;
+    assert!(faulty.wait_at_gate().await);
+    // Meanwhile there is one permit only, and the second still has it.
+    let engine = &faulty.engine;
+    let total = PutRequest::new("__synod/semaphore/s/total", "1");
+    engine.put(total).await.unwrap();
+    let request = DeleteRequest::new(first.key().clone());
+    engine.delete(request).await.unwrap();
+    let watches = faulty.watches();
+    faulty.open_gate();
+    until(|| third.is_finished() || faulty.watches() > watches).await;
+    assert!(!third.is_finished(), "two have the one permit");
+    second.release().await.unwrap();
+    let third = soon(third).await.unwrap().unwrap();
+    assert_eq!(third.num_permits(), 1);
+}
+
+#[test]
+fn a_runtime_that_ends_takes_its_watch_with_it_and_leaves_nobody_asleep() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(1).enable_all().build().unwrap()
+    };
+    let (first, second) = (runtime(), runtime());
+    let faulty = Faulty::new();
+    let client = faulty.client(TIMEOUT);
+    let (held, semaphore) = second.block_on(async {
+        let session = client.session().await.unwrap();
+        let semaphore = client.semaphore("s", 1).with_session(&session);
+        (semaphore.acquire().await.unwrap(), semaphore)
+    });
+    let watches = faulty.watches();
+    // The watch runs where the first of them waits.
+    let gone = first.block_on(waiting(&faulty, &semaphore, 1));
+    second.block_on(until(|| faulty.watches() > watches));
+    let stays = second.block_on(waiting(&faulty, &semaphore, 1));
+    second.block_on(until(|| semaphore.shared.watch.waiting() == 2));
+    first.shutdown_background();
+    second.block_on(async {
+        until(|| gone.is_finished()).await;
+        // Nobody is left there to take its ticket back.
+        let line = RangeRequest::new(KeyRange::prefix("__synod/semaphore/s/line/"));
+        let line = faulty.engine.range(line).await.unwrap().kvs;
+        let mut line: Vec<_> = line
+            .into_iter()
+            .map(|kv| (kv.create_revision, kv.key))
+            .collect();
+        line.sort();
+        let request = DeleteRequest::new(line[1].1.clone());
+        faulty.engine.delete(request).await.unwrap();
+        held.release().await.unwrap();
+        let stays = soon(stays).await.unwrap().unwrap();
+        assert_eq!(stays.num_permits(), 1);
+    });
 }

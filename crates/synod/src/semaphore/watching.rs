@@ -12,7 +12,7 @@ use super::Shared;
 use super::view::{Spot, Standing, View};
 use crate::slot::Slot;
 use crate::watch::{Lookout, Nudge};
-use crate::{Error, Result, retry};
+use crate::{Result, retry};
 
 /// What is known of a ticket that waited.
 pub(super) type Verdict = Result<Standing>;
@@ -20,6 +20,18 @@ pub(super) type Verdict = Result<Standing>;
 /// The watch that stands, if anybody waits.
 #[derive(Debug, Default)]
 pub(super) struct Watch(Slot<Weak<Watching>>);
+
+impl Watch {
+    /// How many wait.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        let watching = self.0.lock().upgrade();
+        watching.map_or(0, |watching| {
+            let tickets = watching.waiters.tickets.lock();
+            tickets.as_ref().map_or(0, BTreeMap::len)
+        })
+    }
+}
 
 /// A watch, as long as somebody has it.
 #[derive(Debug)]
@@ -60,9 +72,13 @@ impl Drop for Waiter {
 
 /// Waits until the ticket does not wait any more.
 pub(super) async fn wait(shared: &Arc<Shared>, spot: Spot) -> Verdict {
-    let mut waiter = register(shared, spot)?;
-    // An error means that the task was ended with its runtime.
-    (&mut waiter.verdict).await.unwrap_or(Err(Error::NoRuntime))
+    loop {
+        let mut waiter = register(shared, spot.clone())?;
+        if let Ok(verdict) = (&mut waiter.verdict).await {
+            return verdict;
+        }
+        // The watch has ended with the runtime that it ran in: another begins in this one.
+    }
 }
 
 fn register(shared: &Arc<Shared>, spot: Spot) -> Result<Waiter> {
@@ -84,7 +100,8 @@ fn register(shared: &Arc<Shared>, spot: Spot) -> Result<Waiter> {
         tickets: Slot::new(Some(BTreeMap::from([(spot.clone(), sender)]))),
         come: Notify::new(),
     });
-    let task = runtime.spawn(watch(Arc::clone(shared), Arc::clone(&waiters)));
+    let tellers = Tellers(Arc::clone(&waiters));
+    let task = runtime.spawn(watch(Arc::clone(shared), tellers));
     let watching = Arc::new(Watching {
         waiters,
         task: task.abort_handle(),
@@ -97,8 +114,20 @@ fn register(shared: &Arc<Shared>, spot: Spot) -> Result<Waiter> {
     })
 }
 
-async fn watch(shared: Arc<Shared>, waiters: Arc<Waiters>) {
-    let Err(error) = follow(&shared, &waiters).await;
+/// The task's part in a watch. When the task ends, whatever the cause, nobody is left waiting for it.
+struct Tellers(Arc<Waiters>);
+
+impl Drop for Tellers {
+    fn drop(&mut self) {
+        // Those who still wait see their channels end.
+        let waiting = self.0.tickets.lock().take();
+        drop(waiting);
+    }
+}
+
+async fn watch(shared: Arc<Shared>, tellers: Tellers) {
+    let waiters = &tellers.0;
+    let Err(error) = follow(&shared, waiters).await;
     let error = shared.client.about_own_keys(error);
     let waiting = waiters.tickets.lock().take();
     for (_, verdict) in waiting.into_iter().flatten() {
