@@ -10,7 +10,8 @@
 //! # Failure
 //!
 //! A store that cannot be reached for the patience, or that refuses, is [trouble](View::trouble) that
-//! every waiter is told; the task goes on trying until nobody has the sight any more.
+//! every waiter is told, and who comes later only if it lasts; the task goes on trying until nobody has
+//! the sight any more.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -104,14 +105,17 @@ impl Sight {
     /// Waits until the view satisfies `seen`, which says what it has found.
     pub(crate) async fn find<T>(&self, mut seen: impl FnMut(&View) -> Option<T>) -> Result<T> {
         let mut view = self.view.clone();
+        // It may be over: only what comes from now on is this caller's.
+        let mut old_trouble = view.borrow().trouble.is_some();
         loop {
             {
                 let view = view.borrow_and_update();
                 if let Some(found) = seen(&view) {
                     return Ok(found);
                 }
-                if let Some(trouble) = &view.trouble {
-                    return Err(trouble.clone());
+                match &view.trouble {
+                    Some(trouble) if !old_trouble => return Err(trouble.clone()),
+                    _ => old_trouble = false,
                 }
             }
             if view.changed().await.is_err() {
@@ -173,5 +177,32 @@ async fn keep_in_sight(
                 Err(error) => return error,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Fault, Faulty, soon};
+
+    #[tokio::test]
+    async fn trouble_that_is_over_fails_nobody_who_comes_after_it() {
+        let faulty = Faulty::new();
+        faulty.always(Some(Fault::Refuse));
+        let (store, runtime) = (Arc::new(faulty.clone()), Handle::current());
+        let patience = Duration::from_millis(10);
+        let sight = Sight::open(store, &runtime, KeyRange::one("key"), patience);
+        // Each pause before the next attempt is longer than the one before.
+        for _ in 0..8 {
+            let told =
+                soon(sight.find(|view| (view.revision > Revision::ZERO).then_some(()))).await;
+            assert!(told.is_err());
+            let mut view = sight.view.clone();
+            view.mark_unchanged();
+            soon(view.changed()).await.unwrap();
+        }
+        faulty.always(None);
+        let read = sight.find(|view| (view.revision > Revision::ZERO).then_some(view.revision));
+        soon(read).await.unwrap();
     }
 }

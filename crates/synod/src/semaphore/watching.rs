@@ -12,7 +12,7 @@ use super::Shared;
 use super::view::{Spot, Standing, View};
 use crate::slot::Slot;
 use crate::watch::{Lookout, Nudge};
-use crate::{Result, retry};
+use crate::{Error, Result, retry};
 
 /// What is known of a ticket that waited.
 pub(super) type Verdict = Result<Standing>;
@@ -60,6 +60,8 @@ struct Waiter {
     watching: Arc<Watching>,
     spot: Spot,
     verdict: oneshot::Receiver<Verdict>,
+    /// Whether the watch was begun for this one.
+    began: bool,
 }
 
 impl Drop for Waiter {
@@ -74,10 +76,13 @@ impl Drop for Waiter {
 pub(super) async fn wait(shared: &Arc<Shared>, spot: Spot) -> Verdict {
     loop {
         let mut waiter = register(shared, spot.clone())?;
-        if let Ok(verdict) = (&mut waiter.verdict).await {
-            return verdict;
+        match (&mut waiter.verdict).await {
+            Ok(verdict) => return verdict,
+            // The watch has ended with the runtime that it ran in. If that was another, one in this
+            // runtime follows it.
+            Err(_) if waiter.began => return Err(Error::NoRuntime),
+            Err(_) => {}
         }
-        // The watch has ended with the runtime that it ran in: another begins in this one.
     }
 }
 
@@ -94,6 +99,7 @@ fn register(shared: &Arc<Shared>, spot: Spot) -> Result<Waiter> {
             watching: Arc::clone(&watching),
             spot,
             verdict,
+            began: false,
         });
     }
     let waiters = Arc::new(Waiters {
@@ -111,6 +117,7 @@ fn register(shared: &Arc<Shared>, spot: Spot) -> Result<Waiter> {
         watching,
         spot,
         verdict,
+        began: true,
     })
 }
 
