@@ -108,14 +108,16 @@ impl Leftovers {
             created,
             since: Instant::now(),
         });
-        if !std::mem::replace(&mut state.sweeping, true) {
+        let sweeping = std::mem::replace(&mut state.sweeping, true);
+        // Before the task is made: a runtime that has ended drops it on the spot.
+        drop(state);
+        if !sweeping {
             let sweep = Sweep {
                 leftovers: self.clone(),
                 over: false,
             };
             runtime.spawn(sweep.run());
         }
-        drop(state);
         self.come.notify_one();
     }
 }

@@ -262,15 +262,49 @@ impl Drop for Place {
         if !self.leave_on_drop {
             return;
         }
-        let (vigils, runtime) = (self.vigils.clone(), self.runtime.clone());
-        let (key, lease, created) = (self.key.clone(), self.lease, self.created);
-        let patience = self.patience;
-        self.runtime.spawn(async move {
-            if let Err(error) = leave(&**vigils.store(), &key, created, patience).await {
-                tracing::debug!(%key, %error, "a waiter's key could not be deleted yet");
-                vigils.leftovers().add(&runtime, key, lease, created);
-            }
-        });
+        let leaving = Leaving {
+            vigils: self.vigils.clone(),
+            runtime: self.runtime.clone(),
+            key: self.key.clone(),
+            lease: self.lease,
+            created: self.created,
+            left: false,
+        };
+        self.runtime.spawn(leaving.run(self.patience));
         self.watch_for_copies();
+    }
+}
+
+/// A key that is being deleted. If that does not come about, it is left to [`Leftovers`](super::leftovers):
+/// also when the runtime has ended, or ends in the middle.
+struct Leaving {
+    vigils: Vigils,
+    runtime: Handle,
+    key: Key,
+    lease: LeaseId,
+    created: Revision,
+    left: bool,
+}
+
+impl Leaving {
+    async fn run(mut self, patience: Duration) {
+        let store = self.vigils.store();
+        match leave(&**store, &self.key, self.created, patience).await {
+            Ok(_) => self.left = true,
+            Err(error) => {
+                tracing::debug!(key = %self.key, %error, "a key could not be deleted yet")
+            }
+        }
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        if !self.left {
+            // The runtime of this moment may be another, which still lives.
+            let runtime = Handle::try_current().unwrap_or_else(|_| self.runtime.clone());
+            let leftovers = self.vigils.leftovers();
+            leftovers.add(&runtime, self.key.clone(), self.lease, self.created);
+        }
     }
 }

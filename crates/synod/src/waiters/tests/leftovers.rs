@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::leftovers::Leftovers;
+use synod_store::Revision;
+
 use super::super::{Join, Vigils, join};
 use super::{count, lease, request};
 use crate::testing::{Fault, Faulty, until, until_async};
@@ -94,4 +96,46 @@ async fn a_key_of_the_same_name_that_is_not_the_own_one_stays() {
     faulty.always(None);
     until(|| vigils.leftovers().len() == 0).await;
     assert_eq!(count(&faulty).await, 1);
+}
+
+/// A guard can be dropped when its runtime is over, or is just ending.
+#[test]
+fn what_is_left_by_a_runtime_that_has_ended_is_deleted_in_another() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(1).enable_all().build().unwrap()
+    };
+    for fault in [Fault::None, Fault::Lose] {
+        let (first, second) = (runtime(), runtime());
+        let faulty = second.block_on(async { Faulty::new() });
+        let vigils = Vigils::new(Arc::new(faulty.clone()));
+        let place = first.block_on(async {
+            let lease = lease(&faulty).await;
+            faulty.script([fault]);
+            join::join(&vigils, request("a", lease)).await.unwrap()
+        });
+        drop(first);
+        second.block_on(async {
+            drop(place);
+            until_async(async || count(&faulty).await == 0).await;
+        });
+    }
+}
+
+/// As above, at the end of a program.
+#[test]
+fn leftovers_do_not_hold_up_a_runtime_that_ends() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let handle = runtime.handle().clone();
+    let vigils = runtime.block_on(async { Vigils::new(crate::testing::engine()) });
+    runtime.shutdown_background();
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let leftovers = vigils.leftovers();
+        let lease = synod_store::LeaseId::new(7).unwrap();
+        leftovers.expect_copies(&handle, "l/a".into(), lease);
+        leftovers.add(&handle, "l/b".into(), lease, Revision(2));
+        tell.send(leftovers.len()).unwrap();
+    });
+    assert_eq!(told.recv_timeout(Duration::from_secs(10)), Ok(2));
 }
