@@ -125,17 +125,17 @@ impl<O: Order> Core<O> {
 
     fn kick(self: &Arc<Core<O>>, start: bool, runtime: &Handle) {
         if start {
-            self.settle.spawn(runtime, Arc::clone(self).run());
+            let alive = Alive {
+                core: Arc::clone(self),
+                retired: false,
+            };
+            self.settle.spawn(runtime, Arc::clone(self).run(alive));
         } else {
             self.wake.notify_one();
         }
     }
 
-    async fn run(self: Arc<Core<O>>) {
-        let mut alive = Alive {
-            core: &self,
-            retired: false,
-        };
+    async fn run(self: Arc<Core<O>>, mut alive: Alive<O>) {
         let mut intake = self.intake.lock().await;
         loop {
             let demand = self.desk.lock().demand();
@@ -359,13 +359,14 @@ impl<O: Order> Core<O> {
     }
 }
 
-/// Tells the callers when the task ends otherwise than by retiring, as with its runtime.
-struct Alive<'c, O: Order> {
-    core: &'c Core<O>,
+/// Tells the callers when the task ends otherwise than by retiring, as with its runtime, also when it
+/// has not begun.
+struct Alive<O: Order> {
+    core: Arc<Core<O>>,
     retired: bool,
 }
 
-impl<O: Order> Drop for Alive<'_, O> {
+impl<O: Order> Drop for Alive<O> {
     fn drop(&mut self) {
         if !self.retired {
             self.core.desk.lock().abort();
