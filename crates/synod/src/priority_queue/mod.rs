@@ -222,9 +222,8 @@ impl PriorityQueue {
     ///
     /// # Errors
     ///
-    /// As [`PriorityQueue::enqueue`]; [`Error::InvalidArgument`](crate::Error::InvalidArgument) for options
-    /// that make no sense. A value with an id may be put in again after
-    /// [`Error::Unknown`](crate::Error::Unknown) without asking what became of the first.
+    /// As [`PriorityQueue::enqueue`]; [`Error::InvalidArgument`] for options that make no sense. A value
+    /// with an id may be put in again after [`Error::Unknown`] without asking what became of the first.
     ///
     /// # Examples
     ///
