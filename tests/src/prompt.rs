@@ -123,6 +123,35 @@ pub async fn watchers(etcd: &Etcd) -> u64 {
     sum
 }
 
+/// Waits until a cluster has more watchers than this: somebody waits.
+///
+/// # Panics
+///
+/// When it does not come to that.
+pub async fn etcd_is_watched(etcd: &Etcd, before: u64) {
+    wait::until("somebody watches", || async {
+        watchers(etcd).await > before
+    })
+    .await;
+}
+
+/// Waits until somebody watches the server of ours that these options name, or the one in the
+/// background.
+///
+/// # Panics
+///
+/// When it does not come to that.
+pub async fn server_is_watched(home: &Home, addr: &[&str]) {
+    wait::until("somebody watches", || async {
+        let status = home
+            .ok(&[&["status", "--output", "json"], addr].concat())
+            .await;
+        let status: serde_json::Value = serde_json::from_str(&status).expect("an object");
+        status["watchers"].as_u64() > Some(0)
+    })
+    .await;
+}
+
 fn metric(address: &str, name: &str) -> u64 {
     let mut stream = TcpStream::connect(address).expect("a member listens");
     stream

@@ -57,11 +57,14 @@ async fn read_committed_loses_money() {
         let ran = home.run(&lossy).await;
         let (sum, _) = read(&ran.stdout);
         if sum != 500 {
-            ran.assert_failed(
-                1,
-                &format!("the sum is wrong: {sum} instead of 500"),
-                &["read-committed validates nothing", "choose another --name"],
-            );
+            assert_eq!(ran.code, Some(1), "{ran:?}");
+            for words in [
+                &format!("error: the sum is wrong: {sum} instead of 500"),
+                "read-committed validates nothing",
+                "choose another --name",
+            ] {
+                assert!(ran.stderr.contains(words), "{words}: {ran:?}");
+            }
             // What is lost stays lost, and the next one says so.
             let ran = home
                 .run(&["stm", "bank", "--transfers", "1", "--addr", &server.url])

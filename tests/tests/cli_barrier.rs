@@ -4,10 +4,9 @@
 use std::future::Future;
 
 use synod_tests::cli::{Home, Served};
-use synod_tests::etcd::Etcd;
 use synod_tests::etcd_or_skip;
-use synod_tests::prompt::{Prompt, terminal, watchers};
-use synod_tests::wait::{self, PATIENCE};
+use synod_tests::prompt::{Prompt, etcd_is_watched, server_is_watched, terminal, watchers};
+use synod_tests::wait::PATIENCE;
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
@@ -96,8 +95,11 @@ async fn commands_for_scripts() {
     assert_eq!(ok(&["release"]).await, "released\n");
     assert_eq!(ok(&["release"]).await, "released\n");
     assert_eq!(ok(&["--go", "release"]).await, "released\n");
-    let ran = run(&["--go", "wait"]).await;
-    ran.assert_failed(2, "`synod barrier wait` takes no --go", &["release"]);
+    assert_eq!(ok(&["release", "--go"]).await, "released\n");
+    for args in [["wait", "--go"], ["hold", "--go"]] {
+        let ran = run(&args).await;
+        ran.assert_failed(2, "--go says how to release", &["barrier release --go"]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -209,36 +211,13 @@ fn double_barrier_on_terminals<F: Future<Output = ()>>(
     }
 }
 
-/// Waits until somebody watches the server in the background.
-async fn background_is_watched(home: &Home) {
-    is_watched(home, &[]).await;
-}
-
-/// Waits until somebody watches the server of ours that these options name.
-async fn is_watched(home: &Home, addr: &[&str]) {
-    wait::until("somebody watches", || async {
-        let status = [&["status", "--output", "json"], addr].concat();
-        let status = home.ok(&status).await;
-        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
-        status["watchers"].as_u64() > Some(0)
-    })
-    .await;
-}
-
-async fn etcd_is_watched(etcd: &Etcd, before: u64) {
-    wait::until("somebody watches", || async {
-        watchers(etcd).await > before
-    })
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn terminals_block_and_go_on_on_the_embedded_store() {
     let runtime = Handle::current();
     spawn_blocking(move || {
         let home = Home::new();
-        barrier_on_terminals(&home, &[], &runtime, || background_is_watched(&home));
-        double_barrier_on_terminals(&home, &[], &runtime, || background_is_watched(&home));
+        barrier_on_terminals(&home, &[], &runtime, || server_is_watched(&home, &[]));
+        double_barrier_on_terminals(&home, &[], &runtime, || server_is_watched(&home, &[]));
     })
     .await
     .unwrap();
@@ -318,7 +297,7 @@ async fn all_must_agree_on_the_count() {
     let addr = ["--addr", server.url.as_str()];
     let mut first = Prompt::start(&home, &["double-barrier", "-c", "2", addr[0], addr[1]]);
     first.say("enter");
-    is_watched(&home, &addr).await;
+    server_is_watched(&home, &addr).await;
     let ran = home
         .run_with(&["double-barrier", "-c", "3", addr[0], addr[1]], b"enter\n")
         .await;

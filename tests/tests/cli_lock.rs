@@ -303,6 +303,20 @@ async fn readers_share_and_permits_are_counted() {
         let ran = home.run(&args).await;
         assert_eq!(ran.code, Some(code), "{args:?}: {ran:?}");
     }
+    // The number is changed for all.
+    let addr = ["--addr", server.url.as_str()];
+    let resize = ["semaphore", "y", "--permits", "3", "--resize", "4"];
+    assert_eq!(home.ok(&[&resize[..], &addr].concat()).await, "4\n");
+    let four = ["semaphore", "y", "--permits", "4", "--take", "4", "--try"];
+    let ran = run(&home, &server.url, &[&four, &["--", "true"]]).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let three = ["semaphore", "y", "--permits", "3", "--try"];
+    let ran = run(&home, &server.url, &[&three]).await;
+    ran.assert_failed(
+        1,
+        "cannot have a permit of y",
+        &["3 was asked for", "--resize"],
+    );
     let ran = home
         .run(&["semaphore", "y", "--permits", "3", "--take", "4"])
         .await;
@@ -392,7 +406,7 @@ async fn etcdctl_and_synod_exclude_each_other() {
         "{} lock x --try --addr {url} -- true; echo $?",
         program().display()
     );
-    let ran = finish(&mut etcdctl(&["lock", "x", "sh", "-c", &line]), b"").await;
+    let ran = finish(&mut etcdctl(&["lock", "x", "--", "sh", "-c", &line]), b"").await;
     assert_eq!(ran.stdout, "4\n", "{ran:?}");
     // A leader of ours is what etcdctl sees.
     let mut leader = Prompt::start(&home, &["elect", "y", "ours", "--addr", &url]);

@@ -1,11 +1,12 @@
-//! `synod queue` on a real terminal: prompt, completion, history, Ctrl-C and Ctrl-D.
+//! The queues' prompts on real terminals: one waits for the other; prompt, completion, history, Ctrl-C and Ctrl-D.
 
 use std::process::Command;
 
 use rexpect::process::WaitStatus;
 use rustix::process::{Pid, Signal, kill_process};
 use synod_tests::cli::{Home, Served};
-use synod_tests::prompt::terminal;
+use synod_tests::etcd_or_skip;
+use synod_tests::prompt::{etcd_is_watched, server_is_watched, terminal, watchers};
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
@@ -58,6 +59,64 @@ async fn ctrl_c_ends_a_blocked_pop_and_keeps_the_prompt() {
             session.process().wait(),
             Ok(WaitStatus::Exited(_, 0))
         ));
+    })
+    .await
+    .unwrap();
+}
+
+/// Two terminals: the second one's `pop` blocks until the first one's `push`.
+fn two_terminals<F: Future<Output = ()>>(
+    home: &Home,
+    addr: &[&str],
+    runtime: &Handle,
+    blocked: impl Fn() -> F,
+) {
+    for (command, prompt, push) in [
+        ("queue", PROMPT, "push hello"),
+        ("pq", "my-test-priority-queue> ", "push hello 7"),
+    ] {
+        let start = || {
+            let mut session = terminal(home.command(&[&[command], addr].concat()));
+            session.exp_string(prompt).unwrap();
+            session
+        };
+        let (mut first, mut second) = (start(), start());
+        for _ in 0..2 {
+            second.send_line("pop").unwrap();
+            runtime.block_on(blocked());
+            first.send_line(push).unwrap();
+            second.exp_string("\r\nhello\r\n").unwrap();
+            second.exp_string(prompt).unwrap();
+            first.exp_string(prompt).unwrap();
+        }
+        for mut session in [first, second] {
+            session.send_line("quit").unwrap();
+            session.exp_eof().unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn terminals_block_and_go_on_on_the_embedded_store() {
+    let runtime = Handle::current();
+    spawn_blocking(move || {
+        let home = Home::new();
+        two_terminals(&home, &[], &runtime, || server_is_watched(&home, &[]));
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn terminals_block_and_go_on_on_three_nodes() {
+    let etcd = etcd_or_skip!(3);
+    let before = watchers(&etcd).await;
+    let runtime = Handle::current();
+    spawn_blocking(move || {
+        let home = Home::new();
+        let url = etcd.url();
+        let addr = ["--addr", url.as_str()];
+        two_terminals(&home, &addr, &runtime, || etcd_is_watched(&etcd, before));
     })
     .await
     .unwrap();

@@ -8,12 +8,13 @@ use synod_tests::etcd_or_skip;
 use synod_tests::prompt::terminal;
 use tokio::task::spawn_blocking;
 
-/// Transactions that both commands read, one after the other on one store.
+/// Transactions that both commands read, one after the other on one store. Left out is what etcdctl
+/// gets wrong in some versions: comparing leases, and words in single quotes.
 const BOTH: &[&str] = &[
-    "mod(\"k\") > \"0\"\n\nput k \"over written\"\n\nput k \"created\"\nput other 'two words'\n\n",
+    "mod(\"k\") > \"0\"\n\nput k \"over written\"\n\nput k \"created\"\nput other \"two words\"\n\n",
     "mod(\"k\") > \"0\"\n\nput k \"over written\"\nget other\n\nget k\n\n",
-    "value(\"k\") = \"over written\"\nversion(\"other\") = \"1\"\n\nget k --prev-kv\n\n\n",
-    "create(\"none\") = \"0\"\nlease(\"k\") = \"0\"\n\nput a 1 --prev-kv\nput b 2\nput c 3\nget a c\nget a --prefix --keys-only\n\n\n",
+    "value(\"k\") = \"over written\"\nversion(\"other\") = \"1\"\n\nget k\n\n\n",
+    "create(\"none\") = \"0\"\nc(\"k\") > \"0\"\n\nput a 1 --prev-kv\nput b 2\nput c 3\nget a c\nget a --prefix --keys-only\n\n\n",
     "\nput a 4 --prev-kv\nget \"\" --from-key --order=DESCEND --limit=2\n\n\n",
     "val(\"a\") != \"4\"\n\ndel a\n\ndel a --prev-kv\nget a\ndel b --from-key\n\n",
     "\n\n\n",
@@ -30,7 +31,6 @@ async fn etcdctls_transactions_have_etcdctls_answers() {
     let url = etcd.url();
     let server = Served::start(&home, &["--memory", "--listen", "127.0.0.1:0"]).await;
     for text in BOTH {
-        let text = text.replace(" --prev-kv\n\n\n", "\n\n\n");
         let mut command = Command::new(&etcdctl);
         command
             .env("ETCDCTL_API", "3")
@@ -106,7 +106,7 @@ async fn what_cannot_be_read_changes_nothing_and_is_told_why() {
         (
             "mod(\"k\")\n\nput k v\n",
             "cannot read line 1 of standard input",
-            "looks like",
+            "the operator is one of",
         ),
         (
             "\nput k\n\n",

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use synod::store::{Key, KeyRange, Revision, Store};
+use synod::store::{Key, KeyRange, Namespace, Revision, Store};
 use synod::txn::{delete, put};
 use synod::{Client, ConnectOptions, Error, Isolation, Tx};
 use synod_etcd::{EtcdOptions, EtcdStore};
 use synod_tests::bridge::{Bridge, Mode};
+use synod_tests::etcd::EtcdConfig;
 use synod_tests::history::{Record, Recorder, Seen, State};
 use synod_tests::stores::TestStore;
 use synod_tests::{each_store, etcd_or_skip, wait};
@@ -58,9 +59,22 @@ async fn sum(client: &Client) -> i64 {
     balances.iter().map(|(_, balance)| number(balance)).sum()
 }
 
-/// Two clients with a connection each; of an embedded store, two clients in one process.
-async fn clients(store: &TestStore) -> [Client; 2] {
-    [store.client(), Client::from_store(store.another().await)]
+/// Three clients, each with a connection to one member alone, so that reads go to whichever lags
+/// behind; of an embedded store, clients in one process.
+async fn clients(store: &TestStore) -> [Client; 3] {
+    let endpoints = store.endpoints();
+    let client = async |index: usize| {
+        let Some(endpoint) = endpoints.get(index % endpoints.len().max(1)) else {
+            return store.client();
+        };
+        let options = EtcdOptions::new([endpoint.clone()]).with_member_sync(None);
+        let member = EtcdStore::connect(options).await.unwrap();
+        Client::from_store(Arc::new(Namespace::new(
+            member,
+            store.namespace().to_owned(),
+        )))
+    };
+    [client(0).await, client(1).await, client(2).await]
 }
 
 async fn bank(store: &TestStore, isolation: Isolation) {
@@ -68,7 +82,7 @@ async fn bank(store: &TestStore, isolation: Isolation) {
     open_accounts(&clients[0]).await;
     let mut tasks = JoinSet::new();
     for task in 0..TASKS {
-        let stm = clients[task % 2].stm().with_isolation(isolation);
+        let stm = clients[task % 3].stm().with_isolation(isolation);
         tasks.spawn(async move {
             let mut attempts = 0;
             for _ in 0..TRANSFERS {
@@ -103,7 +117,7 @@ each_store! {
 
     /// That is what this level allows: both read an account, both write it.
     async fn read_committed_loses_money(store: TestStore) {
-        let [client, other] = clients(&store).await;
+        let [client, other, _] = clients(&store).await;
         open_accounts(&client).await;
         let first = AtomicBool::new(true);
         let stm = client.stm().with_isolation(Isolation::ReadCommitted);
@@ -122,8 +136,10 @@ each_store! {
 
     async fn histories_are_strictly_serializable(store: TestStore) {
         for isolation in VALIDATING {
-            let (record, history) = history(&store, isolation, 40).await;
+            let (record, history, attempts) = history(&store, isolation, 40).await;
             assert_eq!(history.len(), 240);
+            // They did get in each other's way.
+            assert!(attempts > 250, "{isolation:?}: {attempts}");
             record.check(&history).unwrap_or_else(|why| panic!("{isolation:?}: {why}"));
         }
     }
@@ -297,6 +313,8 @@ impl Plan {
         for range in &self.reads {
             let pairs = tx.range(range.clone()).await?;
             reads.push((range.clone(), pairs.into_iter().collect()));
+            // Others have their turn, on the fastest store too.
+            tokio::task::yield_now().await;
         }
         for (key, value) in &self.writes {
             match value {
@@ -308,13 +326,26 @@ impl Plan {
     }
 }
 
-/// Six tasks of random transactions, over two connections.
-async fn history(store: &TestStore, isolation: Isolation, each: usize) -> (Record, Vec<Seen>) {
-    let recorder = Recorder::begin(store.store(), "h/").await;
+/// Six tasks of random transactions, over three connections; and how many attempts they took.
+async fn history(store: &TestStore, isolation: Isolation, each: usize) -> (Record, Vec<Seen>, u32) {
+    let attempts = Arc::new(AtomicU32::new(0));
     let clients = clients(store).await;
+    let (record, history) = make(store.store(), clients, isolation, each, &attempts).await;
+    (record, history, attempts.load(Ordering::SeqCst))
+}
+
+async fn make(
+    store: Arc<dyn Store>,
+    clients: [Client; 3],
+    isolation: Isolation,
+    each: usize,
+    attempts: &Arc<AtomicU32>,
+) -> (Record, Vec<Seen>) {
+    let recorder = Recorder::begin(store, "h/").await;
     let mut tasks = JoinSet::new();
     for task in 0..6 {
-        let stm = clients[task % 2].stm().with_isolation(isolation);
+        let stm = clients[task % 3].stm().with_isolation(isolation);
+        let attempts = Arc::clone(attempts);
         tasks.spawn(async move {
             let mut history = Vec::new();
             for _ in 0..each {
@@ -322,6 +353,7 @@ async fn history(store: &TestStore, isolation: Isolation, each: usize) -> (Recor
                 let began = Instant::now();
                 let committed = stm.transact(async |tx| plan.run(&tx).await).await;
                 let committed = committed.unwrap();
+                attempts.fetch_add(committed.attempts, Ordering::SeqCst);
                 history.push(Seen {
                     began,
                     ended: Instant::now(),
@@ -343,7 +375,7 @@ async fn the_checker_finds_what_is_wrong_with_a_history() {
     let store = TestStore::new(synod_tests::stores::Kind::Memory)
         .await
         .unwrap();
-    let (record, history) = history(&store, Isolation::default(), 20).await;
+    let (record, history, _) = history(&store, Isolation::default(), 20).await;
     record.check(&history).unwrap();
     let objects = |lie: &dyn Fn(&mut Vec<Seen>)| {
         let mut history = history.clone();
@@ -421,4 +453,33 @@ async fn issue_18424_a_lost_reply_repeats_nothing() {
     let direct = Client::connect(etcd.url()).await.unwrap();
     let count = direct.stm().run(async |tx| tx.get("n").await).await;
     assert_eq!(count.unwrap().unwrap(), "20");
+}
+
+/// Leaders die while transactions run, one after the other, and come back: nothing is lost, nothing
+/// happens twice, and no error reaches a caller who waits long enough.
+#[tokio::test(flavor = "multi_thread")]
+async fn histories_are_strictly_serializable_while_leaders_die() {
+    let etcd = etcd_or_skip!(EtcdConfig::new().nodes(3));
+    let options = ConnectOptions::new(etcd.url()).with_timeout(wait::TEST_LIMIT);
+    let client = async || options.clone().connect().await.unwrap();
+    let clients = [client().await, client().await, client().await];
+    let store = Arc::clone(client().await.store());
+    let attempts = Arc::new(AtomicU32::new(0));
+    let made = make(store, clients, Isolation::default(), 100, &attempts);
+    let killing = async {
+        for until in [100, 300] {
+            let come = async || attempts.load(Ordering::SeqCst) >= until;
+            wait::until("some have committed", come).await;
+            let leader = etcd.leader().await;
+            etcd.kill(leader);
+            let more = attempts.load(Ordering::SeqCst) + 20;
+            let come = async || attempts.load(Ordering::SeqCst) >= more;
+            wait::until("others have committed without it", come).await;
+            etcd.restart(leader).await;
+        }
+    };
+    let both = async { tokio::join!(made, killing) };
+    let ((record, history), ()) = wait::within(wait::TEST_LIMIT, "a history", both).await;
+    assert_eq!(history.len(), 600);
+    record.check(&history).unwrap();
 }

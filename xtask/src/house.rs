@@ -1,5 +1,5 @@
-//! House rules that no compiler checks: each Rust file begins with what it is for, and none is so
-//! long that it should have been a folder.
+//! House rules that no compiler checks: each Rust file begins with what it is for, none is so long
+//! that it should have been a folder, and the READMEs are in step.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,6 +34,13 @@ pub(crate) fn check() -> Result<()> {
                 .map(|finding| format!("  {name}: {finding}")),
         );
     }
+    let english = fs::read_to_string(root.join("README.md"))?;
+    let chinese = fs::read_to_string(root.join("README.zh.md"))?;
+    if let Some((ours, theirs)) = out_of_step(&english, &chinese) {
+        findings.push(format!(
+            "  README.md and README.zh.md are out of step: {ours:?} stands beside {theirs:?}"
+        ));
+    }
     if !findings.is_empty() {
         bail!("\n{}", findings.join("\n"));
     }
@@ -59,6 +66,44 @@ fn judge(text: &str, longest: usize) -> Vec<String> {
     findings
 }
 
+/// What two versions of a text in different languages have in common, line by line: headings by
+/// their level, tables by their rows' links, and what stands in code blocks without comments. The
+/// first pair that differs.
+fn out_of_step(ours: &str, theirs: &str) -> Option<(String, String)> {
+    let (ours, theirs) = (skeleton(ours), skeleton(theirs));
+    let length = ours.len().max(theirs.len());
+    let line = |lines: &[String], at: usize| lines.get(at).cloned().unwrap_or_default();
+    (0..length)
+        .map(|at| (line(&ours, at), line(&theirs, at)))
+        .find(|(ours, theirs)| ours != theirs)
+}
+
+/// The parts of a text that do not depend on its language.
+fn skeleton(text: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut in_code = false;
+    for line in text.lines() {
+        if line.starts_with("```") {
+            in_code = !in_code;
+            lines.push(line.to_string());
+        } else if in_code {
+            // In Rust a comment is a line, in a transcript it stands far to the right.
+            let code = line.split("        ").find(|part| !part.trim().is_empty());
+            let code = code.unwrap_or_default().trim();
+            if !code.is_empty() && !code.starts_with("//") {
+                lines.push(code.to_string());
+            }
+        } else if line.starts_with('#') {
+            lines.push(line.chars().take_while(|&c| c == '#').collect());
+        } else if line.starts_with('|') {
+            let links = line.split("](").skip(1);
+            let links = links.filter_map(|rest| rest.split(')').next());
+            lines.push(format!("| {}", links.collect::<Vec<_>>().join(" ")));
+        }
+    }
+    lines
+}
+
 /// The Rust files below a directory, without the generated ones.
 fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(directory)? {
@@ -78,6 +123,16 @@ fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn texts_in_two_languages_are_compared_without_their_words() {
+        let english = "# A title\nwords\n| a [x](p.md) |\n```\n// why\nrun  \n```\n";
+        let other = "# Ein Titel\nWorte\nmehr\n| b [y](p.md) |\n```\n// darum\nrun\n```\n";
+        assert_eq!(super::out_of_step(english, other), None);
+        let missing = other.replace("run\n", "");
+        assert!(super::out_of_step(english, &missing).is_some());
+        let another_link = other.replace("p.md", "q.md");
+        assert!(super::out_of_step(english, &another_link).is_some());
+    }
 
     #[test]
     fn a_file_without_a_head_or_an_end_is_found() {

@@ -143,14 +143,14 @@ impl Child {
                 stop = signals.each() => {
                     let again = stopped == Some(Stop::Terminate);
                     interrupts = interrupts.saturating_add(1);
-                    self.signal(match stop {
-                        Stop::Terminate if again => Signal::KILL,
-                        Stop::Terminate => Signal::TERM,
-                        Stop::Interrupt if interrupts > 2 => Signal::KILL,
+                    match stop {
+                        Stop::Terminate if again => self.signal(Signal::KILL),
+                        Stop::Terminate => self.signal(Signal::TERM),
+                        Stop::Interrupt if interrupts > 2 => self.signal(Signal::KILL),
                         // The terminal has sent it to the command as well.
-                        Stop::Interrupt if self.group.is_none() => Signal::CONT,
-                        Stop::Interrupt => Signal::INT,
-                    });
+                        Stop::Interrupt if self.group.is_none() => {}
+                        Stop::Interrupt => self.signal(Signal::INT),
+                    }
                     stopped = Some(stop);
                 }
             }

@@ -62,6 +62,10 @@ fn exit_of_kind(kind: ErrorKind) -> Exit {
 fn hint(error: &Error) -> Option<&'static str> {
     match error {
         Error::ReservedName { .. } => Some("choose another name"),
+        Error::Disagreement { what, .. } if what.contains("permits") => {
+            Some("say the same --permits as the others, or change it for all with --resize")
+        }
+        Error::Disagreement { .. } => Some("say the same as the others, or choose another --name"),
         Error::QueueFull { .. } => Some("take items out, or raise --capacity"),
         Error::AnswersLost { .. } => Some("it did happen: read the keys again"),
         _ if error.is_maybe_committed() => {

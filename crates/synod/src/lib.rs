@@ -5,6 +5,7 @@
 //! - [`Client`]: connects to a store by its URL; everything is made from it.
 //! - [`Session`]: one lease, kept alive, under whatever must go when its holder does.
 //! - [`barrier`]: one holds, many wait; shared with etcd's Go recipes.
+//! - [`delivery`]: items of both queues that outlive their consumer; dead letters, delays, capacity.
 //! - [`double_barrier`]: a group enters together and leaves together, round after round.
 //! - [`election`]: one leader among candidates, and who it is.
 //! - [`election`]: one leader among candidates, and who it is; shared with etcd's Go packages.
@@ -88,3 +89,8 @@ fn runtime() -> Result<tokio::runtime::Handle> {
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// The code of the Chinese README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.zh.md")]
+struct ReadmeInChinese;

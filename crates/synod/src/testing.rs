@@ -1,7 +1,7 @@
 //! A store for tests that loses answers, delays requests and stops at gates, over the embedded one.
 
 use std::collections::VecDeque;
-use std::future::Future;
+use std::future::{Future, IntoFuture};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ pub(crate) enum Fault {
     None,
     /// It fails before it is sent, and says so.
     Refuse,
+    /// It is refused for good: its caller may not do it.
+    Deny,
     /// It is not applied, but its caller cannot know.
     Drop,
     /// It is applied, and the answer is lost.
@@ -107,6 +109,15 @@ pub(crate) async fn until_async(condition: impl AsyncFn() -> bool) {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     panic!("the condition has not come");
+}
+
+/// What a future comes to; fails when it does not come to anything.
+pub(crate) async fn soon<F: IntoFuture>(future: F) -> F::Output {
+    let bound = Duration::from_secs(30);
+    match tokio::time::timeout(bound, future).await {
+        Ok(output) => output,
+        Err(_) => panic!("not within {bound:?}"),
+    }
 }
 
 pub(crate) fn engine() -> Arc<dyn Store> {
@@ -247,6 +258,7 @@ impl Faulty {
         match self.next_fault() {
             Fault::None => call.await,
             Fault::Refuse => Err(refused()),
+            Fault::Deny => Err(denied()),
             Fault::Lose => {
                 let _ = call.await;
                 Err(lost())
@@ -260,6 +272,7 @@ impl Faulty {
         let always = self.state.script.lock().always;
         match always {
             None => call.await,
+            Some(Fault::Deny) => Err(denied()),
             Some(_) => Err(refused()),
         }
     }
@@ -277,6 +290,10 @@ fn pairs(responses: &[TxnOpResponse]) -> usize {
 
 fn refused() -> Error {
     Error::new(ErrorKind::Unavailable, "nobody there")
+}
+
+fn denied() -> Error {
+    Error::from_kind(ErrorKind::PermissionDenied)
 }
 
 fn lost() -> Error {
@@ -317,6 +334,7 @@ impl Store for Faulty {
             let answer = match fault {
                 Fault::None => self.engine.txn(txn).await,
                 Fault::Refuse => Err(refused()),
+                Fault::Deny => Err(denied()),
                 Fault::Drop => Err(lost()),
                 Fault::Lose => {
                     let _ = self.engine.txn(txn).await;

@@ -14,7 +14,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
 use crate::process::Process;
-use crate::wait::PATIENCE;
+use crate::wait::{PATIENCE, TEST_LIMIT};
 
 /// How long something is watched that should not happen.
 pub(super) const A_WHILE: Duration = Duration::from_millis(200);
@@ -58,7 +58,7 @@ impl Go {
         let mut command = Command::new(program);
         command
             .arg("-limit")
-            .arg(format!("{}s", PATIENCE.as_secs() * 2))
+            .arg(format!("{}s", TEST_LIMIT.as_secs()))
             .arg(endpoints)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -4,6 +4,7 @@
 
 mod alone;
 mod barrier;
+mod commands;
 mod common;
 mod delivery;
 mod double_barrier;

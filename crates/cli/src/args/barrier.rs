@@ -22,7 +22,7 @@ The barrier is that of etcd's Go recipes: Go programs can hold and wait beside t
 #[command(after_help = BARRIER_EXAMPLES)]
 pub(crate) struct BarrierArgs {
     /// When releasing, also wake Go clients up to etcd 3.5.33, which miss the release otherwise
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub(crate) go: bool,
     #[command(subcommand)]
     pub(crate) command: Option<BarrierCommand>,
@@ -47,7 +47,7 @@ JSON: held (true).")]
     #[command(after_help = "\
 Examples:
   synod barrier release
-  synod barrier --go release                  wake Go clients up to etcd 3.5.33 as well
+  synod barrier release --go                  wake Go clients up to etcd 3.5.33 as well
 
 Prints `released`, also when nobody held it. JSON: released (true).")]
     Release,

@@ -66,8 +66,8 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "DURATION", value_parser = duration, help_heading = "Connection")]
     pub(crate) timeout: Option<Duration>,
 
-    /// The name of the queue, barrier or other object [default: my-test- and the command, such as
-    /// my-test-queue]
+    /// The name of the queue, barrier or other object [default: my-test-queue, my-test-barrier and
+    /// so on; accts for the bank]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) name: Option<String>,
 

@@ -92,12 +92,14 @@ Examples:
   synod semaphore cores --permits 16 --take 4 -- make -j4
   synod semaphore backups --permits 3 --try   exit code 4 when all are taken
   synod semaphore backups --permits 3         print the key and keep a permit until Ctrl-C
+  synod semaphore backups --permits 3 --resize 5
+                                              let there be 5 from now on
 
-All who use a semaphore must say the same number of --permits. Who came first gets them first; those
+All who use a semaphore must say the same number of --permits; --resize changes it. Who came first gets them first; those
 of a process that died come back after its --ttl.
 The command finds in its environment SYNOD_SEMAPHORE_KEY and SYNOD_SEMAPHORE_TOKEN; signals, the
 permits' loss and the exit code are as for `synod lock`.
-JSON, without a command: key, token, permits (how many are held).";
+JSON, without a command: key, token, permits (how many are held); with --resize: permits.";
 
 /// `synod semaphore`.
 #[derive(Debug, Args)]
@@ -112,6 +114,9 @@ pub(crate) struct SemaphoreArgs {
     /// How many of them to take
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) take: u32,
+    /// Change how many there are for all to this number, and print it
+    #[arg(long, value_name = "N", conflicts_with_all = ["take", "only_try", "command"], value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) resize: Option<u32>,
     #[command(flatten)]
     pub(crate) hold: HoldArgs,
 }

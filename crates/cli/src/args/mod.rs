@@ -26,10 +26,12 @@ pub(crate) use txn::TxnArgs;
 use crate::failure::EXIT_CODES;
 
 /// What `synod` and `synod --help` open with.
-const ABOUT: &str = "Coordination for programs that must agree: queues over an etcd-like store";
+const ABOUT: &str =
+    "Coordination for programs that must agree: queues, locks, barriers and transactions";
 
 const LONG_ABOUT: &str = "\
-Coordination for programs that must agree: queues over an etcd-like store.
+Coordination for programs that must agree: queues, locks, elections, semaphores, barriers and \
+transactions over an etcd-like store.
 
 With no address given, and nothing listening on 127.0.0.1:2379, synod starts a server of its own \
 there in the background, with its data in your data directory: `synod status` shows it, \
@@ -39,6 +41,12 @@ const EXAMPLES: &str = "\
 Examples:
   synod queue                                 a prompt: push VALUE, pop, help, quit
   synod queue push hello                      one command for scripts
+  synod queue take --exec ./work.sh           an item is gone only when the command succeeds
+  synod lock deploy -- ./deploy.sh            one at a time, on all machines
+  synod elect db host1:5432 -- ./serve.sh     one leads, and the next one takes over
+  synod barrier wait                          until somebody opens it
+  synod double-barrier -c 3 -- ./phase.sh     begin and end together
+  synod txn --when 'version(k) = 0' --then 'put k v'
   synod --addr h1:2379,h2:2379 queue pop      on an etcd cluster
   synod --addr file:/var/lib/app queue len    on an embedded store, without a server
   synod serve --data ./data                   a server that etcd's clients can use too

@@ -26,9 +26,16 @@ const RELEASE: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(global: &Global, args: BarrierArgs, mut context: Context) -> Result<()> {
     let name = name_of(global, DEFAULT_NAME)?;
-    if args.go && matches!(args.command, Some(BarrierCommand::Wait)) {
-        return Err(Failure::usage("`synod barrier wait` takes no --go")
-            .hint("it is the release that wakes Go programs"));
+    let releases = match &args.command {
+        None | Some(BarrierCommand::Release) => true,
+        Some(BarrierCommand::Hold(hold)) => hold.is_bound(),
+        Some(BarrierCommand::Wait) => false,
+    };
+    if args.go && !releases {
+        return Err(
+            Failure::usage("--go says how to release, which this does not do")
+                .hint("it is the release that wakes Go programs: `synod barrier release --go`"),
+        );
     }
     // Where there may be waiting, the time is for that, and says nothing about a single request.
     let patience = match &args.command {

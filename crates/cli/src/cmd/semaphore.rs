@@ -1,9 +1,13 @@
 //! `synod semaphore`: permits are held while a command runs, or until Ctrl-C.
 
+use serde_json::json;
+use synod::Client;
+
 use super::Context;
 use super::held::{self, Hold, Wait};
-use super::work::with_client;
+use super::work::{unless_stopped, with_client};
 use crate::args::{Global, SemaphoreArgs};
+use crate::explain::explain;
 use crate::failure::{Failure, Result};
 
 pub(super) async fn run(global: &Global, args: SemaphoreArgs, mut context: Context) -> Result<()> {
@@ -13,6 +17,15 @@ pub(super) async fn run(global: &Global, args: SemaphoreArgs, mut context: Conte
             "--take {} is more than all {} --permits",
             args.take, args.permits
         )));
+    }
+    if let Some(permits) = args.resize {
+        return with_client(
+            global,
+            global.timeout,
+            &mut context,
+            async |client, _, context| resize(client, name, args.permits, permits, context).await,
+        )
+        .await;
     }
     let hold = Hold {
         what: match args.take {
@@ -43,4 +56,22 @@ pub(super) async fn run(global: &Global, args: SemaphoreArgs, mut context: Conte
         hold.run(session.clone(), acquire, free, context).await
     })
     .await
+}
+
+/// Changes how many there are.
+async fn resize(
+    client: &Client,
+    name: &str,
+    from: u32,
+    to: u32,
+    context: &mut Context,
+) -> Result<()> {
+    unless_stopped(&mut context.signals, async {
+        let resized = client.semaphore(name, from).resize(to).await;
+        resized.map_err(|error| explain(&format!("cannot resize {name}"), &error))
+    })
+    .await?;
+    Ok(context
+        .out
+        .line(&to.to_string(), json!({ "permits": to }))?)
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use synod_store::{Key, Namespace, Store};
+use synod_store::{ErrorKind, Key, Namespace, Store};
 
 use crate::clock::Clock;
 use crate::layout;
@@ -193,6 +193,17 @@ impl Client {
     /// The prefix of an object's own keys; see [`crate::layout`].
     pub(crate) fn own_prefix(&self, kind: &str, name: &Key) -> Key {
         layout::own(self.system_prefix(), kind, name)
+    }
+
+    /// What went wrong with Synod's own keys; a permission that is missing says which.
+    pub(crate) fn about_own_keys(&self, error: Error) -> Error {
+        match error {
+            Error::Store(source) if source.kind() == ErrorKind::PermissionDenied => {
+                let prefix = self.system_prefix().to_owned();
+                Error::SystemPrefixDenied { prefix, source }
+            }
+            other => other,
+        }
     }
 
     /// An error if the name lies where Synod keeps its own keys.

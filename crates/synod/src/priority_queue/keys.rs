@@ -161,12 +161,10 @@ impl Order for ByPriority {
 
     fn proof(&self, cursor: &Key, since: Revision) -> Option<Vec<Compare>> {
         let last = Key::from(cursor.strip_suffix(b"\0")?);
-        // Its own priority too: numbers begin anew when nothing is left of it.
+        // Its own priority too: numbers begin anew when nothing is left of it. What comes back writes
+        // its base as well.
         let end = self.base(self.priority(&last)?).successor();
-        Some(vec![
-            self.nothing_back_after(since),
-            self.nothing_put_after(end, since),
-        ])
+        Some(vec![self.nothing_put_after(end, since)])
     }
 
     fn back(&self, item: &Item) -> Work {

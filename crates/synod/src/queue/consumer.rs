@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::claim::{Plan, before, delete, fill_in};
 use super::delivery::Taker;
 use super::desk::{Demand, Desk, Item, Ticket};
-use super::intake::Intake;
+use super::intake::{Intake, NEARBY};
 use super::look::Candidate;
 use super::order::Order;
 use crate::clock::Clock;
@@ -179,7 +179,11 @@ impl<O: Order> Core<O> {
 
     /// Takes the first items of the window, and hands them out.
     async fn claim(&self, intake: &mut Intake, demand: &Demand, begun: Instant) -> Result<()> {
+        self.absorb(intake);
         intake.fresh = false;
+        if intake.window.is_empty() {
+            return Ok(());
+        }
         let plan = self.plan(intake, demand.wanted);
         let guards = |item: &Candidate| self.order.guards(&item.key, intake.seen);
         let work = plan.work(&intake.window, guards, delete);
@@ -266,7 +270,7 @@ impl<O: Order> Core<O> {
             desk.give_back(left.into());
         }
         drop(desk);
-        if !intake.window.is_empty() {
+        if intake.window.len() > if O::EXACT { NEARBY } else { 0 } {
             // There is more than is wanted: events would only repeat what the next look sees.
             intake.lookout = None;
         }

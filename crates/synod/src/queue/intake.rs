@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use synod_store::{Event, EventKind, Key, Revision, WatchRequest};
 use tokio::time::Instant;
 
@@ -24,6 +25,9 @@ const LINGER: Duration = Duration::from_millis(200);
 
 /// With this many candidates nobody holds back: each consumer finds one for itself.
 const PLENTY: usize = 8;
+
+/// With so few candidates left an exact order keeps its watch: each thing that comes may be the first.
+pub(super) const NEARBY: usize = 32;
 
 /// The pause after a watch that fell.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -165,6 +169,20 @@ impl<O: Order> Core<O> {
             self.conclude(intake, look, demand);
         }
         Ok(())
+    }
+
+    /// Takes in what an exact order's watch has to tell by now.
+    pub(super) fn absorb(&self, intake: &mut Intake) {
+        while O::EXACT
+            && let Some((lookout, seen)) = &mut intake.lookout
+        {
+            match lookout.next(*seen).now_or_never() {
+                Some(Ok(Nudge::Events(events))) => self.accept_events(intake, events),
+                // The watch fell: what is known is as old as the last event.
+                Some(_) => intake.lookout = None,
+                None => break,
+            }
+        }
     }
 
     /// A claim was lost because something of the window is gone, or something has come before it:

@@ -76,7 +76,8 @@ use synod_store::{Key, Revision};
 use crate::{Client, Result};
 
 pub(crate) use consumer::Core;
-use delivery::{EnqueueOptions, Enqueued, Side, delivery_methods};
+pub use delivery::{EnqueueOptions, Enqueued};
+use delivery::{Side, delivery_methods};
 pub(crate) use desk::Item;
 use keys::Fifo;
 pub(crate) use order::Order;

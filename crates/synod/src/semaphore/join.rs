@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::keys::Keys;
 use super::view::{Spot, Standing, View};
 use super::{SemaphorePermit, Shared};
-use crate::waiters::{Hold, Place, leave_unseen, own_suffix};
+use crate::waiters::{Hold, Place, own_suffix};
 use crate::{Error, Result, Session, retry};
 
 /// A ticket in the line. Dropping it takes it back.
@@ -83,7 +83,8 @@ async fn join_now(
         refused => {
             if doubt {
                 // A copy may have come in, or may still.
-                runtime.spawn(leave_unseen(client.shared_store(), key));
+                let leftovers = client.vigils().leftovers();
+                leftovers.expect_copies(&runtime, key, session.lease());
             }
             return Err(match refused {
                 Ok(Found::Total(stored)) => shared.disagrees(&stored, total),
@@ -95,7 +96,7 @@ async fn join_now(
     let stored = Some(Bytes::from(total.to_string()));
     let view = View::new(keys, at, stored, line);
     let granted = view.standings().of(&(created, key.clone())) == Standing::Granted;
-    let place = Place::of_own_key(client, runtime, key, created, doubt);
+    let place = Place::of_own_key(client, runtime, key, created, session.lease(), doubt);
     let hold = Hold::new(place, session, client.clone());
     Ok(Ticket {
         hold,

@@ -78,14 +78,14 @@ impl Client {
     #[must_use]
     pub fn semaphore(&self, name: impl Into<Key>, permits: u32) -> Semaphore {
         let name = name.into();
-        let shared = Shared {
+        let shared = self.registry().get("semaphore", &name, || Shared {
             client: self.clone(),
             keys: Keys::new(self.own_prefix("semaphore", &name)),
-            name,
+            name: name.clone(),
             watch: watching::Watch::default(),
-        };
+        });
         Semaphore {
-            shared: Arc::new(shared),
+            shared,
             permits,
             session: None,
         }
@@ -102,7 +102,7 @@ pub struct Semaphore {
     session: Option<Session>,
 }
 
-/// What all clones of a handle share.
+/// What all handles of one semaphore in one client share.
 #[derive(Debug)]
 struct Shared {
     client: Client,
@@ -279,7 +279,8 @@ impl Semaphore {
         }
         let shared = &self.shared;
         let join = |session| join::join(shared, session, self.permits, permits);
-        under_session(&shared.client, self.session.as_ref(), join).await
+        let joined = under_session(&shared.client, self.session.as_ref(), join).await;
+        joined.map_err(|error| shared.client.about_own_keys(error))
     }
 
     async fn wait(&self, ticket: &Ticket) -> Result<()> {

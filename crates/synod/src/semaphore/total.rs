@@ -33,7 +33,8 @@ impl Shared {
     async fn record(&self) -> Result<Option<KeyValue>> {
         let request = RangeRequest::new(self.keys.total().clone());
         let read = || self.client.store().range(request.clone());
-        let response = retry::read(self.client.timeout(), read).await?;
+        let response = retry::read(self.client.timeout(), read).await;
+        let response = response.map_err(|error| self.client.about_own_keys(error))?;
         Ok(response.kvs.into_iter().next())
     }
 
@@ -98,6 +99,7 @@ impl Shared {
     /// Sends a Txn that compares what it changes.
     async fn change(&self, txn: &Txn) -> Result<TxnResponse> {
         let (store, patience) = (self.client.store(), self.client.timeout());
-        Ok(retry::txn(&**store, txn, patience).await.answer?)
+        let answer = retry::txn(&**store, txn, patience).await.answer;
+        answer.map_err(|error| self.client.about_own_keys(error.into()))
     }
 }

@@ -99,6 +99,7 @@ fn register(shared: &Arc<Shared>, spot: Spot) -> Result<Waiter> {
 
 async fn watch(shared: Arc<Shared>, waiters: Arc<Waiters>) {
     let Err(error) = follow(&shared, &waiters).await;
+    let error = shared.client.about_own_keys(error);
     let waiting = waiters.tickets.lock().take();
     for (_, verdict) in waiting.into_iter().flatten() {
         // Who has left does not hear it.
@@ -166,7 +167,8 @@ impl Shared {
         ]);
         let store = self.client.store();
         let read = || store.txn(txn.clone());
-        let response = retry::read(self.client.timeout(), read).await?;
+        let response = retry::read(self.client.timeout(), read).await;
+        let response = response.map_err(|error| self.client.about_own_keys(error))?;
         let revision = response.header.revision;
         let mut ranges = response
             .responses

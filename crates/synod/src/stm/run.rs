@@ -88,6 +88,9 @@ impl Stm {
     /// Runs a transaction. Its closure may run several times, and must not do anything but read and
     /// write through its argument.
     ///
+    /// Write it as `async |tx| { .. }`, without `move`: so it borrows what it needs, and can be run again.
+    /// Such a transaction can be spawned as a task, with whatever the task owns.
+    ///
     /// # Cancel safety
     ///
     /// When this is dropped before it has answered, the transaction may have happened, once, or not; it

@@ -26,8 +26,20 @@ enum Ran<'t> {
     Txn(bool, Vec<Ran<'t>>),
 }
 
+/// One write that ran, and whether it was a put.
+struct Write {
+    range: KeyRange,
+    put: bool,
+}
+
+impl Write {
+    fn touches(&self, range: &KeyRange) -> bool {
+        overlap(&self.range, range)
+    }
+}
+
 /// What a transaction wrote, in order.
-type Writes = Vec<KeyRange>;
+type Writes = Vec<Write>;
 
 /// Reads the answers of the operations that ran at `revision` again.
 pub(super) async fn recall(
@@ -51,8 +63,14 @@ fn list(ran: &[Ran<'_>], writes: &mut Writes) {
     for op in ran {
         match op {
             Ran::Range(_) => {}
-            Ran::Put(put) => writes.push(KeyRange::One(put.key.clone())),
-            Ran::Delete(delete) => writes.push(delete.range.clone()),
+            Ran::Put(put) => writes.push(Write {
+                range: KeyRange::One(put.key.clone()),
+                put: true,
+            }),
+            Ran::Delete(delete) => writes.push(Write {
+                range: delete.range.clone(),
+                put: false,
+            }),
             Ran::Txn(_, inner) => list(inner, writes),
         }
     }
@@ -110,7 +128,7 @@ impl Recall {
                     }
                     Ran::Put(put) => {
                         *done = done.saturating_add(1);
-                        TxnOpResponse::Put(self.put(put).await?)
+                        TxnOpResponse::Put(self.put(put, earlier).await?)
                     }
                     Ran::Delete(delete) => {
                         *done = done.saturating_add(1);
@@ -130,10 +148,10 @@ impl Recall {
     async fn range(
         &self,
         range: &RangeRequest,
-        earlier: &[KeyRange],
-        later: &[KeyRange],
+        earlier: &[Write],
+        later: &[Write],
     ) -> Result<RangeResponse> {
-        let touches = |writes: &[KeyRange]| writes.iter().any(|w| overlap(w, &range.range));
+        let touches = |writes: &[Write]| writes.iter().any(|w| w.touches(&range.range));
         let at = if !range.revision.is_zero() {
             range.revision
         } else if !touches(earlier) {
@@ -141,10 +159,7 @@ impl Recall {
         } else if !touches(later) {
             self.revision
         } else {
-            return Err(Error::InvalidArgument(format!(
-                "{} was read between two writes of the transaction",
-                range.range.start()
-            )));
+            return Err(in_between(&range.range));
         };
         let mut answer = self.read(range.clone().at(at)).await?;
         // As the store says it when something was written before the read, were it only the record.
@@ -152,8 +167,10 @@ impl Recall {
         Ok(answer)
     }
 
-    async fn put(&self, put: &PutRequest) -> Result<PutResponse> {
-        let prev_kv = if put.prev_kv {
+    async fn put(&self, put: &PutRequest, earlier: &[Write]) -> Result<PutResponse> {
+        let key = KeyRange::One(put.key.clone());
+        let deleted = earlier.iter().any(|write| write.touches(&key));
+        let prev_kv = if put.prev_kv && !deleted {
             let before = self.before(RangeRequest::new(put.key.clone())).await?;
             before.kvs.into_iter().next()
         } else {
@@ -165,9 +182,13 @@ impl Recall {
         })
     }
 
-    async fn delete(&self, delete: &DeleteRequest, earlier: &[KeyRange]) -> Result<DeleteResponse> {
+    async fn delete(&self, delete: &DeleteRequest, earlier: &[Write]) -> Result<DeleteResponse> {
         let mut request = RangeRequest::new(delete.range.clone());
-        let twice = earlier.iter().any(|write| overlap(write, &delete.range));
+        let touching = |write: &&Write| write.touches(&delete.range);
+        let twice = earlier.iter().any(|write| touching(&write));
+        if earlier.iter().filter(touching).any(|write| write.put) {
+            return Err(in_between(&delete.range));
+        }
         if !delete.prev_kv {
             request = if twice {
                 request.keys_only()
@@ -178,7 +199,7 @@ impl Recall {
         let before = self.before(request).await?;
         let mut prev_kvs = before.kvs;
         // What was deleted ahead of this was not there any more.
-        prev_kvs.retain(|kv| !earlier.iter().any(|write| write.contains(&kv.key)));
+        prev_kvs.retain(|kv| !earlier.iter().any(|write| write.range.contains(&kv.key)));
         let deleted = if delete.prev_kv || twice {
             u64::try_from(prev_kvs.len()).unwrap_or(u64::MAX)
         } else {
@@ -208,6 +229,13 @@ impl Recall {
             ..Header::default()
         }
     }
+}
+
+fn in_between(range: &KeyRange) -> Error {
+    Error::InvalidArgument(format!(
+        "the keys from {} on were read or deleted between two writes of the transaction",
+        range.start()
+    ))
 }
 
 /// Whether two ranges have a key in common, or could have.

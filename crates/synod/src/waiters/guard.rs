@@ -87,8 +87,8 @@ macro_rules! guard {
             /// [`Error::SessionLost`](crate::Error::SessionLost) or
             /// [`Error::NotOwner`](crate::Error::NotOwner) when it was lost before: another may have
             /// been in meanwhile. Nothing was changed then. Otherwise what the store answered after not
-            /// having been reached for the client's timeout: then it is tried on in the background for
-            /// 30 s, after which the end of the session releases it.
+            /// having been reached for the client's timeout: then it is tried on in the background, as
+            /// long as the session lives.
             pub async fn $release(self) -> $crate::Result<()> {
                 self.hold.release().await
             }

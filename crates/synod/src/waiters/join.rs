@@ -1,7 +1,5 @@
 //! Joining a line, with or without the readiness to wait in it.
 
-use std::sync::Arc;
-
 use synod_store::{
     Compare, ErrorKind, KeyRange, KeyValue, PutRequest, RangeRequest, Revision, Txn, TxnOp,
     TxnOpResponse, TxnResponse,
@@ -9,7 +7,7 @@ use synod_store::{
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::{Join, Line, Place, Suffix, Vigils, leave_unseen};
+use super::{Join, Line, Place, Suffix, Vigils};
 use crate::{Error, Result, retry};
 
 /// What a joining Txn came to.
@@ -83,8 +81,8 @@ async fn send(vigils: Vigils, join: Join, runtime: Handle, only_if_free: bool) -
     let doubt = sent.doubt;
     let watch_for_copies = |doubt: bool| {
         if doubt && join.sharing == Suffix::Unique {
-            // Else a key that nobody knows of would stand in the line as long as its lease.
-            runtime.spawn(leave_unseen(Arc::clone(store), key.clone()));
+            let leftovers = vigils.leftovers();
+            leftovers.expect_copies(&runtime, key.clone(), join.lease);
         }
     };
     let response = match sent.answer {
@@ -120,6 +118,7 @@ async fn send(vigils: Vigils, join: Join, runtime: Handle, only_if_free: bool) -
         key,
         line,
         created,
+        lease: join.lease,
         patience: join.patience,
         found: found.filter(|_| !own),
         position: 0,

@@ -36,10 +36,10 @@
 //! # Failure
 //!
 //! A waiter whose call is dropped deletes its key in the background, guarded by `c`, so that it cannot
-//! free a later holder of the same key; if that fails, the lease does it. A joining Txn without answer
-//! is sent again: it is idempotent as long as the key lives. Once it is deleted, or was given up, a
-//! copy that comes in late is looked for in the background, and deleted, if the suffix was made for the
-//! call alone.
+//! free a later holder of the same key; that goes on until the key or its lease is gone. A joining Txn
+//! without answer is sent again: it is idempotent as long as the key lives. Once it is deleted, or was
+//! given up, a copy that comes in late is looked for in the background, and deleted, if the suffix was made
+//! for the call alone (`leftovers`).
 //!
 //! # Interoperates with
 //!
@@ -57,6 +57,7 @@ mod hold;
 mod holder;
 mod hub;
 mod join;
+mod leftovers;
 mod place;
 #[cfg(test)]
 mod tests;
@@ -72,7 +73,6 @@ use synod_store::{
 
 use crate::{Result, retry};
 
-pub(crate) use clean::leave_unseen;
 pub(crate) use guard::guard;
 pub(crate) use hold::{Hold, Wanted, own_suffix, under_session};
 pub use holder::Holder;

@@ -1,15 +1,14 @@
 //! [`Place`]: a place in a line, from which it is waited for the head.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
-use synod_store::{Header, Key, KeyValue, RangeRequest, Revision, Store, Txn, TxnOp};
+use synod_store::{Header, Key, KeyValue, LeaseId, RangeRequest, Revision, Store, Txn, TxnOp};
 use tokio::runtime::Handle;
 
-use super::clean::{leave, leave_unwatched};
+use super::clean::leave;
 use super::vigil::Vigil;
-use super::{Line, Neighbours, Vigils, leave_unseen};
+use super::{Line, Neighbours, Vigils};
 use crate::{Client, Error, Result, retry};
 
 /// A place in a line. Dropping it leaves the line, unless it was joined by another call or
@@ -21,6 +20,7 @@ pub struct Place {
     pub(super) key: Key,
     pub(super) line: Line,
     pub(super) created: Revision,
+    pub(super) lease: LeaseId,
     pub(super) patience: Duration,
     /// The pair that was there already.
     pub(super) found: Option<KeyValue>,
@@ -43,6 +43,7 @@ impl Place {
         runtime: Handle,
         key: Key,
         created: Revision,
+        lease: LeaseId,
         doubt: bool,
     ) -> Place {
         Place {
@@ -51,6 +52,7 @@ impl Place {
             line: Line::of(&key, &Neighbours::Direct),
             key,
             created,
+            lease,
             patience: client.timeout(),
             found: None,
             position: 0,
@@ -231,7 +233,7 @@ impl Place {
     /// # Errors
     ///
     /// What the store answered after not having been reached for the patience. It is asked on in the
-    /// background for a while; if that is in vain, the key stays until its lease ends.
+    /// background as long as the lease lives.
     pub async fn leave(mut self) -> Result<bool> {
         let left = leave(
             &**self.vigils.store(),
@@ -249,8 +251,8 @@ impl Place {
 
     fn watch_for_copies(&self) {
         if self.doubt {
-            let store = Arc::clone(self.vigils.store());
-            self.runtime.spawn(leave_unseen(store, self.key.clone()));
+            let leftovers = self.vigils.leftovers();
+            leftovers.expect_copies(&self.runtime, self.key.clone(), self.lease);
         }
     }
 }
@@ -260,10 +262,15 @@ impl Drop for Place {
         if !self.leave_on_drop {
             return;
         }
-        let store = Arc::clone(self.vigils.store());
-        let (key, created) = (self.key.clone(), self.created);
-        self.runtime
-            .spawn(async move { leave_unwatched(&*store, &key, created).await });
+        let (vigils, runtime) = (self.vigils.clone(), self.runtime.clone());
+        let (key, lease, created) = (self.key.clone(), self.lease, self.created);
+        let patience = self.patience;
+        self.runtime.spawn(async move {
+            if let Err(error) = leave(&**vigils.store(), &key, created, patience).await {
+                tracing::debug!(%key, %error, "a waiter's key could not be deleted yet");
+                vigils.leftovers().add(&runtime, key, lease, created);
+            }
+        });
         self.watch_for_copies();
     }
 }

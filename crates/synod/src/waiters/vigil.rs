@@ -16,6 +16,7 @@ use std::time::Duration;
 use synod_store::{EventFilter, Key, RangeRequest, Revision, Store, WatchRequest};
 
 use super::hub::{Hub, Subscription, Word};
+use super::leftovers::Leftovers;
 use crate::retry::Backoff;
 use crate::slot::Slot;
 use crate::watch::{Lookout, NET, Nudge};
@@ -24,11 +25,12 @@ use crate::{Error, Result, retry};
 /// How many watches of single keys there may be under one prefix before the next shares one.
 const SINGLE: usize = 2;
 
-/// What the vigils of one client share. Cheap to clone.
+/// What the waiters and holders of one client share. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Vigils {
     store: Arc<dyn Store>,
     prefixes: Arc<Slot<HashMap<Key, Prefix>>>,
+    leftovers: Leftovers,
     /// After so long without an event the keys are read anew.
     net: Duration,
 }
@@ -78,6 +80,7 @@ enum Sight {
 impl Vigils {
     pub(crate) fn new(store: Arc<dyn Store>) -> Vigils {
         Vigils {
+            leftovers: Leftovers::new(Arc::clone(&store)),
             store,
             prefixes: Arc::default(),
             net: NET,
@@ -90,8 +93,19 @@ impl Vigils {
         self
     }
 
+    #[cfg(test)]
+    pub(super) fn with_leftovers(mut self, leftovers: Leftovers) -> Vigils {
+        self.leftovers = leftovers;
+        self
+    }
+
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// The keys of the same client that must not stay.
+    pub(crate) fn leftovers(&self) -> &Leftovers {
+        &self.leftovers
     }
 
     /// Begins to watch a key that was created then. When this returns, the watch stands: read the key

@@ -49,6 +49,10 @@ pub(super) async fn run(
     })
     .await?;
     let done = Rate::of(&progress, begin);
+    if std::io::stderr().is_terminal() {
+        // The line that says how far the work has come.
+        let _ = write!(std::io::stderr(), "\r\x1b[K");
+    }
     done.tell();
     let sum: u64 = balances.iter().map(|(_, balance)| balance).sum();
     let expected = args.balance.saturating_mul(u64::from(args.accounts));

@@ -114,28 +114,43 @@ async fn numbers_that_begin_anew_below_a_cursor_are_found() {
 async fn an_item_goes_to_nobody_who_came_after_it_was_taken() {
     let faulty = Faulty::new();
     let queue = faulty.client(LONG).priority_queue("q");
-    queue.enqueue("patient", 5).await.unwrap();
-    // The look, and then the claim: it has passed the gate, its answer has not.
-    faulty.close_gate(1);
-    let first = tokio::spawn({
-        let queue = queue.clone();
-        async move { queue.dequeue().await }
-    });
-    assert!(faulty.wait_at_gate().await);
-    first.abort();
-    assert!(first.await.unwrap_err().is_cancelled());
     let other = Client::from_store(Arc::clone(&faulty.engine)).priority_queue("q");
-    let second = tokio::spawn({
+    other.enqueue("patient", 5).await.unwrap();
+    let mut second = Box::pin(queue.dequeue());
+    {
+        let mut first = std::pin::pin!(queue.dequeue());
+        assert!(futures_util::poll!(first.as_mut()).is_pending());
+        // It has been taken for the first caller, and lies in its hand, unseen.
+        until_async(async || other.len().await.unwrap() == 0).await;
+        other.enqueue("urgent", 1).await.unwrap();
+        assert!(futures_util::poll!(second.as_mut()).is_pending());
+    }
+    // The first has left; the second came when something more urgent was there.
+    assert_eq!(second.await.unwrap(), "urgent");
+    assert_eq!(queue.dequeue().await.unwrap(), "patient");
+    check_history(&faulty.engine, "q").await;
+}
+
+#[tokio::test]
+async fn a_lost_claim_is_explained_by_the_watch() {
+    let faulty = Faulty::over(engine(), Replies::Certain);
+    let queue = faulty.client(LONG).priority_queue("q");
+    let other = Client::from_store(Arc::clone(&faulty.engine)).priority_queue("q");
+    let waiting = tokio::spawn({
         let queue = queue.clone();
         async move { queue.dequeue().await }
     });
-    tokio::task::yield_now().await;
-    faulty.open_gate();
-    // Whichever of both is served first: nothing is lost.
-    assert_eq!(second.await.unwrap().unwrap(), "patient");
+    until(|| faulty.watches() == 1 && faulty.ranges() >= 2).await;
+    // Its claim stands at the gate when something more urgent comes.
+    faulty.close_gate(0);
+    other.enqueue("patient", 5).await.unwrap();
+    assert!(faulty.wait_at_gate().await, "the claim");
     other.enqueue("urgent", 1).await.unwrap();
-    assert_eq!(queue.dequeue().await.unwrap(), "urgent");
-    check_history(&faulty.engine, "q").await;
+    let reads = faulty.ranges();
+    faulty.open_gate();
+    assert_eq!(waiting.await.unwrap().unwrap(), "urgent");
+    assert_eq!(queue.dequeue().await.unwrap(), "patient");
+    assert_eq!(faulty.ranges(), reads, "the watch has told all of it");
 }
 
 #[tokio::test]

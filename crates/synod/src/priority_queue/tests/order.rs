@@ -122,6 +122,33 @@ async fn a_read_of_gos_that_is_overtaken_overwrites_nothing() {
 }
 
 #[tokio::test]
+async fn a_key_that_somebody_wrote_by_hand_is_not_overwritten() {
+    let store = engine();
+    let queue = Client::from_store(Arc::clone(&store)).priority_queue("q");
+    queue.enqueue("a", 7).await.unwrap();
+    // Without the base, as the recipe would have it.
+    put(&store, "q/00007/0000000000000001", "by hand").await;
+    queue.enqueue("b", 7).await.unwrap();
+    assert_eq!(drain(&store, "q").await, ["a", "by hand", "b"]);
+}
+
+#[tokio::test]
+async fn what_others_put_in_is_compared_although_its_key_is_gone() {
+    let store = engine();
+    let queue = Client::from_store(Arc::clone(&store)).priority_queue("q");
+    queue.enqueue("a", 7).await.unwrap();
+    for number in 1..4 {
+        let key = go_enqueue(&*store, "q", &number.to_string(), 7).await;
+        assert_eq!(key, Key::from(format!("q/00007/{number:016}")));
+    }
+    // The next number that we knew of is free again, but it is not the end any more.
+    let gone = synod_store::DeleteRequest::new("q/00007/0000000000000001");
+    store.delete(gone).await.unwrap();
+    queue.enqueue("b", 7).await.unwrap();
+    assert_eq!(drain(&store, "q").await, ["a", "2", "3", "b"]);
+}
+
+#[tokio::test]
 async fn numbers_that_are_used_up_are_an_error_until_the_last_is_taken() {
     let store = engine();
     put(&store, "q/00007/9999999999999999", "the last").await;

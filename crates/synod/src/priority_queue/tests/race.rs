@@ -153,3 +153,44 @@ async fn concurrent_producers_of_one_priority_each_keep_their_order() {
     }
     check_history(&engine, "q").await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn consumers_that_wait_for_several_priorities_disturb_each_other_little() {
+    const ITEMS: usize = 800;
+    let engine = engine();
+    let done = Arc::new(AtomicUsize::new(0));
+    let (mut stores, mut consumers, mut producers) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..8 {
+        let faulty = Faulty::over(Arc::clone(&engine), Replies::Lossy);
+        let queue = faulty.client(LONG).priority_queue("q");
+        stores.push(faulty);
+        let done = Arc::clone(&done);
+        consumers.push(tokio::spawn(async move {
+            while done.load(Ordering::SeqCst) < ITEMS {
+                let wait = Duration::from_millis(200);
+                if queue.dequeue_timeout(wait).await.unwrap().is_some() {
+                    done.fetch_add(1, Ordering::SeqCst);
+                }
+            }
+        }));
+    }
+    for priority in 0..4 {
+        let faulty = Faulty::over(Arc::clone(&engine), Replies::Lossy);
+        let queue = faulty.client(LONG).priority_queue("q");
+        producers.push(tokio::spawn(async move {
+            for number in 0..ITEMS / 4 {
+                queue.enqueue(number.to_string(), priority).await.unwrap();
+            }
+        }));
+    }
+    for task in producers.into_iter().chain(consumers) {
+        task.await.unwrap();
+    }
+    let requests = |faulty: &Faulty| faulty.txns() + faulty.ranges();
+    let requests: usize = stores.iter().map(requests).sum();
+    assert!(
+        requests <= ITEMS * 3,
+        "{requests} requests for {ITEMS} items"
+    );
+    check_history(&engine, "q").await;
+}

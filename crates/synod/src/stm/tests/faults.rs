@@ -133,3 +133,65 @@ async fn a_crowd_makes_headway() {
         assert_eq!(number_of(&client, "n").await, 320);
     }
 }
+
+/// Dropped while its commit is on its way: it happens once or not at all, and what it is stays so.
+#[tokio::test]
+async fn one_that_is_dropped_while_it_commits_happens_once_or_not_at_all() {
+    for sent in [false, true] {
+        let faulty = Faulty::new();
+        let client = faulty.client(PATIENCE);
+        let stm = client.stm();
+        stm.run(async |tx| increment(&tx, "n").await).await.unwrap();
+        let reached = if sent {
+            // The commit arrives, its answer does not; its repetition stands at the gate.
+            faulty.script([Fault::Lose]);
+            2
+        } else {
+            1
+        };
+        faulty.close_gate(reached);
+        let task = tokio::spawn({
+            let stm = stm.clone();
+            async move { stm.run(async |tx| increment(&tx, "n").await).await }
+        });
+        assert!(faulty.wait_at_gate().await);
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+        faulty.open_gate();
+        stm.run(async |tx| increment(&tx, "m").await).await.unwrap();
+        client.clone().close().await.unwrap();
+        let count = number_of(&client, "n").await;
+        if sent {
+            assert_eq!(count, 2);
+        } else {
+            assert!((1..=2).contains(&count), "{count}");
+        }
+        // It stays what it is.
+        stm.run(async |tx| increment(&tx, "n").await).await.unwrap();
+        assert_eq!(number_of(&client, "n").await, count + 1);
+    }
+}
+
+/// Handles, attempts and their futures can be sent to other threads, whatever the closure borrows.
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_can_be_spawned_with_what_they_borrow() {
+    fn sendable<T: Send + Sync + 'static>() {}
+    sendable::<Stm>();
+    sendable::<Tx>();
+    sendable::<Committed<()>>();
+    let client = Client::connect("memory:").await.unwrap();
+    let task = tokio::spawn(async move {
+        let (keys, suffix) = (vec!["a".to_owned(), "b".to_owned()], "!".to_owned());
+        let (stm, slice) = (client.stm(), &keys[1..]);
+        stm.run(async |tx| {
+            for key in &keys {
+                tx.put(key, format!("{key}{suffix}"));
+            }
+            let (one, other) = tokio::join!(tx.get(&slice[0]), tx.get("c"));
+            Ok((one?, other?))
+        })
+        .await
+    });
+    let (one, other) = task.await.unwrap().unwrap();
+    assert_eq!((one.unwrap(), other), ("b!".into(), None));
+}

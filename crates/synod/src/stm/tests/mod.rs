@@ -25,6 +25,16 @@ const LEVELS: [Isolation; 4] = [
     Isolation::ReadCommitted,
 ];
 
+/// The first three compare what was read when they commit.
+fn validates(level: Isolation) -> bool {
+    LEVELS[..3].contains(&level)
+}
+
+/// The first two read one state.
+fn is_snapshot(level: Isolation) -> bool {
+    LEVELS[..2].contains(&level)
+}
+
 /// One client whose store is certain, and one whose store loses answers.
 fn clients() -> [(Faulty, Client); 2] {
     use synod_store::Replies;

@@ -103,7 +103,7 @@ async fn an_answer_that_is_read_again_is_the_one_that_was_lost() {
         client.txn().and_then([put("k/a", "0")]).await.unwrap();
     }
     let (mut recalled, mut unreadable) = (0, 0);
-    for _ in 0..600 {
+    for _ in 0..400 {
         let txn = random.txn(2);
         let run = |client: &Client| {
             let inner = txn.clone();
@@ -121,7 +121,7 @@ async fn an_answer_that_is_read_again_is_the_one_that_was_lost() {
         match run(&clients[1]).await {
             Ok(again) => {
                 recalled += 1;
-                assert_eq!(again, answer, "{txn:#?}");
+                assert_eq!(format!("{again:#?}"), format!("{answer:#?}"), "{txn:#?}");
             }
             Err(Error::AnswersLost {
                 revision,
@@ -137,7 +137,7 @@ async fn an_answer_that_is_read_again_is_the_one_that_was_lost() {
         }
     }
     println!("{recalled} recalled, {unreadable} not");
-    assert!(recalled > 200, "{recalled}");
+    assert!(recalled > 150, "{recalled}");
     assert!(unreadable * 10 < recalled, "{unreadable} of {recalled}");
 }
 

@@ -1,5 +1,6 @@
 //! A line of waiters: order, departures, deaths, lost answers.
 
+mod leftovers;
 mod sharing;
 
 use std::future::pending;

@@ -353,3 +353,103 @@ async fn options_that_make_no_sense_are_refused() {
     }
     assert!(queue.is_empty().await.unwrap());
 }
+
+/// Nobody sleeps while there is something: the net under lost events would come far too late.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_takers_in_few_clients_share_what_comes() {
+    const ITEMS: usize = 300;
+    for faulty in both() {
+        let clients = [faulty.client(LONG), stranger(&faulty), stranger(&faulty)];
+        let (sender, mut taken) = tokio::sync::mpsc::unbounded_channel();
+        let mut takers = Vec::new();
+        for number in 0..30 {
+            let queue = clients[number % 3].queue("q");
+            let sender = sender.clone();
+            takers.push(tokio::spawn(async move {
+                loop {
+                    let delivery = queue.take().await.unwrap();
+                    let (value, attempt) = (value(&delivery), delivery.attempt());
+                    if attempt == 1 && number % 7 == 0 {
+                        delivery.nack().await.unwrap();
+                    } else {
+                        delivery.ack().await.unwrap();
+                        sender.send(value).unwrap();
+                    }
+                }
+            }));
+        }
+        let producer = stranger(&faulty).queue("q");
+        let values: Vec<String> = (0..ITEMS).map(|number| number.to_string()).collect();
+        for (number, some) in values.chunks(5).enumerate() {
+            producer.enqueue_many(some).await.unwrap();
+            if number % 4 == 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        let mut all = Vec::new();
+        let all_come = async {
+            while all.len() < ITEMS {
+                all.extend(taken.recv().await);
+            }
+        };
+        let begun = std::time::Instant::now();
+        tokio::time::timeout(LONG, all_come)
+            .await
+            .expect("somebody sleeps");
+        assert!(begun.elapsed() < LONG);
+        all.sort_by_key(|value| value.parse::<usize>().unwrap());
+        assert_eq!(all, values);
+        for taker in takers {
+            taker.abort();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_takers_of_a_priority_queue_share_what_comes() {
+    const ITEMS: usize = 120;
+    for faulty in both() {
+        let clients = [faulty.client(LONG), stranger(&faulty), stranger(&faulty)];
+        let (sender, mut taken) = tokio::sync::mpsc::unbounded_channel();
+        let mut takers = Vec::new();
+        for number in 0..12 {
+            let queue = clients[number % 3].priority_queue("q");
+            let sender = sender.clone();
+            takers.push(tokio::spawn(async move {
+                loop {
+                    let delivery = queue.take().await.unwrap();
+                    let value = value(&delivery);
+                    delivery.ack().await.unwrap();
+                    sender.send(value).unwrap();
+                }
+            }));
+        }
+        let producer = stranger(&faulty).priority_queue("q");
+        for number in 0..ITEMS {
+            let priority = u16::try_from(number % 5).unwrap();
+            producer
+                .enqueue(number.to_string(), priority)
+                .await
+                .unwrap();
+        }
+        let mut all = Vec::new();
+        let all_come = async {
+            while all.len() < ITEMS {
+                all.extend(
+                    taken
+                        .recv()
+                        .await
+                        .map(|value| value.parse::<usize>().unwrap()),
+                );
+            }
+        };
+        tokio::time::timeout(LONG, all_come)
+            .await
+            .expect("somebody sleeps");
+        all.sort_unstable();
+        assert_eq!(all, (0..ITEMS).collect::<Vec<_>>());
+        for taker in takers {
+            taker.abort();
+        }
+    }
+}
