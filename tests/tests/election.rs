@@ -12,8 +12,9 @@ use synod::store::{
 };
 use synod::{Client, Election, Error, Leader, LeaderEvent, Leadership};
 use synod_tests::bridge::{Bridge, Mode};
+use synod_tests::etcd::EtcdConfig;
 use synod_tests::stores::TestStore;
-use synod_tests::{each_store, wait};
+use synod_tests::{each_store, etcd_or_skip, wait};
 use tokio::task::JoinHandle;
 
 async fn candidates(store: &dyn Store) -> u64 {
@@ -318,4 +319,51 @@ async fn a_leader_that_is_cut_off_learns_it_by_its_own_clock() {
         other.election("e").leader().await.unwrap().unwrap().value,
         "next"
     );
+}
+
+/// A member of a cluster dies, the leader of the cluster at that: who leads, waits, observes or holds
+/// permits goes on with the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_death_of_a_member_ends_nothing() {
+    let etcd = etcd_or_skip!(EtcdConfig::new().nodes(3));
+    let client = Client::connect(etcd.url()).await.unwrap();
+    let election = client.election("e");
+    let first = election.campaign("first").await.unwrap();
+    let next = standing(&**client.store(), &election, "next").await;
+    let mut leaders = election.observe();
+    led_by(&mut leaders, "first").await;
+    let semaphore = client.semaphore("s", 2);
+    let held = semaphore.acquire_many(2).await.unwrap();
+    let waiting = tokio::spawn({
+        let semaphore = semaphore.clone();
+        async move { semaphore.acquire().await }
+    });
+    wait::until("somebody waits for a permit", || async {
+        let line = KeyRange::prefix("__synod/semaphore/s/line/");
+        client
+            .store()
+            .range(RangeRequest::new(line))
+            .await
+            .unwrap()
+            .count
+            == 2
+    })
+    .await;
+
+    etcd.kill(etcd.leader().await);
+
+    first.proclaim("still").await.unwrap();
+    assert_eq!(
+        led_by(&mut leaders, "still").await.revision.0,
+        first.fencing_token()
+    );
+    assert!(!next.is_finished() && !waiting.is_finished());
+    first.resign().await.unwrap();
+    let next = wait::soon("the next leader", next).await.unwrap().unwrap();
+    led_by(&mut leaders, "next").await;
+    held.release().await.unwrap();
+    let permit = wait::soon("a permit", waiting).await.unwrap().unwrap();
+    assert!(permit.session().is_alive());
+    assert_eq!(semaphore.available_permits().await.unwrap(), 1);
+    next.check().await.unwrap();
 }

@@ -1,7 +1,7 @@
 //! A store for tests that loses answers, delays requests and stops at gates, over the embedded one.
 
 use std::collections::VecDeque;
-use std::future::Future;
+use std::future::{Future, IntoFuture};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -109,6 +109,15 @@ pub(crate) async fn until_async(condition: impl AsyncFn() -> bool) {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     panic!("the condition has not come");
+}
+
+/// What a future comes to; fails when it does not come to anything.
+pub(crate) async fn soon<F: IntoFuture>(future: F) -> F::Output {
+    let bound = Duration::from_secs(30);
+    match tokio::time::timeout(bound, future).await {
+        Ok(output) => output,
+        Err(_) => panic!("not within {bound:?}"),
+    }
 }
 
 pub(crate) fn engine() -> Arc<dyn Store> {

@@ -1,5 +1,7 @@
 package main
 
+// The recipes Barrier and DoubleBarrier.
+
 import (
 	"go.etcd.io/etcd/clientv3/concurrency"
 	recipe "go.etcd.io/etcd/contrib/recipes"

@@ -1,5 +1,7 @@
 package main
 
+// The concurrency package's Election.
+
 import (
 	"fmt"
 	"strconv"

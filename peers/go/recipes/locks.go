@@ -1,5 +1,7 @@
 package main
 
+// The concurrency package's Mutex and the recipe RWMutex, and the ground on which their holders work.
+
 import (
 	"context"
 	"fmt"

@@ -1,5 +1,7 @@
 package main
 
+// The recipes Queue and PriorityQueue.
+
 import (
 	"fmt"
 

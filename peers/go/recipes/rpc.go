@@ -1,5 +1,7 @@
 package main
 
+// The server's own Lock and Election services, asked by etcd's generated clients.
+
 import (
 	"fmt"
 	"io"
@@ -9,7 +11,6 @@ import (
 	"go.etcd.io/etcd/etcdserver/api/v3lock/v3lockpb"
 )
 
-// The server's own Lock and Election services, asked by etcd's generated clients.
 var rpcActions = map[string]action{
 	// SECONDS: answers the lease, which nobody keeps alive.
 	"lease.grant": {1, func(c *call) ([]string, error) {

@@ -1,5 +1,7 @@
 package main
 
+// Sessions of the concurrency package, and what several actions use.
+
 import (
 	"fmt"
 

@@ -1,5 +1,7 @@
 package main
 
+// The concurrency package's STM: a bank.
+
 import (
 	"fmt"
 	"math/rand"

@@ -47,7 +47,7 @@ beside_go! {
     /// Two producers and two consumers of each language at once. What one producer puts stays in
     /// order at each consumer.
     async fn nothing_is_lost_or_taken_twice(beside: Beside) {
-        const ITEMS: usize = 150;
+        const ITEMS: usize = 100;
         const PRODUCERS: [&str; 4] = ["go0", "go1", "rust0", "rust1"];
         let (taken, mut all) = mpsc::unbounded_channel();
         let mut consumers = Vec::new();

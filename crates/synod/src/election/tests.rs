@@ -8,7 +8,7 @@ use synod_store::{
 };
 
 use super::{Leader, LeaderEvent, Leaders};
-use crate::testing::{FAULTS, Fault, Faulty, WatchEnd, until, until_async};
+use crate::testing::{FAULTS, Fault, Faulty, WatchEnd, soon, until, until_async};
 use crate::{Client, Error};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,7 +23,7 @@ async fn until_candidates(faulty: &Faulty, count: u64) {
 }
 
 async fn led_by(leaders: &mut Leaders, value: &str) -> Leader {
-    match leaders.next().await.unwrap().unwrap() {
+    match soon(leaders.next()).await.unwrap().unwrap() {
         LeaderEvent::Leader(leader) => {
             assert_eq!(leader.value, value.to_owned());
             leader
@@ -33,7 +33,7 @@ async fn led_by(leaders: &mut Leaders, value: &str) -> Leader {
 }
 
 async fn led_by_nobody(leaders: &mut Leaders) {
-    let event = leaders.next().await.unwrap().unwrap();
+    let event = soon(leaders.next()).await.unwrap().unwrap();
     assert!(matches!(event, LeaderEvent::NoLeader), "{event:?}");
 }
 
@@ -58,7 +58,7 @@ async fn candidates_lead_in_the_order_in_which_they_came() {
     until_candidates(&faulty, 3).await;
     let token = first.fencing_token();
     first.resign().await.unwrap();
-    let second = second.await.unwrap().unwrap();
+    let second = soon(second).await.unwrap().unwrap();
     assert!(second.fencing_token() > token && !third.is_finished());
     let leader = two.election("e").leader().await.unwrap().unwrap();
     assert_eq!(
@@ -67,7 +67,7 @@ async fn candidates_lead_in_the_order_in_which_they_came() {
     );
     assert_eq!(leader.revision.0, second.fencing_token());
     drop(second);
-    let third = third.await.unwrap().unwrap();
+    let third = soon(third).await.unwrap().unwrap();
     third.check().await.unwrap();
     third.resign().await.unwrap();
     assert_eq!(one.election("e").leader().await.unwrap(), None);
@@ -91,7 +91,7 @@ async fn observers_see_every_leader_proclamation_and_absence() {
     until_candidates(&faulty, 2).await;
     first.resign().await.unwrap();
     assert!(led_by(&mut leaders, "d").await.revision > told.revision);
-    second.await.unwrap().unwrap().resign().await.unwrap();
+    soon(second).await.unwrap().unwrap().resign().await.unwrap();
     led_by_nobody(&mut leaders).await;
 }
 
@@ -125,7 +125,7 @@ async fn nobody_is_elected_after_its_lease_has_died_9921_11051() {
     // Somebody revokes the lease; the renewals, which come later, have not noticed.
     faulty.engine.lease_revoke(session.lease()).await.unwrap();
     leader.resign().await.unwrap();
-    let error = candidate.await.unwrap().unwrap_err();
+    let error = soon(candidate).await.unwrap().unwrap_err();
     assert!(error.is_session_lost(), "{error}");
     assert_eq!(one.election("e").leader().await.unwrap(), None);
 }
@@ -143,7 +143,7 @@ async fn a_candidate_whose_session_ends_is_told_so_19597() {
     // The store cannot be reached, so that nothing but the session's own word can end the wait.
     faulty.close_gate(0);
     session.orphan();
-    let error = candidate.await.unwrap().unwrap_err();
+    let error = soon(candidate).await.unwrap().unwrap_err();
     assert!(error.is_session_lost(), "{error}");
     faulty.open_gate();
     until_candidates(&faulty, 1).await;
@@ -180,7 +180,7 @@ async fn a_campaign_that_fails_or_is_dropped_leaves_no_candidate_21128() {
     until(|| faulty.watches() >= 4).await;
     faulty.always(Some(Fault::Refuse));
     faulty.end_watches(WatchEnd::Broken);
-    let error = failing.await.unwrap().unwrap_err();
+    let error = soon(failing).await.unwrap().unwrap_err();
     assert!(!error.is_session_lost(), "{error}");
     faulty.always(None);
     until_candidates(&faulty, 1).await;
@@ -256,7 +256,7 @@ async fn who_was_replaced_proclaims_resigns_and_writes_nothing() {
         .delete(DeleteRequest::new(old.key().clone()))
         .await
         .unwrap();
-    lost.await.unwrap();
+    soon(lost).await.unwrap();
     let new = client.election("e").campaign("new").await.unwrap();
     assert!(new.fencing_token() > old.fencing_token());
     let write = old.txn().and_then([PutRequest::new("k", "v")]);
@@ -334,7 +334,7 @@ async fn observers_are_shown_the_newest_leader_after_a_gap_18163() {
             .unwrap();
         let second = election.campaign("second").await.unwrap();
         loop {
-            match leaders.next().await.unwrap().unwrap() {
+            match soon(leaders.next()).await.unwrap().unwrap() {
                 LeaderEvent::Leader(leader) => {
                     assert!(leader.revision >= last, "{end:?}: {leader:?} after {last}");
                     last = leader.revision;
@@ -363,7 +363,7 @@ async fn observers_are_told_when_the_leader_is_not_known() {
     led_by(&mut leaders, "a").await;
     faulty.always(Some(Fault::Refuse));
     faulty.end_watches(WatchEnd::Closed);
-    let event = leaders.next().await.unwrap().unwrap();
+    let event = soon(leaders.next()).await.unwrap().unwrap();
     assert!(matches!(event, LeaderEvent::Lost(_)), "{event:?}");
     faulty.always(None);
     // The same leader is told again: it is known again.
@@ -407,6 +407,6 @@ async fn names_of_synods_own_are_refused() {
     assert!(reserved(&election.campaign("a").await.unwrap_err()));
     assert!(reserved(&election.leader().await.unwrap_err()));
     let mut leaders = election.observe();
-    assert!(reserved(&leaders.next().await.unwrap().unwrap_err()));
-    assert!(leaders.next().await.is_none());
+    assert!(reserved(&soon(leaders.next()).await.unwrap().unwrap_err()));
+    assert!(soon(leaders.next()).await.is_none());
 }

@@ -31,6 +31,8 @@
 //!    priority left out, as what is put there comes after it. A window of 256 serves that many claims.
 //! 3. *Doubt*: when no candidate could be claimed, either they are gone or something more urgent has
 //!    come. The watch tells, or a look.
+//! 4. *Watch*: it stays open while at most 32 candidates are left, and what it has told by then is taken in
+//!    before each claim: where the queue is short, anything that comes may be the first.
 //!
 //! *Back*: an item whose caller left goes back: `If create(item)=0 Then put(item), put(base), put(back)`.
 //! If its key is in use by now, it is put at the end of its priority.
@@ -218,9 +220,8 @@ impl PriorityQueue {
     ///
     /// # Errors
     ///
-    /// As [`PriorityQueue::enqueue`]; [`Error::InvalidArgument`](crate::Error::InvalidArgument) for options
-    /// that make no sense. A value with an id may be put in again after
-    /// [`Error::Unknown`](crate::Error::Unknown) without asking what became of the first.
+    /// As [`PriorityQueue::enqueue`]; [`Error::InvalidArgument`] for options that make no sense. A value
+    /// with an id may be put in again after [`Error::Unknown`] without asking what became of the first.
     ///
     /// # Examples
     ///

@@ -79,7 +79,8 @@ impl Core<ByPriority> {
         let mut conflicts = 0u32;
         loop {
             let attempt = Instant::now();
-            let work = self.appending(entries, &mut ends).await?;
+            let patience = self.patience.saturating_sub(begun.elapsed());
+            let work = self.appending(entries, &mut ends, patience).await?;
             match self.settle.run(work).await? {
                 Outcome::Done { revision, .. } => {
                     appended(entries, &mut ends, revision);
@@ -102,7 +103,7 @@ impl Core<ByPriority> {
         let mut conflicts = 0u32;
         loop {
             let attempt = Instant::now();
-            match self.appending(entries, &mut ends).await {
+            match self.appending(entries, &mut ends, self.patience).await {
                 Ok(work) => match self.settle.run_to_end(work).await? {
                     Outcome::Done { revision, .. } => {
                         appended(entries, &mut ends, revision);
@@ -136,7 +137,12 @@ impl Core<ByPriority> {
 
     /// The operation that puts values at the ends of their priorities, which are looked up where they
     /// are not known.
-    async fn appending(&self, entries: &[Entry], ends: &mut Ends) -> Result<Work> {
+    async fn appending(
+        &self,
+        entries: &[Entry],
+        ends: &mut Ends,
+        patience: Duration,
+    ) -> Result<Work> {
         let unknown = |ends: &Ends| -> Vec<(u16, u64)> {
             let unknown = ends.iter().filter(|(_, tail)| tail.base.is_none());
             unknown
@@ -146,7 +152,7 @@ impl Core<ByPriority> {
         for _ in 0..2 {
             let hints = unknown(ends);
             if !hints.is_empty() {
-                let found = look_up(&*self.store, &self.order, &hints, self.patience).await?;
+                let found = look_up(&*self.store, &self.order, &hints, patience).await?;
                 for ((priority, _), tail) in hints.into_iter().zip(found) {
                     if let Some(end) = ends.get_mut(&priority) {
                         **end = tail;

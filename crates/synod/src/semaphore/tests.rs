@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use synod_store::{KeyRange, PutRequest, RangeRequest, Store};
 
-use crate::testing::{FAULTS, Fault, Faulty, WatchEnd, until, until_async};
+use crate::testing::{FAULTS, Fault, Faulty, WatchEnd, soon, until, until_async};
 use crate::{Error, Semaphore, SemaphorePermit};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,8 +48,8 @@ async fn permits_are_given_in_order_and_nobody_overtakes() {
     assert!(!large.is_finished() && !small.is_finished());
     let token = held.fencing_token();
     held.release().await.unwrap();
-    let large = large.await.unwrap().unwrap();
-    let small = small.await.unwrap().unwrap();
+    let large = soon(large).await.unwrap().unwrap();
+    let small = soon(small).await.unwrap().unwrap();
     assert!(token < large.fencing_token() && large.fencing_token() < small.fencing_token());
     assert_eq!(one.available_permits().await.unwrap(), 0);
     drop(large);
@@ -111,7 +111,13 @@ async fn all_who_wait_in_a_process_share_a_watch() {
     until(|| faulty.watches() > 0).await;
     held.release().await.unwrap();
     for waiting in line {
-        waiting.await.unwrap().unwrap().release().await.unwrap();
+        soon(waiting)
+            .await
+            .unwrap()
+            .unwrap()
+            .release()
+            .await
+            .unwrap();
     }
     assert_eq!(faulty.watches(), 1);
 }
@@ -131,8 +137,8 @@ async fn the_permits_of_the_dead_come_back_redisson_4462() {
     let all = waiting(&faulty, &two.semaphore("s", 3), 3).await;
     let lost = tokio::spawn(dead[0].lost());
     faulty.engine.lease_revoke(session.lease()).await.unwrap();
-    let all = all.await.unwrap().unwrap();
-    lost.await.unwrap();
+    let all = soon(all).await.unwrap().unwrap();
+    soon(lost).await.unwrap();
     for permit in &dead {
         assert!(permit.check().await.is_err());
     }
@@ -172,7 +178,7 @@ async fn nobody_is_given_permits_after_its_lease_has_died() {
     assert!(faulty.wait_at_gate().await);
     faulty.engine.lease_revoke(session.lease()).await.unwrap();
     faulty.open_gate();
-    let error = waits.await.unwrap().unwrap_err();
+    let error = soon(waits).await.unwrap().unwrap_err();
     assert!(
         matches!(error, Error::SessionLost | Error::NotOwner { .. }),
         "{error}"
@@ -200,7 +206,7 @@ async fn who_gives_up_leaves_the_line() {
     assert!(!behind.is_finished());
     dropped.abort();
     // One is free, and nobody stands before it any more.
-    let behind = behind.await.unwrap().unwrap();
+    let behind = soon(behind).await.unwrap().unwrap();
     drop((held, behind));
     until_tickets(&faulty, 0).await;
     // Dropped while it joins.
@@ -272,7 +278,7 @@ async fn a_wait_survives_what_ends_its_watch() {
         // What happens while no watch stands is seen too.
         faulty.end_watches(end);
         held.release().await.unwrap();
-        waits.await.unwrap().unwrap().release().await.unwrap();
+        soon(waits).await.unwrap().unwrap().release().await.unwrap();
     }
 }
 
@@ -293,7 +299,7 @@ async fn a_store_that_does_not_answer_ends_the_wait() {
     faulty.always(Some(Fault::Refuse));
     faulty.end_watches(WatchEnd::Closed);
     for waits in waits {
-        let error = waits.await.unwrap().unwrap_err();
+        let error = soon(waits).await.unwrap().unwrap_err();
         assert!(!error.is_session_lost(), "{error}");
     }
     faulty.always(None);
@@ -301,7 +307,7 @@ async fn a_store_that_does_not_answer_ends_the_wait() {
     // Whoever waits next begins a watch of its own.
     let next = waiting(&faulty, &semaphore, 1).await;
     held.release().await.unwrap();
-    next.await.unwrap().unwrap().release().await.unwrap();
+    soon(next).await.unwrap().unwrap().release().await.unwrap();
 }
 
 #[tokio::test]
@@ -313,7 +319,7 @@ async fn the_total_is_changed_deliberately() {
     let waits = waiting(&faulty, &small, 2).await;
     // Larger: who waits goes by it at once.
     let large = small.resize(4).await.unwrap();
-    let more = waits.await.unwrap().unwrap();
+    let more = soon(waits).await.unwrap().unwrap();
     assert_eq!(
         (large.permits(), large.available_permits().await.unwrap()),
         (4, 0)
@@ -335,7 +341,7 @@ async fn the_total_is_changed_deliberately() {
     // Smaller: nothing is taken away, and nothing given out until enough has come back.
     let four = waiting(&faulty, &large, 4).await;
     let small = large.resize(3).await.unwrap();
-    let error = four.await.unwrap().unwrap_err();
+    let error = soon(four).await.unwrap().unwrap_err();
     assert!(matches!(error, Error::InvalidArgument(_)), "{error}");
     until_tickets(&faulty, 2).await;
     held.check().await.unwrap();
@@ -343,7 +349,7 @@ async fn the_total_is_changed_deliberately() {
     assert!(small.try_acquire().await.unwrap().is_none());
     let one = waiting(&faulty, &small, 1).await;
     held.release().await.unwrap();
-    let one = one.await.unwrap().unwrap();
+    let one = soon(one).await.unwrap().unwrap();
     assert_eq!(small.available_permits().await.unwrap(), 0);
     let busy = small.remove().await.unwrap_err();
     assert!(
@@ -434,7 +440,7 @@ async fn keys_that_are_no_tickets_count_for_nothing() {
     let waits = tokio::spawn(async move { semaphore.acquire().await });
     until_tickets(&faulty, 3).await;
     held.release().await.unwrap();
-    waits.await.unwrap().unwrap().release().await.unwrap();
+    soon(waits).await.unwrap().unwrap().release().await.unwrap();
 }
 
 #[tokio::test]
@@ -448,7 +454,7 @@ async fn a_permission_that_is_missing_is_named() {
     faulty.always(Some(Fault::Deny));
     faulty.end_watches(WatchEnd::Closed);
     for error in [
-        waits.await.unwrap().unwrap_err(),
+        soon(waits).await.unwrap().unwrap_err(),
         semaphore.acquire().await.unwrap_err(),
         semaphore.available_permits().await.unwrap_err(),
         semaphore.resize(2).await.unwrap_err(),

@@ -42,6 +42,11 @@ impl SessionBuilder {
         }
     }
 
+    /// How long it bears a store that does not answer.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// The time to live to ask for, 60 s unless set. Stores count whole seconds, and grant at least
     /// a few of them.
     pub fn ttl(mut self, ttl: Duration) -> SessionBuilder {

@@ -3,7 +3,7 @@
 use tokio::sync::Mutex;
 
 use super::{Session, SessionBuilder};
-use crate::Result;
+use crate::{Error, Result};
 
 /// A session that begins when it is first needed; after its end the next user begins another.
 #[derive(Debug, Default)]
@@ -12,7 +12,10 @@ pub(crate) struct Shared(Mutex<Option<Session>>);
 impl Shared {
     /// The session, which lives at this moment.
     pub(crate) async fn get(&self, builder: SessionBuilder) -> Result<Session> {
-        let mut shared = self.0.lock().await;
+        // Not one after the other, each for as long as the client waits, while the store does not answer.
+        let after = builder.timeout();
+        let locked = tokio::time::timeout(after, self.0.lock()).await;
+        let mut shared = locked.map_err(|_| Error::Timeout { after })?;
         if let Some(session) = shared.as_ref().filter(|session| session.is_alive()) {
             return Ok(session.clone());
         }

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use synod_store::{PutRequest, RangeRequest, Store};
 
 use crate::clock::ManualClock;
-use crate::testing::{Fault, Faulty, until, until_async};
+use crate::testing::{Fault, Faulty, soon, until, until_async};
 use crate::{Client, ConnectOptions, Session, SessionState};
 
 const TTL: Duration = Duration::from_secs(60);
@@ -67,20 +67,20 @@ async fn a_session_is_lost_exactly_a_lifetime_after_the_last_answered_send() {
     let world = world();
     let session = world.session().await;
     let mut states = session.states();
-    assert_eq!(states.next().await, Some(SessionState::Alive));
+    assert_eq!(soon(states.next()).await, Some(SessionState::Alive));
     let lost = tokio::spawn(session.lost());
     world.faulty.always(Some(Fault::Refuse));
     world.clock.advance(TTL / 3);
-    assert_eq!(states.next().await, Some(SessionState::Troubled));
+    assert_eq!(soon(states.next()).await, Some(SessionState::Troubled));
     world.clock.advance(TTL * 2 / 3 - Duration::from_nanos(1));
     assert!(session.is_alive());
     assert!(session.check().is_ok());
     world.clock.advance(Duration::from_nanos(1));
     assert!(!session.is_alive());
     assert!(session.check().unwrap_err().is_session_lost());
-    lost.await.unwrap();
-    assert_eq!(states.next().await, Some(SessionState::Lost));
-    assert_eq!(states.next().await, None);
+    soon(lost).await.unwrap();
+    assert_eq!(soon(states.next()).await, Some(SessionState::Lost));
+    assert_eq!(soon(states.next()).await, None);
 }
 
 #[tokio::test]
@@ -94,7 +94,7 @@ async fn an_answer_that_comes_too_late_revives_nothing() {
     world.clock.advance(TTL);
     assert!(!session.is_alive());
     world.faulty.open_gate();
-    session.lost().await;
+    soon(session.lost()).await;
     assert_eq!(session.state(), SessionState::Lost);
 }
 
@@ -110,7 +110,7 @@ async fn a_revoked_lease_is_noticed_at_the_next_renewal() {
         .unwrap();
     assert!(session.is_alive());
     world.clock.advance(TTL / 3);
-    session.lost().await;
+    soon(session.lost()).await;
     assert_eq!(session.state(), SessionState::Lost);
 }
 
@@ -119,13 +119,13 @@ async fn trouble_passes_when_the_store_comes_back() {
     let world = world();
     let session = world.session().await;
     let mut states = session.states();
-    assert_eq!(states.next().await, Some(SessionState::Alive));
+    assert_eq!(soon(states.next()).await, Some(SessionState::Alive));
     world.faulty.always(Some(Fault::Refuse));
     world.clock.advance(TTL / 3);
-    assert_eq!(states.next().await, Some(SessionState::Troubled));
+    assert_eq!(soon(states.next()).await, Some(SessionState::Troubled));
     world.faulty.always(None);
     world.clock.advance(Duration::from_secs(1));
-    assert_eq!(states.next().await, Some(SessionState::Alive));
+    assert_eq!(soon(states.next()).await, Some(SessionState::Alive));
 }
 
 #[tokio::test]
@@ -145,7 +145,7 @@ async fn close_revokes_and_ends_every_handle() {
         .unwrap();
     assert_eq!(left.count, 0);
     assert_eq!(other.state(), SessionState::Closed);
-    other.lost().await;
+    soon(other.lost()).await;
     other.close().await.unwrap();
 }
 
@@ -166,7 +166,7 @@ async fn an_orphan_keeps_its_lease() {
     let session = world.session().await;
     let lost = tokio::spawn(session.lost());
     session.orphan();
-    lost.await.unwrap();
+    soon(lost).await.unwrap();
     assert_eq!(world.leases().await, 1);
 }
 
@@ -221,12 +221,15 @@ async fn a_session_outlives_its_beginning_5571() {
         let world = world();
         let session = world.session().await;
         let lost = tokio::spawn(session.lost());
-        assert_eq!(session.states().next().await, Some(SessionState::Alive));
+        assert_eq!(
+            soon(session.states().next()).await,
+            Some(SessionState::Alive)
+        );
         world.clock.advance(TTL / 3);
         until(|| world.faulty.keep_alives() == 1).await;
         assert!(session.is_alive() && !lost.is_finished());
         session.close().await.unwrap();
-        lost.await.unwrap();
+        soon(lost).await.unwrap();
     }
 }
 
@@ -348,7 +351,7 @@ async fn the_primitives_of_a_client_share_its_session() {
     // Somebody revokes the lease: the renewals have not noticed, but the keys are watched.
     world.faulty.engine.lease_revoke(lease).await.unwrap();
     for lost in losses {
-        lost.await.unwrap();
+        soon(lost).await.unwrap();
     }
     let next = client.mutex("m").lock().await.unwrap();
     assert_ne!(next.session().lease(), lease);
@@ -374,7 +377,7 @@ async fn primitives_on_sessions_of_their_own_are_apart() {
     assert_ne!(shared.session().lease(), own.lease());
     let lost = tokio::spawn(apart.lost());
     own.close().await.unwrap();
-    lost.await.unwrap();
+    soon(lost).await.unwrap();
     assert!(apart.check().await.unwrap_err().is_session_lost());
     shared.check().await.unwrap();
     // The client's own session ends with the client.
@@ -382,4 +385,26 @@ async fn primitives_on_sessions_of_their_own_are_apart() {
     world.client.clone().close().await.unwrap();
     assert_eq!(session.state(), SessionState::Closed);
     assert_eq!(world.leases().await, 0);
+}
+
+/// While the store does not answer, nobody waits for the others' attempts to begin a session.
+#[tokio::test]
+async fn all_who_need_the_shared_session_wait_equally_long() {
+    let world = impatient_world(Duration::from_millis(100));
+    world.faulty.close_gate(0);
+    let begin = tokio::time::Instant::now();
+    let waiting: Vec<_> = (0..200)
+        .map(|_| {
+            let client = world.client.clone();
+            tokio::spawn(async move { client.own_session().await })
+        })
+        .collect();
+    for waiting in waiting {
+        let error = soon(waiting).await.unwrap().unwrap_err();
+        assert!(error.is_timeout(), "{error}");
+    }
+    // One after the other they would take 20 s.
+    assert!(begin.elapsed() < Duration::from_secs(10));
+    world.faulty.open_gate();
+    world.client.own_session().await.unwrap();
 }

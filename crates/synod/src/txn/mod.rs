@@ -123,6 +123,19 @@ impl Txn {
         })
     }
 
+    /// An error when it would delete Synod's own keys along with others: among them is its own
+    /// record.
+    fn check_deletes(&self) -> Result<()> {
+        let own = self.client.system_prefix();
+        if own.is_empty() || !deletes(&self.txn, &KeyRange::prefix(own)) {
+            return Ok(());
+        }
+        Err(Error::InvalidArgument(format!(
+            "the transaction would delete Synod's own keys under {own:?} together with others: \
+             delete the ranges before and after them"
+        )))
+    }
+
     async fn run(self) -> Result<TxnResponse> {
         let branches = [self.txn.success.clone(), self.txn.failure.clone()];
         let (store, patience) = (self.client.shared_store(), self.client.timeout());
@@ -156,6 +169,7 @@ impl Txn {
     /// Runs it; answers that were lost stay so.
     pub(crate) async fn send(self) -> Result<Sent> {
         self.check()?;
+        self.check_deletes()?;
         if self.txn.is_read_only() {
             return self.read().await;
         }
@@ -211,6 +225,17 @@ impl Txn {
             key: key.map_or_else(String::new, ToString::to_string),
         }
     }
+}
+
+/// Whether a transaction can delete a range that has keys of `own`; single keys do not count.
+fn deletes(txn: &synod_store::Txn, own: &KeyRange) -> bool {
+    txn.success.iter().chain(&txn.failure).any(|op| match op {
+        TxnOp::Delete(delete) => {
+            !matches!(delete.range, KeyRange::One(_)) && overlap(&delete.range, own)
+        }
+        TxnOp::Txn(inner) => deletes(inner, own),
+        TxnOp::Range(_) | TxnOp::Put(_) => false,
+    })
 }
 
 impl IntoFuture for Txn {

@@ -139,6 +139,19 @@ async fn an_enqueue_that_was_never_sent_says_so() {
 }
 
 #[tokio::test]
+async fn a_timeout_without_end_is_no_overflow() {
+    for replies in [Replies::Certain, Replies::Lossy] {
+        let faulty = Faulty::over(engine(), replies);
+        let client = faulty.client(Duration::MAX);
+        let queue = client.priority_queue("q");
+        queue.enqueue_many([("b", 2), ("a", 1)]).await.unwrap();
+        assert_eq!(queue.len().await.unwrap(), 2);
+        assert_eq!(queue.dequeue_many(2).await.unwrap(), ["a", "b"]);
+        client.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn producers_that_are_always_first_end_an_enqueue_in_time() {
     let faulty = Faulty::over(engine(), Replies::Certain);
     let queue = faulty.client(SHORT).priority_queue("q");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use synod_store::{
-    Compare, DeleteRequest, ErrorKind, Key, PutRequest, RangeRequest, Revision, TxnOp,
+    Compare, DeleteRequest, Key, LeaseId, PutRequest, RangeRequest, Revision, TxnOp,
 };
 use tokio::runtime::Handle;
 
@@ -44,7 +44,8 @@ pub(super) struct Held {
     created: Revision,
     key: Key,
     record: Record,
-    lease: Slot<Lease>,
+    /// The marker's lease. Several, while it is not known which of them it is.
+    leases: Slot<Vec<Lease>>,
     /// One extension at a time.
     extending: tokio::sync::Mutex<()>,
 }
@@ -66,7 +67,7 @@ impl Held {
             created,
             key,
             record,
-            lease: Slot::new(lease),
+            leases: Slot::new(vec![lease]),
             extending: tokio::sync::Mutex::new(()),
         }
     }
@@ -94,7 +95,9 @@ impl Held {
         let outcome = self.depot.settle.run(Work::new(guards, ops)).await?;
         if matches!(outcome, Outcome::Done { .. }) {
             // The marker is gone for certain: its lease is free for another.
-            self.depot.leases.give_back(*self.lease.lock());
+            for lease in std::mem::take(&mut *self.leases.lock()) {
+                self.depot.leases.give_back(lease);
+            }
         }
         Ok(outcome)
     }
@@ -141,18 +144,31 @@ impl Held {
         Ok(kv.is_some_and(|kv| kv.create_revision == self.created))
     }
 
-    /// Makes the lease live as long as it can from now on.
+    /// Until when the delivery lasts for certain, by the clock.
+    fn until(&self) -> Duration {
+        let ends = self.leases.lock().iter().map(|lease| lease.until).min();
+        ends.unwrap_or_default()
+    }
+
+    /// Makes the marker's lease live as long as it can from now on.
     async fn renew(&self) -> Result<()> {
+        let ids: Vec<LeaseId> = self.leases.lock().iter().map(|lease| lease.id).collect();
+        for id in ids {
+            self.renew_lease(id).await?;
+        }
+        Ok(())
+    }
+
+    async fn renew_lease(&self, id: LeaseId) -> Result<()> {
         let depot = &self.depot;
-        let id = self.lease.lock().id;
         let deadline = tokio::time::Instant::now() + depot.patience;
         let mut backoff = retry::Backoff::new();
         loop {
             let sent = depot.clock.now();
             match tokio::time::timeout_at(deadline, depot.store.lease_keep_alive(id)).await {
                 Ok(Ok(renewed)) => {
-                    let mut lease = self.lease.lock();
-                    if lease.id == id {
+                    let mut leases = self.leases.lock();
+                    if let Some(lease) = leases.iter_mut().find(|lease| lease.id == id) {
                         lease.renewed(sent, renewed.ttl);
                     }
                     return Ok(());
@@ -171,8 +187,9 @@ impl Held {
 
     async fn extend(&self, bound: Duration) -> Result<()> {
         let _alone = self.extending.lock().await;
-        let (old, depot) = (*self.lease.lock(), &self.depot);
-        if bound <= old.ttl() {
+        let depot = &self.depot;
+        let longest = self.leases.lock().iter().map(Lease::ttl).min();
+        if bound <= longest.unwrap_or_default() {
             return self.renew().await;
         }
         let mut lease = depot.leases.get(bound).await?;
@@ -184,18 +201,29 @@ impl Held {
         let work = Work::new(vec![self.lasts()], vec![marker.into()]);
         match depot.settle.run(work).await {
             Ok(Outcome::Done { .. }) => {
-                *self.lease.lock() = lease;
-                depot.leases.give_back(old);
+                let mut leases = self.leases.lock();
+                if leases.len() == 1 {
+                    let old = std::mem::replace(&mut *leases, vec![lease]);
+                    drop(leases);
+                    old.into_iter().for_each(|old| depot.leases.give_back(old));
+                } else {
+                    // An extension before this one may still come late.
+                    leases.push(lease);
+                }
                 Ok(())
             }
             Ok(Outcome::GuardsFalse) => {
                 depot.leases.give_back(lease);
                 Err(self.ended())
             }
-            // It is not known which of the two it is: both are left to run out. Whichever it is, an
-            // ack is decided by the marker.
-            Err(error) if error.kind() == Some(ErrorKind::LeaseNotFound) => Err(self.ended()),
-            Err(error) => Err(error),
+            Err(error) => {
+                if error.is_maybe_committed() {
+                    self.leases.lock().push(lease);
+                } else {
+                    depot.leases.give_back(lease);
+                }
+                Err(error)
+            }
         }
     }
 }
@@ -204,8 +232,13 @@ impl Delivery {
     pub(super) fn new(held: Held) -> Result<Delivery> {
         let runtime = crate::runtime()?;
         let held = Arc::new(held);
-        let (now, lease) = (held.depot.clock.now(), *held.lease.lock());
-        if lease.wants_renewal(now) {
+        let now = held.depot.clock.now();
+        let old = held
+            .leases
+            .lock()
+            .iter()
+            .any(|lease| lease.wants_renewal(now));
+        if old {
             let held = Arc::clone(&held);
             held.depot.settle.clone().spawn(&runtime, async move {
                 // When it fails the bound is a little nearer, which the deadline says.
@@ -252,8 +285,9 @@ impl Delivery {
     /// lease). Work that must not be done twice at the same time stops at zero.
     #[must_use]
     pub fn remaining(&self) -> Duration {
-        let until = self.held.lease.lock().until;
-        until.saturating_sub(self.held.depot.clock.now())
+        self.held
+            .until()
+            .saturating_sub(self.held.depot.clock.now())
     }
 
     /// Until when the delivery lasts for certain; see [`Delivery::remaining`].

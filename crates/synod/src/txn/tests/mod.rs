@@ -271,3 +271,26 @@ async fn reads_are_repeated() {
     faulty.always(None);
     assert!(running.await.unwrap().unwrap().succeeded);
 }
+
+#[tokio::test]
+async fn a_delete_that_would_take_the_own_keys_along_is_refused() {
+    for client in [
+        Faulty::new().client(PATIENCE),
+        Client::connect("memory:").await.unwrap(),
+    ] {
+        client.txn().and_then([put("k", "1")]).await.unwrap();
+        for range in [
+            KeyRange::all(),
+            KeyRange::prefix("_"),
+            KeyRange::between("A", "z"),
+        ] {
+            let inside = nested().or_else([delete(range.clone())]);
+            for ops in [delete(range), inside.into()] {
+                let error = client.txn().and_then([ops]).await.unwrap_err();
+                assert!(matches!(error, Error::InvalidArgument(_)), "{error}");
+            }
+        }
+        let rest = client.txn().and_then([delete(KeyRange::From("a".into()))]);
+        assert_eq!(text(&rest.await.unwrap().responses[0]), "deleted 1");
+    }
+}

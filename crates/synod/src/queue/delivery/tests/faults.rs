@@ -199,3 +199,26 @@ async fn consumers_that_are_cut_off_lose_nothing_and_at_the_end_it_is_a_dead_let
         assert_eq!((letters.len(), letters[0].attempts), (1, 10));
     }
 }
+
+#[tokio::test]
+async fn an_extension_that_nobody_answers_leaves_the_delivery_with_its_taker() {
+    let faulty = Faulty::new();
+    let client = faulty.client(Duration::from_millis(150));
+    let queue = client.queue("q").with_visibility(Duration::from_secs(5));
+    queue.enqueue("a").await.unwrap();
+    let delivery = queue.take().await.unwrap();
+    // The lease is granted; the marker is moved to it, and nobody says so.
+    faulty.script([Fault::None, Fault::Lose]);
+    faulty.close_gate(2);
+    let error = delivery.extend(Duration::from_secs(50)).await.unwrap_err();
+    faulty.open_gate();
+    assert!(error.is_maybe_committed(), "{error}");
+    // Whichever lease it is on, it is renewed with all of them.
+    delivery.extend(Duration::from_secs(5)).await.unwrap();
+    assert!(delivery.remaining() <= Duration::from_secs(5));
+    delivery.extend(Duration::from_secs(60)).await.unwrap();
+    delivery.ack().await.unwrap();
+    client.resolve(error.token().unwrap()).await.unwrap();
+    assert_eq!(left(&faulty).await, (vec![], 0));
+    assert!(keys(&faulty.engine, "__synod/queue/").await.is_empty());
+}

@@ -154,3 +154,66 @@ async fn dead_letters_are_listed_requeued_and_cleared() {
         assert!(keys(&faulty.engine, "__synod/queue/").await.is_empty());
     }
 }
+
+#[tokio::test]
+async fn what_was_counted_is_not_overtaken() {
+    for faulty in both() {
+        let slow = faulty.client(LONG).queue("q").with_capacity(2);
+        slow.enqueue("a").await.unwrap();
+        // It has counted, and is about to put the last one in.
+        faulty.close_gate(1);
+        let putting = tokio::spawn({
+            let slow = slow.clone();
+            async move { slow.enqueue("b").await }
+        });
+        assert!(faulty.wait_at_gate().await);
+        let other = stranger(&faulty).queue("q").with_capacity(2);
+        other.enqueue("c").await.unwrap();
+        faulty.open_gate();
+        let put = putting.await.unwrap();
+        assert!(matches!(put, Err(Error::QueueFull { .. })), "{put:?}");
+        assert_eq!(slow.len().await.unwrap(), 2);
+    }
+}
+
+#[tokio::test]
+async fn among_many_on_their_way_only_orphans_are_returned() {
+    const MANY: usize = 600;
+    let faulty = Faulty::new();
+    let queue = faulty.client(LONG).queue("q");
+    let values: Vec<String> = (0..MANY).map(|number| number.to_string()).collect();
+    queue.enqueue_many(&values).await.unwrap();
+    let mut held = Vec::new();
+    while held.len() < MANY {
+        held.push(queue.take().await.unwrap());
+    }
+    let leases = marker_leases(&faulty.engine, "queue/q").await;
+    assert_eq!(leases.len(), MANY);
+    for lease in leases.iter().step_by(3) {
+        faulty.engine.lease_revoke(*lease).await.unwrap();
+    }
+    let other = stranger(&faulty).queue("q");
+    let waiting = tokio::spawn(async move {
+        let mut taken = Vec::new();
+        while taken.len() < MANY / 3 {
+            taken.push(other.take().await.unwrap());
+        }
+        taken
+    });
+    let taken = waiting.await.unwrap();
+    assert!(taken.iter().all(|delivery| delivery.attempt() == 2));
+    let (mut acked, mut ended) = (0, 0);
+    for delivery in held.into_iter().chain(taken) {
+        match delivery.ack().await {
+            Ok(()) => acked += 1,
+            Err(Error::DeliveryEnded { .. }) => ended += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!((acked, ended), (MANY, MANY / 3));
+    assert!(
+        keys(&faulty.engine, "__synod/queue/q/taken")
+            .await
+            .is_empty()
+    );
+}
