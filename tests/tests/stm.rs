@@ -11,6 +11,7 @@ use synod::txn::{delete, put};
 use synod::{Client, ConnectOptions, Error, Isolation, Tx};
 use synod_etcd::{EtcdOptions, EtcdStore};
 use synod_tests::bridge::{Bridge, Mode};
+use synod_tests::etcd::EtcdConfig;
 use synod_tests::history::{Record, Recorder, Seen, State};
 use synod_tests::stores::TestStore;
 use synod_tests::{each_store, etcd_or_skip, wait};
@@ -328,12 +329,23 @@ impl Plan {
 /// Six tasks of random transactions, over three connections; and how many attempts they took.
 async fn history(store: &TestStore, isolation: Isolation, each: usize) -> (Record, Vec<Seen>, u32) {
     let attempts = Arc::new(AtomicU32::new(0));
-    let recorder = Recorder::begin(store.store(), "h/").await;
     let clients = clients(store).await;
+    let (record, history) = make(store.store(), clients, isolation, each, &attempts).await;
+    (record, history, attempts.load(Ordering::SeqCst))
+}
+
+async fn make(
+    store: Arc<dyn Store>,
+    clients: [Client; 3],
+    isolation: Isolation,
+    each: usize,
+    attempts: &Arc<AtomicU32>,
+) -> (Record, Vec<Seen>) {
+    let recorder = Recorder::begin(store, "h/").await;
     let mut tasks = JoinSet::new();
     for task in 0..6 {
         let stm = clients[task % 3].stm().with_isolation(isolation);
-        let attempts = Arc::clone(&attempts);
+        let attempts = Arc::clone(attempts);
         tasks.spawn(async move {
             let mut history = Vec::new();
             for _ in 0..each {
@@ -354,8 +366,7 @@ async fn history(store: &TestStore, isolation: Isolation, each: usize) -> (Recor
         });
     }
     let history = tasks.join_all().await.into_iter().flatten().collect();
-    let record = recorder.end().await;
-    (record, history, attempts.load(Ordering::SeqCst))
+    (recorder.end().await, history)
 }
 
 /// The checker objects to each single lie about a history that is in order.
@@ -442,4 +453,33 @@ async fn issue_18424_a_lost_reply_repeats_nothing() {
     let direct = Client::connect(etcd.url()).await.unwrap();
     let count = direct.stm().run(async |tx| tx.get("n").await).await;
     assert_eq!(count.unwrap().unwrap(), "20");
+}
+
+/// Leaders die while transactions run, one after the other, and come back: nothing is lost, nothing
+/// happens twice, and no error reaches a caller who waits long enough.
+#[tokio::test(flavor = "multi_thread")]
+async fn histories_are_strictly_serializable_while_leaders_die() {
+    let etcd = etcd_or_skip!(EtcdConfig::new().nodes(3));
+    let options = ConnectOptions::new(etcd.url()).with_timeout(wait::TEST_LIMIT);
+    let client = async || options.clone().connect().await.unwrap();
+    let clients = [client().await, client().await, client().await];
+    let store = Arc::clone(client().await.store());
+    let attempts = Arc::new(AtomicU32::new(0));
+    let made = make(store, clients, Isolation::default(), 100, &attempts);
+    let killing = async {
+        for until in [100, 300] {
+            let come = async || attempts.load(Ordering::SeqCst) >= until;
+            wait::until("some have committed", come).await;
+            let leader = etcd.leader().await;
+            etcd.kill(leader);
+            let more = attempts.load(Ordering::SeqCst) + 20;
+            let come = async || attempts.load(Ordering::SeqCst) >= more;
+            wait::until("others have committed without it", come).await;
+            etcd.restart(leader).await;
+        }
+    };
+    let both = async { tokio::join!(made, killing) };
+    let ((record, history), ()) = wait::within(wait::TEST_LIMIT, "a history", both).await;
+    assert_eq!(history.len(), 600);
+    record.check(&history).unwrap();
 }

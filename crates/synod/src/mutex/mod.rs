@@ -137,7 +137,8 @@ impl Mutex {
         Ok(taken.map(MutexGuard::new))
     }
 
-    /// Waits at most `timeout` for the lock, then returns `None`.
+    /// Waits at most `timeout` for the lock, then returns `None`. The time counts from the call on: one that
+    /// is shorter than a round trip gets no lock.
     ///
     /// # Cancel safety
     ///

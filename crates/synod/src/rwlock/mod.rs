@@ -154,7 +154,8 @@ impl RwLock {
         Ok(taken.map(RwLockReadGuard::new))
     }
 
-    /// Waits at most `timeout` for the lock for reading, then returns `None`.
+    /// Waits at most `timeout` for the lock for reading, then returns `None`. The time counts from the call on:
+    /// one that is shorter than a round trip gets no lock.
     ///
     /// # Cancel safety
     ///
@@ -197,7 +198,8 @@ impl RwLock {
         Ok(taken.map(RwLockWriteGuard::new))
     }
 
-    /// Waits at most `timeout` for the lock for writing, then returns `None`.
+    /// Waits at most `timeout` for the lock for writing, then returns `None`. The time counts from the call on:
+    /// one that is shorter than a round trip gets no lock.
     ///
     /// # Cancel safety
     ///

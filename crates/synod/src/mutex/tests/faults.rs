@@ -98,7 +98,27 @@ async fn issue_19597_a_waiter_whose_session_dies_is_told() {
     holder.check().await.unwrap();
 }
 
-/// As above, by the clock alone: nothing comes from the store any more (etcd #19597).
+/// A waiter that dies in the middle of the line neither blocks nor lets in those behind it.
+#[tokio::test]
+async fn a_death_in_the_middle_of_the_line() {
+    let faulty = Faulty::new();
+    let client = client(&faulty);
+    let mutex = client.mutex("m");
+    let first = mutex.lock().await.unwrap();
+    let doomed = client.session().ttl(TTL).await.unwrap();
+    let second = in_line(&faulty, &mutex.clone().with_session(&doomed), 2).await;
+    let third = in_line(&faulty, &mutex, 3).await;
+    until(|| faulty.watches() == 3).await;
+    revoke(&faulty, doomed.lease()).await;
+    assert!(matches!(second.await.unwrap(), Err(Error::SessionLost)));
+    assert_eq!(mutex.holder().await.unwrap().unwrap().waiters, 1);
+    first.check().await.unwrap();
+    assert!(!third.is_finished());
+    first.unlock().await.unwrap();
+    third.await.unwrap().unwrap().unlock().await.unwrap();
+}
+
+/// By the clock alone: nothing comes from the store any more (etcd #19597).
 #[tokio::test]
 async fn issue_19597_a_waiter_that_is_cut_off_is_told_when_its_time_is_over() {
     let faulty = Faulty::new();

@@ -252,3 +252,23 @@ async fn names_of_its_own_records_are_refused() {
     let refused = client.mutex("__synod/x").lock().await;
     assert!(matches!(refused, Err(Error::ReservedName { .. })));
 }
+
+#[tokio::test]
+async fn everything_may_be_sent_to_other_threads() {
+    fn sent<T: Send + 'static>(value: T) -> T {
+        value
+    }
+    fn shared<T: Send + Sync + 'static>(_: &T) {}
+    let client = client(&Faulty::new());
+    let (mutex, lock) = (client.mutex("m"), client.rwlock("rw"));
+    shared(&mutex);
+    shared(&lock);
+    let (other, other_lock) = (mutex.clone(), lock.clone());
+    let guard = sent(async move { other.lock().await }).await.unwrap();
+    let reader = sent(async move { other_lock.read().await }).await.unwrap();
+    shared(&guard);
+    shared(&reader);
+    drop(sent(guard.lost()));
+    sent(guard.unlock()).await.unwrap();
+    sent(reader.unlock()).await.unwrap();
+}
