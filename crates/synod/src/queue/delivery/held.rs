@@ -360,7 +360,7 @@ impl Delivery {
         self.held.back(&self.held.record, delay).await
     }
 
-    /// Makes the delivery last at least this long from now on. One round trip, or three when that is
+    /// Makes the delivery last at least this long from now on. One round trip, or two when that is
     /// longer than the visibility bound that it began with.
     ///
     /// It is never shortened.

@@ -99,3 +99,30 @@ fn a_runtime_that_ends_before_its_tasks_begin_leaves_the_queue_usable() {
         again.ack().await.unwrap();
     });
 }
+
+#[test]
+fn who_waits_goes_on_when_the_runtime_of_another_ends() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap()
+    };
+    let (lasting, passing) = (runtime(), runtime());
+    let queue = lasting.block_on(async {
+        let faulty = Faulty::over(engine(), Replies::Certain);
+        faulty.client(LONG).queue("q")
+    });
+    // The task that serves all callers runs where the first one came.
+    passing.block_on(async {
+        let empty = queue.dequeue_timeout(Duration::from_millis(50)).await;
+        assert_eq!(empty.unwrap(), None);
+    });
+    let mut waiting = Box::pin(queue.dequeue());
+    lasting.block_on(async {
+        assert!((&mut waiting).now_or_never().is_none());
+    });
+    drop(passing);
+    lasting.block_on(async {
+        queue.enqueue("a").await.unwrap();
+        assert_eq!(soon(waiting).await.unwrap(), "a");
+    });
+}
