@@ -296,13 +296,13 @@ async fn join_now(
             }
             Err(error) => {
                 if let Some(token) = error.token() {
-                    let task = give_up(Arc::clone(&hall), session, key, token.clone());
+                    let task = give_up(Arc::clone(&hall), session.clone(), key, token.clone());
                     hall.settle.spawn(&hall.runtime, async move {
                         task.await;
                         drop(stay);
                     });
                 }
-                return Err(session::lease_gone(error));
+                return Err(session::lease_gone(&session, error));
             }
         }
     }

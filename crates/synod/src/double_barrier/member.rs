@@ -95,12 +95,13 @@ async fn join_now(
                     };
                     let (house, settle) = (Arc::clone(&house), house.settle.clone());
                     let (runtime, token) = (house.runtime.clone(), token.clone());
+                    let session = session.clone();
                     settle.spawn(&runtime, async move {
                         unseen.give_up(house, session, token).await;
                         drop(stay);
                     });
                 }
-                return Err(session::lease_gone(error));
+                return Err(session::lease_gone(&session, error));
             }
         };
         let Some((created, full)) = taken else {

@@ -167,3 +167,27 @@ async fn who_could_not_leave_leaves_later() {
         until_async(async || places(&engine).await == 0).await;
     }
 }
+
+/// A lease that was revoked ends the session at once, not only at its next renewal.
+#[tokio::test]
+async fn a_revoked_lease_is_not_used_again() {
+    for go in [false, true] {
+        for replies in [Replies::Certain, Replies::Lossy] {
+            let engine = engine();
+            let client = over(&engine, replies).client(LONG);
+            let guest = barrier(&client, 1, go);
+            guest.enter().await.unwrap();
+            let lease = client.own_session().await.unwrap().lease();
+            engine.lease_revoke(lease).await.unwrap();
+            let left = guest.leave().await;
+            // In the Go layout it may have been told by a view from before.
+            assert!(go || matches!(left, Err(Error::SessionLost)), "{left:?}");
+            let again = guest.enter().await;
+            if let Err(error) = again {
+                assert!(matches!(error, Error::SessionLost), "go {go}: {error}");
+                guest.enter().await.unwrap();
+            }
+            guest.leave().await.unwrap();
+        }
+    }
+}
