@@ -194,37 +194,43 @@ impl Held {
         }
         let mut lease = depot.leases.get(bound).await?;
         if lease.wants_renewal(depot.clock.now()) {
+            depot.leases.give_back(lease);
             lease = depot.leases.grant(bound).await?;
         }
+        // From now on it may be the marker's, also when the caller leaves.
+        self.leases.lock().push(lease);
         let marker = PutRequest::new(depot.beside.owner(self.id), depot.identity.clone())
             .with_lease(lease.id);
         let work = Work::new(vec![self.lasts()], vec![marker.into()]);
         match depot.settle.run(work).await {
             Ok(Outcome::Done { .. }) => {
                 let mut leases = self.leases.lock();
-                if leases.len() == 1 {
+                // If there are more, an extension before this one may still come late.
+                if leases.len() == 2 {
                     let old = std::mem::replace(&mut *leases, vec![lease]);
                     drop(leases);
-                    old.into_iter().for_each(|old| depot.leases.give_back(old));
-                } else {
-                    // An extension before this one may still come late.
-                    leases.push(lease);
+                    let old = old.into_iter().filter(|old| old.id != lease.id);
+                    old.for_each(|old| depot.leases.give_back(old));
                 }
                 Ok(())
             }
             Ok(Outcome::GuardsFalse) => {
-                depot.leases.give_back(lease);
+                self.withdraw(lease);
                 Err(self.ended())
             }
             Err(error) => {
-                if error.is_maybe_committed() {
-                    self.leases.lock().push(lease);
-                } else {
-                    depot.leases.give_back(lease);
+                if !error.is_maybe_committed() {
+                    self.withdraw(lease);
                 }
                 Err(error)
             }
         }
+    }
+
+    /// A lease was not attached to the marker, and will not be.
+    fn withdraw(&self, lease: Lease) {
+        self.leases.lock().retain(|other| other.id != lease.id);
+        self.depot.leases.give_back(lease);
     }
 }
 

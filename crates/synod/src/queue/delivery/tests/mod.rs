@@ -13,6 +13,7 @@ use crate::{Client, ConnectOptions, Error, Queue};
 mod basic;
 mod faults;
 mod late;
+mod overtaken;
 mod priority;
 mod room;
 
