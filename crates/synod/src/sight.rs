@@ -34,6 +34,8 @@ pub(crate) struct View {
     pub(crate) kvs: BTreeMap<Key, KeyValue>,
     /// Why the view has not been kept up for as long as the patience.
     pub(crate) trouble: Option<Error>,
+    /// How often there has been trouble.
+    troubles: u64,
 }
 
 impl View {
@@ -101,16 +103,20 @@ impl Sight {
         }
     }
 
-    /// Waits until the view satisfies `seen`, which says what it has found.
+    /// Waits until the view satisfies `seen`, which says what it has found. Trouble from before this
+    /// call may be over, and is told only when it comes again.
     pub(crate) async fn find<T>(&self, mut seen: impl FnMut(&View) -> Option<T>) -> Result<T> {
         let mut view = self.view.clone();
+        let before = view.borrow().troubles;
         loop {
             {
                 let view = view.borrow_and_update();
                 if let Some(found) = seen(&view) {
                     return Ok(found);
                 }
-                if let Some(trouble) = &view.trouble {
+                if let Some(trouble) = &view.trouble
+                    && view.troubles != before
+                {
                     return Err(trouble.clone());
                 }
             }
@@ -132,7 +138,10 @@ async fn look(
     loop {
         let error = keep_in_sight(&store, &range, patience, &publish).await;
         tracing::debug!(%error, "a watched range is out of sight; trying again");
-        publish.send_modify(|view| view.trouble = Some(error));
+        publish.send_modify(|view| {
+            view.trouble = Some(error);
+            view.troubles = view.troubles.wrapping_add(1);
+        });
         backoff.wait().await;
     }
 }
@@ -173,5 +182,27 @@ async fn keep_in_sight(
                 Err(error) => return error,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Fault, Faulty, soon};
+
+    #[tokio::test]
+    async fn trouble_that_is_over_is_not_told_to_who_comes_later() {
+        let faulty = Faulty::new();
+        faulty.always(Some(Fault::Refuse));
+        let store: Arc<dyn Store> = Arc::new(faulty.clone());
+        let patience = Duration::from_millis(50);
+        let sight = Sight::open(store, &Handle::current(), KeyRange::one("a"), patience);
+        let read = |view: &View| (!view.revision.is_zero()).then_some(());
+        let error = soon(sight.find(read)).await.unwrap_err();
+        assert!(error.is_transient(), "{error}");
+        // As long as it lasts, who comes later is told too.
+        soon(sight.find(read)).await.unwrap_err();
+        faulty.always(None);
+        soon(sight.find(read)).await.unwrap();
     }
 }

@@ -172,3 +172,18 @@ async fn a_store_that_is_gone_is_reported_within_the_timeout() {
     let error = waited.unwrap().unwrap_err();
     assert!(error.is_retryable(), "{error}");
 }
+
+#[tokio::test]
+async fn a_hold_with_a_lease_that_is_gone_ends_the_session() {
+    for replies in [Replies::Certain, Replies::Lossy] {
+        let faulty = Faulty::over(engine(), replies);
+        let client = faulty.client(LONG);
+        let session = client.session().await.unwrap();
+        client.store().lease_revoke(session.lease()).await.unwrap();
+        let barrier = client.barrier("b").with_session(&session);
+        let error = barrier.hold().await.unwrap_err();
+        assert!(matches!(error, Error::SessionLost), "{error}");
+        assert!(!session.is_alive());
+        assert!(!barrier.is_held().await.unwrap());
+    }
+}
