@@ -1,4 +1,5 @@
-//! The queues' prompts on real terminals: one waits for the other; prompt, completion, history, Ctrl-C and Ctrl-D.
+//! On real terminals: prompts of which one waits for the other, completion, history, Ctrl-C and
+//! Ctrl-D.
 
 use std::process::Command;
 
@@ -117,6 +118,31 @@ async fn terminals_block_and_go_on_on_three_nodes() {
         let url = etcd.url();
         let addr = ["--addr", url.as_str()];
         two_terminals(&home, &addr, &runtime, || etcd_is_watched(&etcd, before));
+    })
+    .await
+    .unwrap();
+}
+
+/// The terminal sends it to the command as well: it must not come twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_reaches_a_command_under_a_lock_once() {
+    let home = Home::new();
+    spawn_blocking(move || {
+        let line = "n=0; trap 'n=$((n+1))' INT; echo ready; \
+                    while [ $n -lt 1 ]; do sleep 0.01; done; echo caught; \
+                    read line; echo \"$line $n\"; exit 5";
+        let lock = ["lock", "x", "--addr", "memory:", "--", "sh", "-c", line];
+        let mut session = terminal(home.command(&lock));
+        session.exp_string("ready").unwrap();
+        session.send_control('c').unwrap();
+        session.exp_string("caught").unwrap();
+        session.send_line("times").unwrap();
+        session.exp_string("\r\ntimes 1\r\n").unwrap();
+        session.exp_eof().unwrap();
+        assert!(matches!(
+            session.process().wait(),
+            Ok(WaitStatus::Exited(_, 5))
+        ));
     })
     .await
     .unwrap();

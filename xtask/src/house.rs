@@ -88,7 +88,7 @@ fn skeleton(text: &str) -> Vec<String> {
             lines.push(line.to_string());
         } else if in_code {
             // In Rust a comment is a line, in a transcript it stands far to the right.
-            let code = line.split("        ").find(|part| !part.trim().is_empty());
+            let code = line.split("   ").find(|part| !part.trim().is_empty());
             let code = code.unwrap_or_default().trim();
             if !code.is_empty() && !code.starts_with("//") {
                 lines.push(code.to_string());

@@ -40,7 +40,7 @@ fn exit(error: &Error) -> Exit {
         | Error::InvalidArgument(_)
         | Error::ReservedName { .. } => Exit::Usage,
         Error::Timeout { .. } => Exit::Unreachable,
-        Error::SessionLost => Exit::Lost,
+        Error::SessionLost | Error::NotOwner { .. } | Error::DeliveryEnded { .. } => Exit::Lost,
         Error::Partial { source, .. } => exit(source),
         _ => error.kind().map_or(Exit::Failed, exit_of_kind),
     }

@@ -1,20 +1,19 @@
 //! Primitives for programs that must agree, over an etcd cluster or an embedded store.
 //!
+//! Which primitive for which need: see the [`guide`].
+//!
 //! # Layout
 //!
 //! - [`Client`]: connects to a store by its URL; everything is made from it.
-//! - [`Session`]: one lease, kept alive, under whatever must go when its holder does.
 //! - [`barrier`]: one holds, many wait; shared with etcd's Go recipes.
 //! - [`delivery`]: items of both queues that outlive their consumer; dead letters, delays, capacity.
 //! - [`double_barrier`]: a group enters together and leaves together, round after round.
-//! - [`election`]: one leader among candidates, and who it is.
 //! - [`election`]: one leader among candidates, and who it is; shared with etcd's Go packages.
 //! - [`mutex`]: one holder at a time, in the order of asking; shared with etcd's Go packages.
 //! - [`priority_queue`]: the most urgent first, among any number of processes.
 //! - [`queue`]: first in, first out, among any number of processes; shared with etcd's Go recipes.
 //! - [`rwlock`]: one writer or many readers, in the order of asking; shared with etcd's Go recipes.
 //! - [`semaphore`]: a number of permits that many processes share, in the order of asking.
-//! - [`semaphore`]: a number of permits that many processes share.
 //! - [`session`]: one lease, kept alive, under whatever must go when its holder does.
 //! - [`stm`]: transactions that read and write as if they were alone.
 //! - [`txn`]: several operations under conditions, all or none.
@@ -79,6 +78,9 @@ pub mod __mechanism {
         pub use crate::waiters::{Join, Neighbours, Place, Suffix, join};
     }
 }
+
+#[doc = include_str!("../docs/guide.md")]
+pub mod guide {}
 
 /// The runtime that the call is made in.
 fn runtime() -> Result<tokio::runtime::Handle> {

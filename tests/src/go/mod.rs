@@ -4,7 +4,7 @@
 //! # Layout
 //!
 //! - [`Go`]: a running Go program, which does what it is told ([`Call`]).
-//! - [`Beside`]: a server for one test, on which Go and Rust meet; [`beside_go!`].
+//! - [`Beside`]: a server for one test, on which Go and Rust meet; [`beside_go!`](crate::beside_go).
 //!
 //! The packages are those of Debian's `golang-etcd-server-dev`, found below `$SYNOD_GOPATH`, by
 //! default where Debian puts them. Without them a test is skipped and says so, unless

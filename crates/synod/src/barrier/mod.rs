@@ -152,7 +152,10 @@ impl Barrier {
             }
             let work = Work::new(vec![Compare::absent(self.key.clone())], vec![put.into()]);
             let outcome = self.client.settle().run(work).await;
-            match outcome.map_err(crate::session::lease_gone)? {
+            match outcome.map_err(|error| match &self.session {
+                Some(session) => crate::session::lease_gone(session, error),
+                None => error,
+            })? {
                 Outcome::Done { revision, .. } => {
                     *self.seen.0.lock() = Some(revision);
                     return Ok(());

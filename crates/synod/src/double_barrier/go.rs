@@ -46,7 +46,9 @@ use synod_store::{
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tokio_util::sync::DropGuard;
 
+use crate::retry::Backoff;
 use crate::settle::{Outcome, Settle, Work};
 use crate::sight::{Sight, View};
 use crate::{Client, Error, Resolution, Result, Session, Token, retry, session};
@@ -80,6 +82,8 @@ pub(super) struct Member {
     /// When the round was full, once that is known.
     full: Option<Revision>,
     out: bool,
+    /// Dropped once the key is deleted.
+    stay: Option<DropGuard>,
 }
 
 /// The own key, and when it was created.
@@ -225,13 +229,14 @@ pub(super) async fn join(
     hall: &Arc<Hall>,
     session: Session,
     count: usize,
+    stay: DropGuard,
 ) -> Result<Member> {
     let (answer, answered) = oneshot::channel();
     let task = {
         let (client, hall) = (client.clone(), Arc::clone(hall));
         async move {
             // A caller who has gone gives the key back, which is deleted then.
-            drop(answer.send(join_now(&client, hall, session, count).await));
+            drop(answer.send(join_now(&client, hall, session, count, stay).await));
         }
     };
     hall.settle.spawn(&hall.runtime, task);
@@ -243,6 +248,7 @@ async fn join_now(
     hall: Arc<Hall>,
     session: Session,
     count: usize,
+    stay: DropGuard,
 ) -> Result<Member> {
     session.check()?;
     let request = RangeRequest::new(KeyRange::prefix(hall.waiters.clone())).count_only();
@@ -276,6 +282,7 @@ async fn join_now(
                     },
                     full: None,
                     out: false,
+                    stay: Some(stay),
                 };
                 let count = responses
                     .and_then(|responses| responses.into_iter().nth(1)?.into_range())
@@ -289,10 +296,13 @@ async fn join_now(
             }
             Err(error) => {
                 if let Some(token) = error.token() {
-                    let task = give_up(Arc::clone(&hall), session, key, token.clone());
-                    hall.settle.spawn(&hall.runtime, task);
+                    let task = give_up(Arc::clone(&hall), session.clone(), key, token.clone());
+                    hall.settle.spawn(&hall.runtime, async move {
+                        task.await;
+                        drop(stay);
+                    });
                 }
-                return Err(session::lease_gone(error));
+                return Err(session::lease_gone(&session, error));
             }
         }
     }
@@ -525,10 +535,18 @@ impl Drop for Member {
             return;
         }
         let (hall, own) = (Arc::clone(&self.hall), self.own.clone());
+        let (session, stay) = (self.session.clone(), self.stay.take());
         self.hall.settle.spawn(&self.hall.runtime, async move {
-            if let Err(error) = hall.delete(&own, None).await {
-                tracing::debug!(key = %own.key, %error, "a waiter's key is left to its lease");
+            let mut backoff = Backoff::new();
+            // As long as the session lives nobody else deletes it.
+            while let Err(error) = hall.delete(&own, None).await {
+                tracing::debug!(key = %own.key, %error, "a waiter's key could not be deleted");
+                if !session.is_alive() || hall.settle.is_abandoned() {
+                    return;
+                }
+                backoff.wait().await;
             }
+            drop(stay);
         });
     }
 }

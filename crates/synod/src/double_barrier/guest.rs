@@ -5,6 +5,7 @@ use std::sync::Arc;
 use synod_store::Key;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
+use tokio_util::sync::DropGuard;
 
 use super::go::{self, Hall};
 use super::house::House;
@@ -35,22 +36,23 @@ impl Building {
         }
     }
 
-    /// Takes a place in the round that gathers.
+    /// Takes a place in the round that gathers. `stay` is dropped when it is given up.
     pub(super) async fn join(
         &self,
         client: &Client,
         session: Session,
         count: u32,
         hint: Option<Hint>,
+        stay: DropGuard,
     ) -> Result<Guest> {
         match self {
             Building::Native(house) => {
-                let member = member::join(client, house, session, count, hint).await?;
+                let member = member::join(client, house, session, count, hint, stay).await?;
                 Ok(Guest::Native(member))
             }
             Building::Go(hall) => {
                 let count = usize::try_from(count).unwrap_or(usize::MAX);
-                let member = go::join(client, hall, session, count).await?;
+                let member = go::join(client, hall, session, count, stay).await?;
                 Ok(Guest::Go(member))
             }
         }

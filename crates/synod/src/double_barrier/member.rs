@@ -6,9 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use synod_store::{EventFilter, EventKind, Key, PutRequest, Revision, WatchRequest};
 use tokio::sync::oneshot;
+use tokio_util::sync::DropGuard;
 
 use super::house::{Free, Held, House, Known, Out};
 use super::keys::occupant;
+use crate::retry::Backoff;
 use crate::sight::{Sight, View};
 use crate::watch::{Lookout, Nudge};
 use crate::{Client, Error, Result, Session, Token, retry, session};
@@ -27,6 +29,8 @@ pub(super) struct Member {
     /// When the round was full, once that is known.
     full: Option<Revision>,
     out: bool,
+    /// Dropped once the place is given up.
+    stay: Option<DropGuard>,
 }
 
 /// What to remember for the next round.
@@ -45,13 +49,14 @@ pub(super) async fn join(
     session: Session,
     count: u32,
     hint: Option<Hint>,
+    stay: DropGuard,
 ) -> Result<Member> {
     let (answer, answered) = oneshot::channel();
     let task = {
         let (house, identity) = (Arc::clone(house), client.identity());
         async move {
             // A caller who has gone gives the place back, which is given up then.
-            drop(answer.send(join_now(house, session, count, hint, &identity).await));
+            drop(answer.send(join_now(house, session, count, hint, &identity, stay).await));
         }
     };
     house.settle.spawn(&house.runtime, task);
@@ -64,6 +69,7 @@ async fn join_now(
     count: u32,
     hint: Option<Hint>,
     identity: &Bytes,
+    stay: DropGuard,
 ) -> Result<Member> {
     let word: u128 = rand::random();
     let mut free = hint.map(|hint| Free {
@@ -87,10 +93,15 @@ async fn join_now(
                         chosen,
                         occupant: occupant(word, identity),
                     };
-                    let task = unseen.give_up(Arc::clone(&house), session, token.clone());
-                    house.settle.spawn(&house.runtime, task);
+                    let (house, settle) = (Arc::clone(&house), house.settle.clone());
+                    let (runtime, token) = (house.runtime.clone(), token.clone());
+                    let session = session.clone();
+                    settle.spawn(&runtime, async move {
+                        unseen.give_up(house, session, token).await;
+                        drop(stay);
+                    });
                 }
-                return Err(session::lease_gone(error));
+                return Err(session::lease_gone(&session, error));
             }
         };
         let Some((created, full)) = taken else {
@@ -108,6 +119,7 @@ async fn join_now(
             number: chosen.known.number.saturating_add(1),
             full: full.then_some(created),
             out: false,
+            stay: Some(stay),
         });
     }
 }
@@ -145,6 +157,18 @@ impl Unseen {
             }
             return;
         }
+    }
+}
+
+/// Gives a place up. As long as the session lives nobody else does, so it is tried again and again.
+async fn give_up(house: Arc<House>, session: Session, held: Held, full: bool) {
+    let mut backoff = Backoff::new();
+    while let Err(error) = house.leave(held, full).await {
+        tracing::debug!(name = %house.name, %error, "a place could not be given up");
+        if !session.is_alive() || house.settle.is_abandoned() {
+            return;
+        }
+        backoff.wait().await;
     }
 }
 
@@ -250,9 +274,16 @@ impl Member {
         };
         let (answer, answered) = oneshot::channel();
         let (house, held) = (Arc::clone(&self.house), self.held);
+        let (session, stay) = (self.session.clone(), self.stay.take());
         let task = async move {
+            let out = house.leave(held, true).await;
+            let failed = out.is_err();
             // A caller who has gone has left.
-            drop(answer.send(house.leave(held, true).await));
+            drop(answer.send(out));
+            if failed {
+                give_up(house, session, held, true).await;
+            }
+            drop(stay);
         };
         self.house.settle.spawn(&self.house.runtime, task);
         let out = answered.await.unwrap_or(Err(Error::NoRuntime))?;
@@ -272,10 +303,10 @@ impl Drop for Member {
             return;
         }
         let (house, held, full) = (Arc::clone(&self.house), self.held, self.is_full());
+        let (session, stay) = (self.session.clone(), self.stay.take());
         self.house.settle.spawn(&self.house.runtime, async move {
-            if let Err(error) = house.leave(held, full).await {
-                tracing::debug!(name = %house.name, %error, "a place is left to its lease");
-            }
+            give_up(house, session, held, full).await;
+            drop(stay);
         });
     }
 }

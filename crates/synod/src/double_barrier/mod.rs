@@ -49,7 +49,8 @@
 //! *Go last*: when a client's last handle goes: `If no place Then delete(all of P)`.
 //!
 //! Entering, bowing out and leaving go through a lane on stores that can lose answers. They run in tasks:
-//! a place whose caller has gone is given up.
+//! a place whose caller has gone is given up, however often that has to be tried while the session lives.
+//! Until then the next call on the same handle waits, so that no participant counts twice.
 //!
 //! # Why it holds
 //!
@@ -93,6 +94,7 @@ use std::time::Duration;
 
 use synod_store::Key;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::slot::Slot;
 use crate::{Client, Error, Result, Session};
@@ -114,6 +116,8 @@ pub struct DoubleBarrier {
     go: bool,
     building: OnceLock<Building>,
     state: Slot<State>,
+    /// Cancelled when the place of the last call to enter is given up.
+    last: Slot<Option<CancellationToken>>,
 }
 
 /// Where a participant is.
@@ -153,6 +157,7 @@ impl Client {
             go: false,
             building: OnceLock::new(),
             state: Slot::default(),
+            last: Slot::default(),
         }
     }
 }
@@ -194,7 +199,8 @@ impl DoubleBarrier {
     }
 
     /// The number of the round that this participant is in; `None` outside. All participants of a
-    /// round see the same number, and it rises from round to round while somebody has a handle.
+    /// round see the same number. It rises from round to round, and begins anew at 1 when a client's
+    /// last handle went while nobody was inside.
     #[must_use]
     pub fn round(&self) -> Option<u64> {
         match &*self.state.lock() {
@@ -209,7 +215,8 @@ impl DoubleBarrier {
     /// # Cancel safety
     ///
     /// When this is dropped, the participant bows out in the background: before the round was
-    /// full it was never counted, else it leaves again at once.
+    /// full it was never counted, else it leaves again at once. The next call on this handle waits
+    /// for that first.
     ///
     /// # Errors
     ///
@@ -265,6 +272,9 @@ impl DoubleBarrier {
         if let Some(hint) = hint {
             passage.end = State::Outside(hint);
         }
+        if !self.is_gone(deadline).await? {
+            return Ok(false);
+        }
         let building = self
             .building
             .get_or_init(|| Building::of(&self.client, &self.name, self.go, &runtime));
@@ -272,8 +282,10 @@ impl DoubleBarrier {
             Some(session) => session.clone(),
             None => self.client.own_session().await?,
         };
+        let gone = CancellationToken::new();
+        *self.last.lock() = Some(gone.clone());
         let mut guest = building
-            .join(&self.client, session, self.count, hint)
+            .join(&self.client, session, self.count, hint, gone.drop_guard())
             .await?;
         let waited = match deadline {
             None => Ok(guest.wait_full().await),
@@ -287,6 +299,23 @@ impl DoubleBarrier {
         }
         passage.end = State::Inside(guest);
         Ok(true)
+    }
+
+    /// Waits until the place of an earlier call that was dropped or has failed is given up: with it
+    /// this participant would count twice. False when the deadline comes first.
+    async fn is_gone(&self, deadline: Option<Instant>) -> Result<bool> {
+        let last = self.last.lock().clone();
+        let Some(last) = last else {
+            return Ok(true);
+        };
+        let after = self.client.timeout();
+        let patience = self::deadline(after);
+        let until = deadline.map_or(patience, |deadline| deadline.min(patience));
+        match tokio::time::timeout_at(until, last.cancelled()).await {
+            Ok(()) => Ok(true),
+            Err(_) if until < patience => Ok(false),
+            Err(_) => Err(Error::Timeout { after }),
+        }
     }
 
     /// Leaves: waits until all others of the round have left, or died. One round trip, and the wait.
@@ -373,6 +402,7 @@ impl Clone for DoubleBarrier {
             go: self.go,
             building: self.building.clone(),
             state: Slot::default(),
+            last: Slot::default(),
         }
     }
 }

@@ -203,11 +203,13 @@ impl PriorityQueue {
         let value = Bytes::copy_from_slice(value.as_ref());
         async move {
             self.allowed()?;
-            if self.side.options.capacity.is_some() {
+            let done = if self.side.options.capacity.is_some() {
                 let entry = (gate::place_of(priority), value);
-                return self.handle().put_all(vec![entry]).await;
-            }
-            self.core.enqueue(value, priority).await
+                self.handle().put_all(vec![entry]).await
+            } else {
+                self.core.enqueue(value, priority).await
+            };
+            done.map_err(|error| self.explained(error))
         }
     }
 
@@ -246,15 +248,14 @@ impl PriorityQueue {
         let value = Bytes::copy_from_slice(value.as_ref());
         async move {
             self.allowed()?;
-            if options.is_plain() && self.side.options.capacity.is_none() {
-                return self
-                    .core
-                    .enqueue(value, priority)
-                    .await
-                    .map(|()| Enqueued::New);
-            }
-            let place = gate::place_of(priority);
-            self.handle().put(place, value, &options).await
+            let done = if options.is_plain() && self.side.options.capacity.is_none() {
+                let done = self.core.enqueue(value, priority).await;
+                done.map(|()| Enqueued::New)
+            } else {
+                let place = gate::place_of(priority);
+                self.handle().put(place, value, &options).await
+            };
+            done.map_err(|error| self.explained(error))
         }
     }
 

@@ -255,8 +255,10 @@ async fn revoke(store: &dyn Store, lease: LeaseId, bound: Duration) -> Result<()
 }
 
 /// The store says that a session's lease is gone: the session is lost.
-pub(crate) fn lease_gone(error: Error) -> Error {
+pub(crate) fn lease_gone(session: &Session, error: Error) -> Error {
     if error.kind() == Some(ErrorKind::LeaseNotFound) {
+        // Not only by its next renewal: who asks for a session until then would get this one.
+        session.lease_is_gone();
         Error::SessionLost
     } else {
         error

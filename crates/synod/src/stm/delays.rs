@@ -29,13 +29,15 @@ pub(super) fn bound(conflicts: u32, commit: Duration) -> Duration {
         .min(LONGEST)
 }
 
-/// Waits before the next attempt.
-pub(super) async fn wait(conflicts: u32, commit: Duration) {
+/// Waits before the next attempt. True when that took so long that others may have committed.
+pub(super) async fn wait(conflicts: u32, commit: Duration) -> bool {
     let delay = bound(conflicts, commit).mul_f64(rand::random());
     if delay < TICK {
         tokio::task::yield_now().await;
+        false
     } else {
         tokio::time::sleep(delay).await;
+        true
     }
 }
 

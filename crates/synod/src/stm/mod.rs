@@ -18,7 +18,8 @@
 //!    nothing. Without writes the same Txn validates, unless one request has read all (SS, S) or nothing was read.
 //! 5. *Conflict*: the Else has brought the next attempt's `R0` and what the last one has read, all of one state.
 //!    The first two conflicts are followed by another attempt at once, later ones after a random delay of at most
-//!    1, 2, 4 ... 32 times the duration of a commit, and at most a second.
+//!    1, 2, 4 ... 32 times the duration of a commit, and at most a second. After a delay all that is read again,
+//!    in one request: it would be refused again otherwise, as old as it is.
 //!
 //! *Why a commit is serializable*: at the commit's revision everything read is as it was read, so the transaction
 //! could have run there, alone and in no time. *Why in real time*: that revision lies between call and return. A

@@ -195,6 +195,8 @@ struct Course<'s> {
     restarts: u32,
     /// What the next attempt knows before it begins.
     ahead: Option<Fetched>,
+    /// What the last attempt has read, when that was in its way.
+    rereads: Vec<KeyRange>,
     /// How long the last commit took.
     commit: Duration,
 }
@@ -214,6 +216,7 @@ impl<'s> Course<'s> {
             conflicts: 0,
             restarts: 0,
             ahead: None,
+            rereads: Vec::new(),
             commit: Duration::ZERO,
         })
     }
@@ -221,19 +224,29 @@ impl<'s> Course<'s> {
     /// The next attempt, when there may be one.
     async fn next(&mut self) -> Result<(std::sync::Arc<Attempt>, Tx)> {
         let attempts = self.attempts;
+        let mut ranges = Vec::new();
         if attempts > 0 {
             if self.stm.max_attempts == Some(attempts) {
                 return Err(Error::Conflict { attempts });
             }
-            self.in_time(delays::wait(self.conflicts, self.commit))
-                .await?;
+            let delay = delays::wait(self.conflicts, self.commit);
+            if self.in_time(delay).await? {
+                // What came with the refusal is old by now, and would be refused for sure where
+                // others commit all the time.
+                self.ahead = None;
+                ranges = std::mem::take(&mut self.rereads);
+            }
         }
         self.attempts = attempts.saturating_add(1);
-        if self.ahead.is_none() && !self.stm.prefetch.is_empty() {
-            let ranges = self.stm.prefetch.iter().map(KeyRange::one).collect();
+        // A member that lags behind may answer a first attempt only.
+        let stale = ranges.is_empty() && !self.stm.isolation.is_snapshot();
+        if self.ahead.is_none() && ranges.is_empty() {
+            ranges = self.stm.prefetch.iter().map(KeyRange::one).collect();
+        }
+        if !ranges.is_empty() {
             let source = Source {
                 at: None,
-                stale: !self.stm.isolation.is_snapshot(),
+                stale,
                 bounded: true,
             };
             let fetched = self
@@ -291,13 +304,14 @@ impl<'s> Course<'s> {
         self.conflicts = self.conflicts.saturating_add(1);
         self.ahead = sent.responses.map(|responses| {
             let mut ahead = Fetched::at(sent.revision);
-            for (range, response) in rereads.into_iter().zip(responses) {
+            for (range, response) in rereads.iter().cloned().zip(responses) {
                 if let TxnOpResponse::Range(response) = response {
                     ahead.add(range, response);
                 }
             }
             ahead
         });
+        self.rereads = rereads;
         Ok(None)
     }
 }

@@ -118,3 +118,76 @@ async fn a_store_that_is_gone_is_reported_within_the_timeout() {
         assert!(error.is_retryable(), "{error}");
     }
 }
+
+/// A participant whose call was dropped, and that comes again at once, does not make up a round with
+/// the place that it is about to give up.
+#[tokio::test]
+async fn who_comes_again_at_once_does_not_meet_itself() {
+    for go in [false, true] {
+        let engine = engine();
+        let client = over(&engine, Replies::Lossy);
+        let (faulty, client) = (client.clone(), client.client(LONG));
+        let guest = barrier(&client, 2, go);
+        // So that lease, lane and records are there, and the next Txn is the join.
+        assert!(!guest.enter_timeout(Duration::ZERO).await.unwrap());
+        tokio::select! {
+            entered = guest.enter() => panic!("go {go}: {entered:?}"),
+            () = until_async(async || places(&engine).await == 1) => {}
+        }
+        // Its bowing out is answered at the second time only.
+        faulty.script([Fault::Drop]);
+        let moment = Duration::from_millis(200);
+        let again = guest.enter_timeout(moment).await.unwrap();
+        assert!(!again, "go {go}: nobody else is there");
+        let other = barrier(&client, 2, go);
+        let (one, two) = tokio::join!(guest.enter(), other.enter());
+        one.and(two).unwrap();
+    }
+}
+
+/// A place whose session lives on is given up even if the store could not be reached for a while.
+#[tokio::test]
+async fn who_could_not_leave_leaves_later() {
+    for (go, dropped) in [(false, false), (false, true), (true, false), (true, true)] {
+        let engine = engine();
+        let faulty = over(&engine, Replies::Lossy);
+        let client = faulty.client(Duration::from_millis(100));
+        let guest = barrier(&client, 1, go);
+        guest.enter().await.unwrap();
+        faulty.always(Some(Fault::Refuse));
+        if dropped {
+            drop(guest);
+        } else {
+            guest.leave().await.unwrap_err();
+        }
+        // Longer than the client waits for an answer.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(places(&engine).await, 1);
+        faulty.always(None);
+        until_async(async || places(&engine).await == 0).await;
+    }
+}
+
+/// A lease that was revoked ends the session at once, not only at its next renewal.
+#[tokio::test]
+async fn a_revoked_lease_is_not_used_again() {
+    for go in [false, true] {
+        for replies in [Replies::Certain, Replies::Lossy] {
+            let engine = engine();
+            let client = over(&engine, replies).client(LONG);
+            let guest = barrier(&client, 1, go);
+            guest.enter().await.unwrap();
+            let lease = client.own_session().await.unwrap().lease();
+            engine.lease_revoke(lease).await.unwrap();
+            let left = guest.leave().await;
+            // In the Go layout it may have been told by a view from before.
+            assert!(go || matches!(left, Err(Error::SessionLost)), "{left:?}");
+            let again = guest.enter().await;
+            if let Err(error) = again {
+                assert!(matches!(error, Error::SessionLost), "go {go}: {error}");
+                guest.enter().await.unwrap();
+            }
+            guest.leave().await.unwrap();
+        }
+    }
+}

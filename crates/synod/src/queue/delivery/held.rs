@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use synod_store::{
-    Compare, DeleteRequest, Key, LeaseId, PutRequest, RangeRequest, Revision, TxnOp,
+    Compare, DeleteRequest, ErrorKind, Key, LeaseId, PutRequest, RangeRequest, Revision, TxnOp,
 };
 use tokio::runtime::Handle;
 
@@ -194,37 +194,46 @@ impl Held {
         }
         let mut lease = depot.leases.get(bound).await?;
         if lease.wants_renewal(depot.clock.now()) {
+            depot.leases.give_back(lease);
             lease = depot.leases.grant(bound).await?;
         }
+        // From now on it may be the marker's, also when the caller leaves.
+        self.leases.lock().push(lease);
         let marker = PutRequest::new(depot.beside.owner(self.id), depot.identity.clone())
             .with_lease(lease.id);
         let work = Work::new(vec![self.lasts()], vec![marker.into()]);
         match depot.settle.run(work).await {
             Ok(Outcome::Done { .. }) => {
                 let mut leases = self.leases.lock();
-                if leases.len() == 1 {
+                // If there are more, an extension before this one may still come late.
+                if leases.len() == 2 {
                     let old = std::mem::replace(&mut *leases, vec![lease]);
                     drop(leases);
-                    old.into_iter().for_each(|old| depot.leases.give_back(old));
-                } else {
-                    // An extension before this one may still come late.
-                    leases.push(lease);
+                    let old = old.into_iter().filter(|old| old.id != lease.id);
+                    old.for_each(|old| depot.leases.give_back(old));
                 }
                 Ok(())
             }
             Ok(Outcome::GuardsFalse) => {
-                depot.leases.give_back(lease);
+                self.withdraw(lease);
                 Err(self.ended())
             }
             Err(error) => {
-                if error.is_maybe_committed() {
-                    self.leases.lock().push(lease);
-                } else {
-                    depot.leases.give_back(lease);
+                if error.kind() == Some(ErrorKind::LeaseNotFound) {
+                    // Somebody revoked it: of no use to anybody.
+                    self.leases.lock().retain(|other| other.id != lease.id);
+                } else if !error.is_maybe_committed() {
+                    self.withdraw(lease);
                 }
                 Err(error)
             }
         }
+    }
+
+    /// A lease was not attached to the marker, and will not be.
+    fn withdraw(&self, lease: Lease) {
+        self.leases.lock().retain(|other| other.id != lease.id);
+        self.depot.leases.give_back(lease);
     }
 }
 
@@ -351,7 +360,7 @@ impl Delivery {
         self.held.back(&self.held.record, delay).await
     }
 
-    /// Makes the delivery last at least this long from now on. One round trip, or three when that is
+    /// Makes the delivery last at least this long from now on. One round trip, or two when that is
     /// longer than the visibility bound that it began with.
     ///
     /// It is never shortened.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::gate::Gate;
 use super::taker::Taker;
-use crate::queue::look::{Candidate, look};
+use crate::queue::look::{Candidate, WINDOW, look};
 use crate::queue::{Core, Order};
 use crate::watch::{Lookout, Nudge};
 use crate::{Result, retry};
@@ -44,8 +44,18 @@ impl Looker {
     }
 }
 
-/// The watch of an empty queue, and the revision up to which the stock knows everything.
-pub(super) type Watching = Option<(Lookout, Revision)>;
+/// The watch of an empty queue, and the look from which it goes on.
+pub(super) type Watching = Option<(Lookout, Seen)>;
+
+/// A look that saw the whole queue.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    /// The revision up to which the stock knows everything.
+    revision: Revision,
+    /// Which of the stock's looks it was: after a later one, which may have seen only the first items,
+    /// an event does not tell what else there is.
+    look: u64,
+}
 
 impl<O: Order> Taker<O>
 where
@@ -69,7 +79,8 @@ where
         if !self.stock.lock().is_empty() {
             return Ok(true);
         }
-        if let Some(cursor) = looker.next_cursor.take() {
+        let dropped = self.stock.lock().take_dropped();
+        if let Some(cursor) = looker.next_cursor.take().filter(|_| !dropped) {
             looker.cursor = cursor;
         }
         let start = self.core.order.start();
@@ -87,8 +98,8 @@ where
         Ok(!self.stock.lock().is_empty())
     }
 
-    /// Looks once; returns at which revision.
-    async fn look_from(&self, looker: &mut Looker, from: &Key) -> Result<Revision> {
+    /// Looks once. Returns at which revision, if it has seen all that there is from there on.
+    async fn look_from(&self, looker: &mut Looker, from: &Key) -> Result<Option<Seen>> {
         let core = &self.core;
         let with_values = looker.largest.is_some_and(|largest| largest <= SMALL);
         self.stock.lock().look();
@@ -113,44 +124,58 @@ where
         for item in &seen.items {
             core.order.saw(&item.key);
         }
-        self.stock.lock().looked(seen.items, seen.revision);
-        Ok(seen.revision)
+        let whole = seen.items.len() < WINDOW;
+        let mut stock = self.stock.lock();
+        stock.looked(seen.items, seen.revision);
+        Ok(whole.then_some(Seen {
+            revision: seen.revision,
+            look: stock.looks(),
+        }))
     }
 
     /// Waits until there may be something to take.
     async fn wait(&self) -> Result<()> {
         let _waiting = Waiting::new(self);
-        let _tended = self.depot.tended()?;
+        let mut tended = self.depot.tended()?;
         let mut watching = self.watching.lock().await;
         // Whoever waited before may have left something.
-        if !self.stock.lock().is_empty() {
-            return Ok(());
-        }
-        let doubt = self.stock.lock().take_doubt();
-        if watching.is_none() || doubt {
-            let lookout = match watching.take() {
-                Some((lookout, _)) => lookout,
-                None => self.open().await?,
+        while self.stock.lock().is_empty() {
+            let doubt = self.stock.lock().take_doubt();
+            let (lookout, seen) = match watching.as_mut() {
+                Some((lookout, seen)) if !doubt => (lookout, seen),
+                _ => {
+                    let lookout = match watching.take() {
+                        Some((lookout, _)) => lookout,
+                        None => self.open().await?,
+                    };
+                    // A watch tells nothing of what lies behind the first items.
+                    let seen = self.look_at_all().await?;
+                    *watching = seen.map(|seen| (lookout, seen));
+                    continue;
+                }
             };
-            let revision = self.look_at_all().await?;
-            *watching = Some((lookout, revision));
-        }
-        while self.stock.lock().is_empty()
-            && let Some((lookout, seen)) = watching.as_mut()
-        {
             let nudge = tokio::select! {
-                nudge = lookout.next(*seen) => nudge,
+                nudge = lookout.next(seen.revision) => nudge,
                 () = self.stocked.notified() => continue,
             };
             match nudge {
                 Ok(Nudge::Events(events)) => {
+                    self.race.lock().fresh = true;
+                    if self.stock.lock().looks() != seen.look {
+                        // Another has looked meanwhile: what came is no more than a part.
+                        self.stock.lock().doubt();
+                        continue;
+                    }
                     for event in events {
-                        *seen = (*seen).max(event.kv.mod_revision);
+                        seen.revision = seen.revision.max(event.kv.mod_revision);
                         self.heard(event.kind, event.kv);
                     }
-                    self.race.lock().fresh = true;
                 }
-                Ok(Nudge::Read) => *seen = self.look_at_all().await?,
+                Ok(Nudge::Read) => {
+                    // It may have ended with its runtime.
+                    drop(std::mem::replace(&mut tended, self.depot.tended()?));
+                    self.stock.lock().doubt();
+                }
                 Err(error) => {
                     // Nothing is concluded: the look that follows tells, or bears the trouble.
                     *watching = None;
@@ -181,8 +206,8 @@ where
         stock.came(Candidate::new(kv, true));
     }
 
-    /// A look from the very start, whose revision a watch goes on from.
-    async fn look_at_all(&self) -> Result<Revision> {
+    /// A look from the very start, which a watch goes on from if it saw everything.
+    async fn look_at_all(&self) -> Result<Option<Seen>> {
         let mut looker = self.looker.lock().await;
         self.look_from(&mut looker, self.core.order.start()).await
     }

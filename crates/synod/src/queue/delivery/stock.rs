@@ -51,6 +51,10 @@ pub(super) struct Stock {
     looking: bool,
     /// Whether an offer was dropped that may still be in the queue.
     doubt: bool,
+    /// Likewise, since the last look: the next one must not begin behind it.
+    dropped: bool,
+    /// How many looks have ended.
+    looks: u64,
 }
 
 impl Stock {
@@ -63,6 +67,8 @@ impl Stock {
             settled: HashSet::new(),
             looking: false,
             doubt: false,
+            dropped: false,
+            looks: 0,
         }
     }
 
@@ -116,12 +122,34 @@ impl Stock {
         if !offers.is_empty() {
             self.offers.clear();
             self.doubt = true;
+            self.dropped = true;
         }
     }
 
     /// Whether there may be more than is known; said once.
     pub(super) fn take_doubt(&mut self) -> bool {
         std::mem::take(&mut self.doubt)
+    }
+
+    /// Whether there may be more than is known.
+    pub(super) fn doubts(&self) -> bool {
+        self.doubt
+    }
+
+    /// Something has happened that is not taken in.
+    pub(super) fn doubt(&mut self) {
+        self.doubt = true;
+    }
+
+    /// Whether what the last look has seen is not used up although nothing of it is known any more;
+    /// said once.
+    pub(super) fn take_dropped(&mut self) -> bool {
+        std::mem::take(&mut self.dropped)
+    }
+
+    /// How many looks have ended so far.
+    pub(super) fn looks(&self) -> u64 {
+        self.looks
     }
 
     /// A look begins.
@@ -153,6 +181,7 @@ impl Stock {
         self.sort();
         self.looking = false;
         self.settled.clear();
+        self.looks = self.looks.wrapping_add(1);
         self.seen(revision);
     }
 
@@ -160,7 +189,9 @@ impl Stock {
     pub(super) fn forget_bare(&mut self) {
         let before = self.offers.len();
         self.offers.retain(|offer| offer.item.value.is_some());
-        self.doubt |= self.offers.len() < before;
+        let dropped = self.offers.len() < before;
+        self.doubt |= dropped;
+        self.dropped |= dropped;
     }
 
     /// Everything that happened up to this revision is known.

@@ -1,11 +1,12 @@
 //! [`Taker`]: what the takers of one queue in one client share, and how they take.
 
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use synod_store::{ErrorKind, Key, RangeRequest, Txn, TxnOpResponse};
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard, oneshot};
 use tokio::time::Instant;
 
@@ -20,7 +21,7 @@ use super::record::decode_tries;
 use super::stock::{Offer, Popped, Stock};
 use super::{PAUSE, ROUNDS};
 use crate::queue::{Core, Order};
-use crate::settle::Outcome;
+use crate::settle::{Outcome, Settle};
 use crate::slot::Slot;
 use crate::{Client, Error, Result, retry};
 
@@ -48,6 +49,24 @@ pub(crate) struct Taker<O: Order> {
     pub(super) race: Slot<Race>,
     /// Where each item must be the first one there is: held by the one claim that is on its way.
     turn: Arc<Mutex<()>>,
+    /// How many claims have ended.
+    turns: AtomicUsize,
+}
+
+/// The answer to a claim. When its caller leaves without it, the item goes back uncounted.
+struct Answered<'t> {
+    settle: &'t Settle,
+    runtime: &'t Handle,
+    receiver: oneshot::Receiver<Result<Option<Delivery>>>,
+}
+
+impl Drop for Answered<'_> {
+    fn drop(&mut self) {
+        self.receiver.close();
+        if let Ok(Ok(Some(unwanted))) = self.receiver.try_recv() {
+            self.settle.spawn(self.runtime, unwanted.unseen());
+        }
+    }
 }
 
 /// How hard others try for the same items.
@@ -80,6 +99,7 @@ where
             waiting: AtomicUsize::new(0),
             race: Slot::default(),
             turn: Arc::default(),
+            turns: AtomicUsize::new(0),
         });
         *known = Arc::downgrade(&taker);
         taker
@@ -98,7 +118,7 @@ where
         loop {
             self.hold_back().await;
             let turn = match O::EXACT {
-                true => Some(Arc::clone(&self.turn).lock_owned().await),
+                true => Some(self.turn().await?),
                 false => None,
             };
             let chain = if self.race.lock().lost { CHAIN } else { 1 };
@@ -123,12 +143,45 @@ where
             let (taker, client) = (Arc::clone(self), client.clone());
             self.core.settle.spawn(&runtime, async move {
                 let taken = taker.claim(popped, options, client, turn).await;
+                taker.turns.fetch_add(1, Ordering::Relaxed);
+                if taker.stock.lock().doubts() {
+                    // What it leaves may be what another waits for.
+                    taker.stocked.notify_one();
+                }
                 if let Err(Ok(Some(unwanted))) = answer.send(taken) {
                     unwanted.unseen().await;
                 }
             });
-            if let Some(delivery) = answered.await.unwrap_or(Err(Error::NoRuntime))? {
+            let mut answered = Answered {
+                settle: &self.core.settle,
+                runtime: &runtime,
+                receiver: answered,
+            };
+            let taken = tokio::time::timeout(self.core.patience, &mut answered.receiver).await;
+            let taken = taken.map_err(|_| self.late())?;
+            if let Some(delivery) = taken.unwrap_or(Err(Error::NoRuntime))? {
                 return Ok(Some(delivery));
+            }
+        }
+    }
+
+    fn late(&self) -> Error {
+        Error::Timeout {
+            after: self.core.patience,
+        }
+    }
+
+    /// Waits for one's turn, as long as those of others end.
+    async fn turn(&self) -> Result<OwnedMutexGuard<()>> {
+        let turn = Arc::clone(&self.turn).lock_owned();
+        tokio::pin!(turn);
+        loop {
+            let before = self.turns.load(Ordering::Relaxed);
+            if let Ok(turn) = tokio::time::timeout(self.core.patience, &mut turn).await {
+                return Ok(turn);
+            }
+            if self.turns.load(Ordering::Relaxed) == before {
+                return Err(self.late());
             }
         }
     }
@@ -168,7 +221,12 @@ where
         self.add_values(&mut popped).await?;
         let mut grants = GRANTS;
         loop {
-            let lease = self.depot.leases.get(options.visibility).await?;
+            let lease = if grants == GRANTS {
+                self.depot.leases.get(options.visibility).await?
+            } else {
+                // Who revokes one revokes others.
+                self.depot.leases.grant(options.visibility).await?
+            };
             let claim = Claim {
                 depot: &self.depot,
                 id: Id::draw(),
@@ -202,7 +260,8 @@ where
                     continue;
                 }
                 Err(error) => {
-                    if !error.is_maybe_committed() {
+                    if !error.is_maybe_committed() && error.kind() != Some(ErrorKind::LeaseNotFound)
+                    {
                         self.depot.leases.give_back(lease);
                     }
                     let too_much = matches!(

@@ -196,3 +196,47 @@ async fn one_that_does_nothing_asks_nobody() {
     assert_eq!(committed.revision, Revision::ZERO);
     assert_eq!((faulty.ranges(), faulty.txns()), (0, 0));
 }
+
+/// What came with a refusal is old after a long delay; it would be refused for sure.
+#[tokio::test]
+async fn after_a_delay_the_state_is_read_anew() {
+    for _ in 0..20 {
+        let (faulty, client) = clients().into_iter().next().unwrap();
+        put(&client, "a", "0").await;
+        let (attempts, written, in_time) = <(AtomicU32, AtomicU32, AtomicU32)>::default();
+        let other = Client::from_store(std::sync::Arc::clone(&faulty.engine));
+        let stm = client.stm();
+        let run = stm.transact::<_, Error, _, _>(async |tx| {
+            let attempt = attempts.fetch_add(1, Ordering::SeqCst) + 1;
+            if attempt == 4 {
+                in_time.store(written.load(Ordering::SeqCst), Ordering::SeqCst);
+            }
+            increment(&tx, "a").await?;
+            if attempt <= 3 {
+                put(&other, "a", "1").await;
+            }
+            if attempt == 3 {
+                // The commit takes long, and so does the delay after it.
+                faulty.close_gate(0);
+            }
+            Ok(())
+        });
+        let meanwhile = async {
+            crate::testing::until(|| attempts.load(Ordering::SeqCst) == 3).await;
+            assert!(faulty.wait_at_gate().await);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            faulty.open_gate();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            put(&other, "a", "9").await;
+            written.store(1, Ordering::SeqCst);
+        };
+        let (committed, ()) = tokio::join!(run, meanwhile);
+        let committed = committed.unwrap();
+        if in_time.load(Ordering::SeqCst) == 1 {
+            assert_eq!(get(&client, "a").await.unwrap(), "10");
+            assert_eq!(committed.attempts, 4);
+            return;
+        }
+    }
+    panic!("the delay was too short each time");
+}

@@ -13,8 +13,10 @@ use crate::{Client, ConnectOptions, Error, Queue};
 mod basic;
 mod faults;
 mod late;
+mod overtaken;
 mod priority;
 mod room;
+mod strange;
 
 const LONG: Duration = Duration::from_secs(20);
 
