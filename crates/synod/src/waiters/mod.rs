@@ -22,7 +22,8 @@
 //!    in place; so nobody is told "yours" whose lease died while it waited. Another one nearest: watch
 //!    that. Else wait until one of the two is gone, and look again.
 //! 4. *Try*: `If create(key)=0 and create(LINE)=0 Then` as above: a key is written only if it is the head.
-//!    (Keys of nested names fail this compare without being in the line: then 1., and away again.)
+//!    (Keys of nested names fail this compare without being in the line: then 1. under another key, with
+//!    `-2` at its end, as a late copy of the first is deleted; and away again.)
 //!
 //! Compaction, a closed stream and silence lead back to a read of the watched keys, never to a
 //! conclusion.
