@@ -43,6 +43,9 @@ pub(super) const CHAIN: (usize, usize) = (8, 32);
 /// these it loses about one in six. And the longest time.
 const SPREAD: (f64, f64, Duration) = (2.0, 0.87, Duration::from_millis(100));
 
+/// How often a caller asks again because the runtime of another has ended.
+const RESTARTS: usize = 8;
+
 /// What the handles of one queue in one client share.
 #[derive(Debug)]
 pub(crate) struct Core<O: Order> {
@@ -83,11 +86,27 @@ impl<O: Order> Core<O> {
         Ok(Ticket::new(Arc::clone(self), runtime, receiver))
     }
 
+    /// Asks for up to `max` items, and again when the task that was to answer has ended with another
+    /// caller's runtime.
+    async fn items(self: &Arc<Core<O>>, max: usize, waits: bool) -> Result<Vec<Item>> {
+        let mut restarts = RESTARTS;
+        loop {
+            match self.ask(max, waits)?.await {
+                Err(Error::NoRuntime) if restarts > 0 => {
+                    restarts = restarts.saturating_sub(1);
+                    // If it was the runtime of this caller, this is where it ends too.
+                    tokio::task::yield_now().await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
     /// Takes the first item; waits for one.
     pub(crate) async fn next(self: &Arc<Core<O>>) -> Result<Bytes> {
         loop {
             // An empty answer goes only to those who do not wait.
-            if let Some(item) = self.ask(1, true)?.await?.pop() {
+            if let Some(item) = self.items(1, true).await?.pop() {
                 return Ok(item.value);
             }
         }
@@ -95,7 +114,7 @@ impl<O: Order> Core<O> {
 
     /// Takes the first item, if there is one.
     pub(crate) async fn next_now(self: &Arc<Core<O>>) -> Result<Option<Bytes>> {
-        let item = self.ask(1, false)?.await?.pop();
+        let item = self.items(1, false).await?.pop();
         Ok(item.map(|item| item.value))
     }
 
@@ -105,7 +124,7 @@ impl<O: Order> Core<O> {
             return Ok(Vec::new());
         }
         loop {
-            let items = self.ask(max, true)?.await?;
+            let items = self.items(max, true).await?;
             if !items.is_empty() {
                 return Ok(items.into_iter().map(|item| item.value).collect());
             }
@@ -125,17 +144,17 @@ impl<O: Order> Core<O> {
 
     fn kick(self: &Arc<Core<O>>, start: bool, runtime: &Handle) {
         if start {
-            self.settle.spawn(runtime, Arc::clone(self).run());
+            let alive = Alive {
+                core: Arc::clone(self),
+                retired: false,
+            };
+            self.settle.spawn(runtime, Arc::clone(self).run(alive));
         } else {
             self.wake.notify_one();
         }
     }
 
-    async fn run(self: Arc<Core<O>>) {
-        let mut alive = Alive {
-            core: &self,
-            retired: false,
-        };
+    async fn run(self: Arc<Core<O>>, mut alive: Alive<O>) {
         let mut intake = self.intake.lock().await;
         loop {
             let demand = self.desk.lock().demand();
@@ -359,13 +378,14 @@ impl<O: Order> Core<O> {
     }
 }
 
-/// Tells the callers when the task ends otherwise than by retiring, as with its runtime.
-struct Alive<'c, O: Order> {
-    core: &'c Core<O>,
+/// Tells the callers when the task ends otherwise than by retiring, as with its runtime, also when it
+/// has not begun.
+struct Alive<O: Order> {
+    core: Arc<Core<O>>,
     retired: bool,
 }
 
-impl<O: Order> Drop for Alive<'_, O> {
+impl<O: Order> Drop for Alive<O> {
     fn drop(&mut self) {
         if !self.retired {
             self.core.desk.lock().abort();

@@ -258,14 +258,7 @@ impl Inner {
         let fence_gone = standing.fence_created != ticket.fence_created;
         let record = standing.record_of(ticket.op);
         let lost = doubt && record.is_none() && !self.never_passed(ticket, &standing);
-        let token = Token {
-            epoch: lane.epoch.id,
-            fence_created: ticket.fence_created,
-            lane: lane.number,
-            lane_mod: ticket.lane_mod,
-            begun: ticket.begun,
-            op: ticket.op,
-        };
+        let token = ticket.token(lane.epoch.id, lane.number);
         if fence_gone {
             lane.epoch.retire();
         } else if record.is_some() {
@@ -310,7 +303,12 @@ impl Inner {
     ) -> Result<Passage> {
         let mut backoff = Backoff::new();
         loop {
-            match self.store.txn(ticket.void()).await {
+            let sent = tokio::time::timeout(ATTEMPT, self.store.txn(ticket.void())).await;
+            let answer = sent.unwrap_or_else(|_| {
+                let error = synod_store::Error::new(ErrorKind::Timeout, "no answer in time");
+                Err(error.with_applied(Applied::Maybe))
+            });
+            match answer {
                 Ok(response) if response.succeeded => {
                     give_back(lane, response.header.revision, phase);
                     return Ok(Passage::Settled(Outcome::GuardsFalse));
@@ -327,7 +325,9 @@ impl Inner {
                 Err(error) => tracing::debug!(%error, "a lane could not be closed; trying again"),
             }
             if self.is_abandoned() {
-                return Err(Error::Timeout {
+                // An earlier copy may still arrive.
+                return Err(Error::Unknown {
+                    token: ticket.token(lane.epoch.id, lane.number),
                     after: self.settings.patience,
                 });
             }

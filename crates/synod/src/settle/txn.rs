@@ -4,7 +4,7 @@ use synod_store::{
     Compare, Key, PutRequest, RangeRequest, Revision, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
 
-use super::token::OpId;
+use super::token::{OpId, Token};
 use super::work::{Alternative, Work};
 
 /// A lane at one moment, and the operation that is to pass through it.
@@ -78,6 +78,18 @@ pub(crate) struct Standing {
 }
 
 impl Ticket {
+    /// What its caller is told while its outcome is open.
+    pub(super) fn token(&self, epoch: u128, lane: u32) -> Token {
+        Token {
+            epoch,
+            fence_created: self.fence_created,
+            lane,
+            lane_mod: self.lane_mod,
+            begun: self.begun,
+            op: self.op,
+        }
+    }
+
     /// The fence lives, and nothing has passed through the lane since.
     fn open(&self) -> [Compare; 2] {
         [

@@ -32,16 +32,16 @@ struct State {
     waited_for: bool,
 }
 
-/// Says that nobody waits any more, also when a runtime ended the task.
-struct Waiting<'a> {
-    alarms: &'a Alarms,
+/// Says that nobody waits any more, also when a runtime ended the task, or never began it.
+struct Waiting {
+    depot: Arc<Depot>,
     retired: bool,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Waiting {
     fn drop(&mut self) {
         if !self.retired {
-            self.alarms.state.lock().waited_for = false;
+            self.depot.alarms.state.lock().waited_for = false;
         }
     }
 }
@@ -61,21 +61,24 @@ impl Depot {
         self.alarms.set.notify_one();
         if start {
             match crate::runtime() {
-                Ok(runtime) => self.settle.spawn(&runtime, Arc::clone(self).ring()),
+                Ok(runtime) => {
+                    let waiting = Waiting {
+                        depot: Arc::clone(self),
+                        retired: false,
+                    };
+                    self.settle.spawn(&runtime, Depot::ring(waiting));
+                }
                 Err(_) => self.alarms.state.lock().waited_for = false,
             }
         }
     }
 
     /// Runs while there are alarms.
-    async fn ring(self: Arc<Depot>) {
-        let mut waiting = Waiting {
-            alarms: &self.alarms,
-            retired: false,
-        };
+    async fn ring(mut waiting: Waiting) {
+        let depot = Arc::clone(&waiting.depot);
         loop {
             let next = {
-                let mut state = self.alarms.state.lock();
+                let mut state = depot.alarms.state.lock();
                 match state.times.peek() {
                     Some(Reverse(next)) => *next,
                     None => {
@@ -86,30 +89,30 @@ impl Depot {
                 }
             };
             tokio::select! {
-                () = self.settle.closing() => return,
-                () = self.alarms.set.notified() => continue,
-                () = self.clock.sleep_until(next) => {}
+                () = depot.settle.closing() => return,
+                () = depot.alarms.set.notified() => continue,
+                () = depot.clock.sleep_until(next) => {}
             }
-            let now = self.clock.now();
+            let now = depot.clock.now();
             {
-                let mut state = self.alarms.state.lock();
+                let mut state = depot.alarms.state.lock();
                 while state.times.peek().is_some_and(|Reverse(at)| *at <= now) {
                     state.times.pop();
                 }
             }
-            let due = match self.round().await {
+            let due = match depot.round().await {
                 Ok(round) => round.due,
                 Err(error) => {
                     tracing::debug!(%error, "delayed items could not be looked at");
-                    Some(self.clock.unix_nanos())
+                    Some(depot.clock.unix_nanos())
                 }
             };
             // The two clocks need not agree to the nanosecond.
             let rest =
-                due.map(|due| Duration::from_nanos(due.saturating_sub(self.clock.unix_nanos())));
+                due.map(|due| Duration::from_nanos(due.saturating_sub(depot.clock.unix_nanos())));
             if let Some(rest) = rest.filter(|rest| *rest < CLOSE) {
-                let again = self.clock.now().saturating_add(rest.max(PAUSE));
-                self.alarms.state.lock().times.push(Reverse(again));
+                let again = depot.clock.now().saturating_add(rest.max(PAUSE));
+                depot.alarms.state.lock().times.push(Reverse(again));
             }
         }
     }

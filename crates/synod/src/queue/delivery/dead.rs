@@ -159,25 +159,31 @@ impl DeadLetters {
     ///
     /// # Errors
     ///
-    /// As [`DeadLetters::requeue`]; some of them may be back then.
+    /// As [`DeadLetters::requeue`]; some of them may be back then. Those that cannot be read stay, and
+    /// hold no other back.
     pub async fn requeue_all(&self) -> Result<usize> {
         self.allowed.clone()?;
         let mut done = 0usize;
+        let mut unreadable = None;
         let mut walk = Walk::new(&self.depot);
         while let Some(kvs) = walk.next(&self.depot, PAGE).await? {
             for kv in kvs {
+                if readable(&kv).is_none() {
+                    unreadable = Some(kv);
+                    continue;
+                }
                 done = done.saturating_add(usize::from(self.revive(&kv).await?));
             }
         }
-        Ok(done)
+        match unreadable {
+            Some(kv) => Err(cannot_be_read(&kv)),
+            None => Ok(done),
+        }
     }
 
     async fn revive(&self, kv: &KeyValue) -> Result<bool> {
         let Some(record) = readable(kv) else {
-            return Err(Error::InvalidArgument(format!(
-                "{:?} cannot be read: it may have been written by a later version",
-                kv.key.to_string()
-            )));
+            return Err(cannot_be_read(kv));
         };
         let depot = &self.depot;
         let record = Record {
@@ -259,6 +265,13 @@ fn readable(kv: &KeyValue) -> Option<Record> {
         tracing::warn!(key = %kv.key, "a dead letter cannot be read: is it of a later version?");
     }
     record
+}
+
+fn cannot_be_read(kv: &KeyValue) -> Error {
+    Error::InvalidArgument(format!(
+        "{:?} cannot be read: it may have been written by a later version",
+        kv.key.to_string()
+    ))
 }
 
 /// A walk over the dead letters that were there when it began.

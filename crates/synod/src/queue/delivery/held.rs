@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use synod_store::{
-    Compare, DeleteRequest, Key, LeaseId, PutRequest, RangeRequest, Revision, TxnOp,
+    Compare, DeleteRequest, ErrorKind, Key, LeaseId, PutRequest, RangeRequest, Revision, TxnOp,
 };
 use tokio::runtime::Handle;
 
@@ -219,7 +219,10 @@ impl Held {
                 Err(self.ended())
             }
             Err(error) => {
-                if !error.is_maybe_committed() {
+                if error.kind() == Some(ErrorKind::LeaseNotFound) {
+                    // Somebody revoked it: of no use to anybody.
+                    self.leases.lock().retain(|other| other.id != lease.id);
+                } else if !error.is_maybe_committed() {
                     self.withdraw(lease);
                 }
                 Err(error)
@@ -357,7 +360,7 @@ impl Delivery {
         self.held.back(&self.held.record, delay).await
     }
 
-    /// Makes the delivery last at least this long from now on. One round trip, or three when that is
+    /// Makes the delivery last at least this long from now on. One round trip, or two when that is
     /// longer than the visibility bound that it began with.
     ///
     /// It is never shortened.

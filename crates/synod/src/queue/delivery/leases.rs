@@ -154,7 +154,10 @@ impl Leases {
     /// Takes a lease back to which nothing is attached, and nothing will be.
     pub(super) fn give_back(self: &Arc<Leases>, lease: Lease) {
         let mut spares = self.spares.lock();
-        if spares.leases.len() >= SPARES || lease.is_spent(self.clock.now()) {
+        let now = self.clock.now();
+        // Whoever minded them may have ended with its runtime.
+        spares.leases.retain(|spare| spare.until > now);
+        if spares.leases.len() >= SPARES || lease.is_spent(now) {
             drop(spares);
             self.discard(vec![lease]);
             return;

@@ -136,7 +136,7 @@ where
     /// Waits until there may be something to take.
     async fn wait(&self) -> Result<()> {
         let _waiting = Waiting::new(self);
-        let _tended = self.depot.tended()?;
+        let mut tended = self.depot.tended()?;
         let mut watching = self.watching.lock().await;
         // Whoever waited before may have left something.
         while self.stock.lock().is_empty() {
@@ -171,7 +171,11 @@ where
                         self.heard(event.kind, event.kv);
                     }
                 }
-                Ok(Nudge::Read) => self.stock.lock().doubt(),
+                Ok(Nudge::Read) => {
+                    // It may have ended with its runtime.
+                    drop(std::mem::replace(&mut tended, self.depot.tended()?));
+                    self.stock.lock().doubt();
+                }
                 Err(error) => {
                     // Nothing is concluded: the look that follows tells, or bears the trouble.
                     *watching = None;

@@ -8,7 +8,8 @@
 use std::collections::BTreeSet;
 
 use synod_store::{
-    Compare, DeleteRequest, Key, KeyValue, RangeRequest, Revision, Txn, TxnOp, TxnOpResponse,
+    Compare, DeleteRequest, Key, KeyRange, KeyValue, RangeRequest, Revision, Txn, TxnOp,
+    TxnOpResponse,
 };
 use tokio::time::Instant;
 
@@ -41,10 +42,10 @@ pub(super) struct Round {
 impl Depot {
     /// Looks once at what is on its way and at what is delayed, and moves what has to be.
     pub(super) async fn round(&self) -> Result<Round> {
-        let from = {
+        let (from, later_from) = {
             let mut state = self.tender.state.lock();
             state.round = Some(Instant::now());
-            state.from.take()
+            (state.from.take(), state.later_from.take())
         };
         let page = |range| RangeRequest::new(range).keys_only().with_limit(PAGE.0);
         let reads: Vec<TxnOp> = match from {
@@ -58,9 +59,11 @@ impl Depot {
                 ranges.map(|range| page(range).into()).into()
             }
         };
-        let later = RangeRequest::new(self.beside.all_later())
-            .keys_only()
-            .with_limit(PAGE.1);
+        let later = match (later_from, self.beside.all_later()) {
+            (Some(from), KeyRange::Between(_, end)) => KeyRange::Between(from, end),
+            (_, all) => all,
+        };
+        let later = RangeRequest::new(later).keys_only().with_limit(PAGE.1);
         let txn = Txn::new().and_then(reads).and_then([later]);
 
         let answer = retry::read(self.patience, || self.store.txn(txn.clone())).await?;
@@ -112,8 +115,14 @@ impl Depot {
             }
         }
         // A page full of due ones is followed by another.
-        round.more |= later.more && round.due.is_none();
+        let full = later.more && round.due.is_none();
+        round.more |= full;
         self.move_all(keys, &mut round).await?;
+        if full && round.moved == 0 && round.lost == 0 {
+            // They stay where they are, so that the page would be the same one again.
+            let last = later.kvs.last().map(|kv| kv.key.successor());
+            self.tender.state.lock().later_from = last;
+        }
         Ok(round)
     }
 

@@ -221,7 +221,12 @@ where
         self.add_values(&mut popped).await?;
         let mut grants = GRANTS;
         loop {
-            let lease = self.depot.leases.get(options.visibility).await?;
+            let lease = if grants == GRANTS {
+                self.depot.leases.get(options.visibility).await?
+            } else {
+                // Who revokes one revokes others.
+                self.depot.leases.grant(options.visibility).await?
+            };
             let claim = Claim {
                 depot: &self.depot,
                 id: Id::draw(),
@@ -255,7 +260,8 @@ where
                     continue;
                 }
                 Err(error) => {
-                    if !error.is_maybe_committed() {
+                    if !error.is_maybe_committed() && error.kind() != Some(ErrorKind::LeaseNotFound)
+                    {
                         self.depot.leases.give_back(lease);
                     }
                     let too_much = matches!(

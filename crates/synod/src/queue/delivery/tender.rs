@@ -39,6 +39,8 @@ pub(super) struct State {
     pub(super) round: Option<Instant>,
     /// Where the next round begins among the items on their way.
     pub(super) from: Option<Id>,
+    /// And among the delayed ones, behind those that are due and cannot be moved.
+    pub(super) later_from: Option<Key>,
 }
 
 /// Keeps the tender running.
@@ -61,7 +63,11 @@ impl Depot {
             .send_modify(|wanted| *wanted = wanted.saturating_add(1));
         let tended = Tended(Arc::clone(self));
         if !std::mem::replace(&mut self.tender.state.lock().running, true) {
-            self.settle.spawn(&runtime, Arc::clone(self).tend());
+            let running = Running {
+                depot: Arc::clone(self),
+                retired: false,
+            };
+            self.settle.spawn(&runtime, Depot::tend(running));
         }
         Ok(tended)
     }
@@ -93,22 +99,19 @@ impl Depot {
     }
 
     /// Runs while it is wanted.
-    async fn tend(self: Arc<Depot>) {
-        let mut running = Running {
-            tender: &self.tender,
-            retired: false,
-        };
+    async fn tend(mut running: Running) {
+        let depot = Arc::clone(&running.depot);
         loop {
             let tended = tokio::select! {
-                tended = self.tend_once() => tended,
-                () = self.settle.closing() => return,
+                tended = depot.tend_once() => tended,
+                () = depot.settle.closing() => return,
             };
             if let Err(error) = tended {
                 tracing::debug!(%error, "a queue could not be tended; trying again");
                 tokio::time::sleep(PAUSE).await;
             }
-            let mut state = self.tender.state.lock();
-            if *self.tender.wanted.borrow() == 0 {
+            let mut state = depot.tender.state.lock();
+            if *depot.tender.wanted.borrow() == 0 {
                 state.running = false;
                 running.retired = true;
                 return;
@@ -163,11 +166,15 @@ impl Depot {
                 }
                 // Everybody has seen it: what others return meanwhile comes through the watch.
                 let end = Instant::now() + spread.mul_f64(rand::random());
+                let mut gap = false;
                 while let Ok(nudge) = tokio::time::timeout_at(end, held.next(round.revision)).await
                 {
                     match nudge? {
                         Nudge::Events(events) => self.sort_out(&events, &mut orphans),
-                        Nudge::Read => break,
+                        Nudge::Read => {
+                            gap = true;
+                            break;
+                        }
                     }
                 }
                 let keys: Vec<Key> = std::mem::take(&mut orphans)
@@ -177,6 +184,9 @@ impl Depot {
                 let mut done = Round::default();
                 self.move_all(keys, &mut done).await?;
                 spread = spread_after(spread, done.lost);
+                if gap {
+                    break;
+                }
             }
         }
     }
@@ -243,16 +253,16 @@ async fn pause(spread: Duration) {
     }
 }
 
-/// Says that the task does not run any more, also when its runtime ended it.
-struct Running<'t> {
-    tender: &'t Tender,
+/// Says that the task does not run any more, also when its runtime ended it, or never began it.
+struct Running {
+    depot: Arc<Depot>,
     retired: bool,
 }
 
-impl Drop for Running<'_> {
+impl Drop for Running {
     fn drop(&mut self) {
         if !self.retired {
-            self.tender.state.lock().running = false;
+            self.depot.tender.state.lock().running = false;
         }
     }
 }

@@ -16,6 +16,7 @@ mod late;
 mod overtaken;
 mod priority;
 mod room;
+mod strange;
 
 const LONG: Duration = Duration::from_secs(20);
 
