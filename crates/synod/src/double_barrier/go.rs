@@ -205,9 +205,9 @@ impl Hall {
         Ok(response.succeeded.then_some(response.header.revision))
     }
 
-    /// Deletes the own key, and the flag if it is as seen. Returns whether the key was still there,
-    /// and the revision.
-    async fn delete(&self, own: &Own, flag: Option<Revision>) -> Result<(bool, Revision)> {
+    /// Deletes the own key, and the flag if it is as seen. Returns whether the key was still there, if
+    /// that is known: a Txn that was sent again may have found what it did itself. And the revision.
+    async fn delete(&self, own: &Own, flag: Option<Revision>) -> Result<(Option<bool>, Revision)> {
         let mut txn = Txn::new()
             .when([Compare::created_at(own.key.clone(), own.created)])
             .and_then([DeleteRequest::new(own.key.clone())]);
@@ -216,8 +216,15 @@ impl Hall {
                 .when([Compare::modified_at(self.ready.clone(), ready)])
                 .and_then([DeleteRequest::new(self.ready.clone())])]);
         }
-        let response = retry::read(self.patience, || self.store.txn(txn.clone())).await?;
-        Ok((response.succeeded, response.header.revision))
+        let mut again = None;
+        let send = || {
+            again = Some(again.is_some());
+            self.store.txn(txn.clone())
+        };
+        let response = retry::read(self.patience, send).await?;
+        let known = response.succeeded || again == Some(false);
+        let there = known.then_some(response.succeeded);
+        Ok((there, response.header.revision))
     }
 }
 
@@ -521,9 +528,11 @@ impl Member {
     async fn delete(&mut self, flag: Option<Revision>) -> Result<Revision> {
         let (there, revision) = self.hall.delete(&self.own, flag).await?;
         self.out = true;
-        // Gone: by an earlier copy whose answer was lost, or with the session.
-        if !there {
-            self.session.check()?;
+        match there {
+            Some(true) => {}
+            Some(false) => return Err(Error::SessionLost),
+            // Gone by an earlier copy whose answer was lost, or with the session.
+            None => self.session.check()?,
         }
         Ok(revision)
     }
