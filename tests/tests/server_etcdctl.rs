@@ -278,7 +278,7 @@ impl Player<'_> {
             None => line,
         };
         let line = cut(&line, "remaining(", ")");
-        without_ids(&line)
+        without_ids(&in_order(&line))
     }
 
     /// A line of the error output: of a log entry only the error.
@@ -297,6 +297,17 @@ fn cut(line: &str, begin: &str, end: &str) -> String {
     };
     let after = rest.split_once(end).map_or("", |(_, after)| after);
     format!("{before}{begin}{end}{after}")
+}
+
+/// `line` with the keys of a lease in order: etcd has none for them.
+fn in_order(line: &str) -> String {
+    let Some((before, rest)) = line.split_once("attached keys([") else {
+        return line.to_owned();
+    };
+    let (keys, after) = rest.split_once(']').unwrap_or((rest, ""));
+    let mut keys: Vec<&str> = keys.split(' ').collect();
+    keys.sort_unstable();
+    format!("{before}attached keys([{}]{after}", keys.join(" "))
 }
 
 /// `line` with ids, which are long hexadecimal numbers, made alike.
@@ -335,7 +346,10 @@ fn plain_json(json: &mut Value) {
         Value::Object(fields) => {
             for (name, value) in fields.iter_mut() {
                 // A pair's version is a number, and not its server's own.
-                if OWN.contains(&name.as_str()) || (name == "version" && value.is_string()) {
+                if let ("keys", Value::Array(keys)) = (name.as_str(), &mut *value) {
+                    // Those of a lease, for which etcd has no order.
+                    keys.sort_by_key(ToString::to_string);
+                } else if OWN.contains(&name.as_str()) || (name == "version" && value.is_string()) {
                     // That it is not zero is asked of both.
                     *value = Value::from(value.as_i64() != Some(0));
                 } else {
