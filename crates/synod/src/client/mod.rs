@@ -13,7 +13,7 @@ use synod_store::{ErrorKind, Key, Namespace, Store};
 
 use crate::clock::Clock;
 use crate::layout;
-use crate::queue::{Cores, Queue};
+use crate::queue::Queue;
 use crate::registry::Registry;
 use crate::session::{Session, SessionBuilder, Shared};
 use crate::settle::{self, Settle};
@@ -41,7 +41,6 @@ struct Inner {
     store: Arc<dyn Store>,
     settings: Settings,
     settle: Settle,
-    cores: Cores,
     session: Shared,
     vigils: Vigils,
     registry: Registry,
@@ -112,7 +111,6 @@ impl Client {
                 store,
                 settings,
                 settle,
-                cores: Cores::default(),
                 session: Shared::default(),
                 registry: Registry::default(),
             }),
@@ -246,11 +244,6 @@ impl Client {
     /// What handles of one object share in this client.
     pub(crate) fn registry(&self) -> &Registry {
         &self.inner.registry
-    }
-
-    /// What all handles of one queue share.
-    pub(crate) fn cores(&self) -> &Cores {
-        &self.inner.cores
     }
 }
 

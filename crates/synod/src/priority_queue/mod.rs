@@ -121,7 +121,7 @@ impl Client {
             Core::new(ByPriority::new(&name, &own), self)
         };
         PriorityQueue {
-            core: self.cores().by_priority.get(&name, make),
+            core: self.registry().get("priority_queue", &name, make),
             name: name.clone(),
             client: self.clone(),
             side: Side::default(),

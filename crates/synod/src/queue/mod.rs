@@ -58,7 +58,6 @@ mod look;
 mod order;
 mod producer;
 mod scan;
-mod shelf;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -82,7 +81,6 @@ pub(crate) use desk::Item;
 use keys::Fifo;
 pub(crate) use order::Order;
 pub(crate) use producer::{PAIR_BYTES, TXN_BYTES, too_large};
-pub(crate) use shelf::Cores;
 
 /// A queue that many processes share: first in, first out. Handles are cheap to clone.
 ///
@@ -121,9 +119,8 @@ impl QueueItem {
 impl Queue {
     pub(crate) fn new(client: Client, name: Key) -> Queue {
         let core = client
-            .cores()
-            .fifo
-            .get(&name, || Core::new(Fifo::new(&name), &client));
+            .registry()
+            .get("queue", &name, || Core::new(Fifo::new(&name), &client));
         Queue {
             core,
             name,
