@@ -5,12 +5,14 @@
 //! - `args`: what can be typed. `cmd`: what it does, a file each. `output`: how answers look.
 //! - `prompt`: the prompt of every primitive. `local`: the server that nobody had to set up.
 //! - `address`, `password`, `connect`: from options and environment to a connected client.
+//! - `cluster`: etcd clusters on this machine.
 //! - `child`: a command that `synod` runs and stays with.
 //! - `failure`, `explain`: what went wrong, the exit code, and the way out.
 
 mod address;
 mod args;
 mod child;
+mod cluster;
 mod cmd;
 mod connect;
 mod env;

@@ -1,6 +1,7 @@
 //! The command line: what can be typed. What it does is in `cmd`.
 
 mod barrier;
+mod cluster;
 mod global;
 mod hold;
 mod queue;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 pub(crate) use barrier::{BarrierArgs, BarrierCommand, DoubleBarrierArgs, HoldBarrierArgs};
+pub(crate) use cluster::{ClusterArgs, ClusterCommand, StartArgs};
 pub(crate) use global::{Format, Global};
 pub(crate) use hold::{ElectArgs, HoldArgs, LockArgs, RwLockArgs, SemaphoreArgs};
 pub(crate) use queue::{
@@ -50,6 +52,7 @@ Examples:
   synod --addr h1:2379,h2:2379 queue pop      on an etcd cluster
   synod --addr file:/var/lib/app queue len    on an embedded store, without a server
   synod serve --data ./data                   a server that etcd's clients can use too
+  synod cluster start --nodes 3               an etcd cluster on this machine
 
 Environment:
   SYNOD_ADDR, ETCDCTL_ENDPOINTS               --addr, the first one that is set
@@ -61,6 +64,7 @@ Environment:
                                               or ~/.local/share/synod
   SYNOD_STATE_DIR                             its log and state, and the prompts' histories;
                                               $XDG_STATE_HOME/synod or ~/.local/state/synod
+  SYNOD_ETCD                                  the etcd binary for `synod cluster`
   SYNOD_LOG                                   what to log on stderr, such as `debug`
 ";
 
@@ -109,6 +113,8 @@ pub(crate) enum Command {
     Txn(TxnArgs),
     /// Serves the etcd v3 API in the foreground, on a durable store or in memory
     Serve(ServeArgs),
+    /// An etcd cluster on this machine, to try things on: starts it, shows it, ends it
+    Cluster(ClusterArgs),
     /// Shows what answers, where its data is, its size, revision and clients
     #[command(after_help = STATUS_EXAMPLES)]
     Status,
