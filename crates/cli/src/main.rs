@@ -6,6 +6,7 @@
 //! - `prompt`: the prompt of every primitive. `local`: the server that nobody had to set up.
 //! - `bench`: how `synod bench` measures and reports.
 //! - `address`, `password`, `way`, `connect`: from options and environment to a connected client.
+//! - `cluster`: etcd clusters on this machine.
 //! - `child`: a command that `synod` runs and stays with.
 //! - `failure`, `explain`: what went wrong, the exit code, and the way out.
 
@@ -13,6 +14,7 @@ mod address;
 mod args;
 mod bench;
 mod child;
+mod cluster;
 mod cmd;
 mod connect;
 mod env;

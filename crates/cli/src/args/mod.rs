@@ -2,6 +2,7 @@
 
 mod barrier;
 mod bench;
+mod cluster;
 mod global;
 mod hold;
 mod queue;
@@ -15,6 +16,7 @@ use clap::{Parser, Subcommand};
 
 pub(crate) use barrier::{BarrierArgs, BarrierCommand, DoubleBarrierArgs, HoldBarrierArgs};
 pub(crate) use bench::{BenchArgs, Numbers, What};
+pub(crate) use cluster::{ClusterArgs, ClusterCommand, StartArgs};
 pub(crate) use global::{Format, Global};
 pub(crate) use hold::{ElectArgs, HoldArgs, LockArgs, RwLockArgs, SemaphoreArgs};
 pub(crate) use queue::{
@@ -53,6 +55,7 @@ Examples:
   synod --addr h1:2379,h2:2379 queue pop      on an etcd cluster
   synod --addr file:/var/lib/app queue len    on an embedded store, without a server
   synod serve --data ./data                   a server that etcd's clients can use too
+  synod cluster start --nodes 3               an etcd cluster on this machine
 
 Environment:
   SYNOD_ADDR, ETCDCTL_ENDPOINTS               --addr, the first one that is set
@@ -64,6 +67,7 @@ Environment:
                                               or ~/.local/share/synod
   SYNOD_STATE_DIR                             its log and state, and the prompts' histories;
                                               $XDG_STATE_HOME/synod or ~/.local/state/synod
+  SYNOD_ETCD                                  the etcd binary for `synod cluster`
   SYNOD_LOG                                   what to log on stderr, such as `debug`
 ";
 
@@ -114,6 +118,8 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     /// Serves the etcd v3 API in the foreground, on a durable store or in memory
     Serve(ServeArgs),
+    /// An etcd cluster on this machine, to try things on: starts it, shows it, ends it
+    Cluster(ClusterArgs),
     /// Shows what answers, where its data is, its size, revision and clients
     #[command(after_help = STATUS_EXAMPLES)]
     Status,

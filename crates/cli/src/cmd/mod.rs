@@ -2,6 +2,7 @@
 
 mod barrier;
 mod bench;
+mod cluster;
 mod completions;
 mod double_barrier;
 mod elect;
@@ -46,6 +47,10 @@ pub(crate) async fn run(cli: Cli, context: Context) -> Result<()> {
         Command::Stm(args) => stm::run(&global, args, context).await,
         Command::Txn(args) => txn::run(&global, args, context).await,
         Command::Bench(args) => bench::run(&global, args, context).await,
+        Command::Cluster(args) => {
+            global.refuse_connection("cluster", "it works on processes of this machine")?;
+            cluster::run(args, context).await
+        }
         Command::Serve(args) => {
             global.refuse_connection("serve", "a server listens: see --listen and --cert-file")?;
             serve::run(args, context).await
