@@ -121,11 +121,17 @@ impl Meter {
         add(&mut counting.measured, units, end);
     }
 
-    /// Units that have no latency of their own were completed now.
-    pub(crate) fn untimed(&self, counted: bool, units: u64) {
-        if counted {
-            add(&mut self.counting().measured, units, now());
+    /// Units came at `time`, whose latency, if they have one, is told apart.
+    pub(crate) fn came(&self, units: Option<u64>, time: u64) {
+        if let Some(units) = units {
+            add(&mut self.counting().measured, units, time);
         }
+    }
+
+    /// Something took so long that is counted apart.
+    pub(crate) fn took(&self, latency: u64) {
+        // It resizes by itself, and so takes everything.
+        let _ = self.counting().histogram.record(latency.max(1));
     }
 
     /// An operation failed. Also one of the warm-up: whoever measures wants to know.
@@ -225,10 +231,12 @@ mod tests {
             counted: false,
         };
         meter.done(warming, 1);
-        meter.untimed(false, 1);
+        meter.came(None, 1);
         assert_eq!(meter.so_far(), (0, 0));
-        meter.untimed(true, 3);
+        meter.came(Some(3), 1);
         assert_eq!(meter.so_far(), (3, 0));
         assert!(meter.measured().histogram().is_empty());
+        meter.took(7);
+        assert_eq!(meter.measured().latencies, [(7, 1)]);
     }
 }

@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::clients::Clients;
 use super::items::Ledger;
 use super::meter::{Measured, Meter};
-use super::spec::Spec;
-use super::turns::{Turn, Turns, Window};
+use super::spec::{Case, Spec};
+use super::turns::{Turns, Window};
 use super::work;
 use crate::way::Way;
 
@@ -101,14 +101,6 @@ impl Part {
         with(&mut self.ledger.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The turn of what began then.
-    pub(crate) fn turn(&self, begin: u64) -> Turn {
-        Turn {
-            begin,
-            counted: begin >= self.window.measured,
-        }
-    }
-
     /// A lock was held.
     pub(crate) fn held(&self, token: u64, from: u64, to: u64) {
         let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
@@ -172,7 +164,11 @@ pub(crate) async fn run(
     };
     let window = Window::new(start, spec.warm_up, spec.duration);
     let stop = CancellationToken::new();
-    let limit = spec.limit().map(|limit| share.count(limit));
+    let limit = spec.limit().map(|limit| match spec.case {
+        // The first participant alone draws turns.
+        Case::Rounds => limit,
+        _ => share.count(limit),
+    });
     let rate = spec.rate.map(|rate| rate / share.of.max(1) as f64);
     let turns = match Turns::new(window, limit, rate, stop.clone()) {
         Ok(turns) => turns,

@@ -119,11 +119,19 @@ async fn consume(part: &Part, line: &Line) {
             Some(Ok(value)) => {
                 errors.none();
                 part.ledger(|ledger| ledger.out(&value));
-                match items::read(&value).and_then(|item| item.begin) {
-                    Some(0) => part.meter.untimed(now() >= part.window.measured, 1),
-                    Some(begin) => part.meter.done(part.turn(begin), 1),
+                let out = now();
+                let begin = match items::read(&value).and_then(|item| item.begin) {
+                    Some(0) => None,
+                    Some(begin) => Some(begin),
                     // Too small to say when it was put in: the call's own time must do.
-                    None => part.meter.done(part.turn(asked), 1),
+                    None => Some(asked),
+                };
+                // What is taken out when nothing goes in any more is no transfer; but how long it had
+                // to wait counts.
+                let counted = out >= part.window.measured && !part.window.is_over(out);
+                part.meter.came(counted.then_some(1), out);
+                if let Some(begin) = begin.filter(|begin| *begin >= part.window.measured) {
+                    part.meter.took(out.saturating_sub(begin));
                 }
             }
             Some(Err(error)) => {
