@@ -112,9 +112,7 @@ fn refuse_running(folder: &Folder, plan: &Plan) -> Result<()> {
     Err(Failure::failed(format!(
         "a cluster runs in {dir} already: {running} of {all} nodes"
     ))
-    .hint(
-        "`synod cluster status` shows it, `synod cluster stop` ends it; --dir makes another one",
-    ))
+    .hint("`synod cluster status` shows it, `synod cluster stop` ends it; --dir makes another one"))
 }
 
 /// Processes that end with this, unless all came up.
@@ -134,12 +132,7 @@ enum Ready {
 }
 
 impl<'a> Starting<'a> {
-    fn spawn(
-        folder: &'a Folder,
-        mut plan: Plan,
-        etcd: &Binary,
-        new: bool,
-    ) -> Result<Starting<'a>> {
+    fn spawn(folder: &'a Folder, mut plan: Plan, etcd: &Binary, new: bool) -> Result<Starting<'a>> {
         plan.version.clone_from(&etcd.version);
         let mut starting = Starting {
             folder,
