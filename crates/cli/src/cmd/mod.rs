@@ -1,6 +1,7 @@
 //! What the commands do: a file or folder each, named like the command.
 
 mod barrier;
+mod bench;
 mod cluster;
 mod completions;
 mod double_barrier;
@@ -45,6 +46,7 @@ pub(crate) async fn run(cli: Cli, context: Context) -> Result<()> {
         Command::Elect(args) => elect::run(&global, args, context).await,
         Command::Stm(args) => stm::run(&global, args, context).await,
         Command::Txn(args) => txn::run(&global, args, context).await,
+        Command::Bench(args) => bench::run(&global, args, context).await,
         Command::Cluster(args) => {
             global.refuse_connection("cluster", "it works on processes of this machine")?;
             cluster::run(args, context).await

@@ -30,7 +30,10 @@ impl Writer {
             self.take_back(group, base);
             return Err(self.stopped());
         }
-        match self.journal.append(&group.records) {
+        let before = Instant::now();
+        let appended = self.journal.append(&group.records);
+        self.gather.synced(before.elapsed());
+        match appended {
             Ok(()) => {
                 if self.low_since_look.is_none() {
                     self.note_space();
