@@ -4,7 +4,7 @@
 //!
 //! - `plan`: from what was typed to a list of [`spec::Spec`]s. `spec`: one thing to measure.
 //! - `coordinate`: one measurement, from the first key to the last one deleted.
-//! - `part`: what one process does of it; `processes`: those that are other processes.
+//! - `run`: the parts of it; `part`: what one process does; `processes`: those that are other processes.
 //! - `work`: what the workers do, a file a workload. `turns`: when each operation begins.
 //! - `meter`, `series`, `items`: what was done; `clock`: the time of it all. `clients`: connections.
 //! - `result`: rows and the JSON of a report. `table`, `chart`: the same for a terminal.
@@ -24,6 +24,9 @@ pub(crate) mod processes;
 pub(crate) mod progress;
 pub(crate) mod report;
 pub(crate) mod result;
+mod run;
+#[cfg(test)]
+mod samples;
 mod series;
 pub(crate) mod spec;
 pub(crate) mod table;

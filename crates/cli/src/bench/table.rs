@@ -107,11 +107,16 @@ pub(crate) fn details(summary: &Summary<'_>, first: &Row) -> Vec<String> {
 
 /// Words with `; ` between them, in lines that fit.
 fn wrapped(words: &[String]) -> Vec<String> {
+    let words: Vec<&str> = words
+        .iter()
+        .map(String::as_str)
+        .filter(|word| !word.is_empty())
+        .collect();
     let mut lines: Vec<String> = Vec::new();
-    for word in words.iter().filter(|word| !word.is_empty()) {
+    for word in words.join("; ").split(' ') {
         match lines.last_mut() {
-            Some(line) if line.chars().count() + word.chars().count() + 2 <= WIDTH => {
-                line.push_str("; ");
+            Some(line) if line.chars().count() + word.chars().count() < WIDTH => {
+                line.push(' ');
                 line.push_str(word);
             }
             _ => lines.push(cut(format!("  {word}"))),
@@ -165,6 +170,8 @@ pub(crate) fn duration(us: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::samples;
+    use super::super::spec::{Case, Workload};
     use super::*;
 
     #[test]
@@ -179,5 +186,42 @@ mod tests {
         assert_eq!(duration(45_600.0), "45.6ms");
         assert_eq!(duration(123_456_789.0), "123s");
         assert_eq!(short(10_000), "10k");
+    }
+
+    #[test]
+    fn everything_fits_into_80_columns() {
+        let whole = text(&samples::everything());
+        let one = samples::row(&samples::spec(Workload::PriorityQueue, Case::Transfer), 1);
+        let single = text(&samples::results(vec![one]));
+        for line in whole.lines().chain(single.lines()) {
+            assert!(line.chars().count() <= WIDTH, "{line}");
+            assert_eq!(line.trim_end(), line);
+            assert!(line.is_ascii(), "{line}");
+        }
+        assert!(
+            whole.contains("priority-queue/transfer       1,000 items  250ms"),
+            "{whole}"
+        );
+        assert!(
+            whole.contains("median of 2 runs, 1,000 to 1,000"),
+            "{whole}"
+        );
+        assert!(whole.contains("14 began late"), "{whole}");
+        // Throughput over time is shown of a single thing alone.
+        assert!(!whole.contains("over time"), "{whole}");
+        assert!(single.contains("items a second over time"), "{single}");
+        assert!(single.contains("#####"), "{single}");
+    }
+
+    #[test]
+    fn what_completed_nothing_is_shown_all_the_same() {
+        let spec = samples::spec(Workload::Lock, Case::Cycle);
+        let none = Row::new(&spec, 1, 0, 0, crate::bench::meter::Measured::default());
+        let text = text(&samples::results(vec![none]));
+        assert!(text.contains("lock/cycle"), "{text}");
+        assert!(
+            text.lines().all(|line| line.chars().count() <= WIDTH),
+            "{text}"
+        );
     }
 }

@@ -51,20 +51,15 @@ pub(super) fn page(results: &Results) -> String {
 
 /// What the report is about, in a line.
 pub(super) fn heading(results: &Results) -> String {
-    let mut workloads: Vec<String> = Vec::new();
+    let mut workloads: Vec<&str> = Vec::new();
     for row in &results.rows {
-        let name = row.spec.workload.to_string().replace('-', " ");
+        let name = words::name(row.spec.workload);
         if !workloads.contains(&name) {
             workloads.push(name);
         }
     }
     let what = match workloads.as_slice() {
-        [] => "Nothing".to_owned(),
-        [one] => {
-            let mut letters = one.chars();
-            let first = letters.next().map(|first| first.to_uppercase().to_string());
-            format!("{}{}", first.unwrap_or_default(), letters.as_str())
-        }
+        [one] => (*one).to_owned(),
         many => format!("{} workloads", many.len()),
     };
     format!("{what} on {}", results.server.server)

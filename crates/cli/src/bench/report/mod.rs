@@ -85,3 +85,104 @@ fn escaped(text: &str) -> String {
     }
     safe
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples;
+    use super::super::spec::{Case, Workload};
+    use super::*;
+
+    fn parsed(text: &str) -> roxmltree::Document<'_> {
+        let options = roxmltree::ParsingOptions {
+            allow_dtd: true,
+            ..roxmltree::ParsingOptions::default()
+        };
+        roxmltree::Document::parse_with_options(text, options).unwrap()
+    }
+
+    /// What is written is well-formed, and nothing in it points out of the file or runs.
+    fn check(text: &str) {
+        for element in parsed(text)
+            .descendants()
+            .filter(roxmltree::Node::is_element)
+        {
+            let name = element.tag_name().name();
+            assert!(
+                !["script", "link", "img", "image", "use"].contains(&name),
+                "{name}"
+            );
+            for attribute in element.attributes() {
+                let (name, value) = (attribute.name(), attribute.value());
+                assert!(!name.starts_with("on") && name != "src", "{name}");
+                assert!(name != "href" || value.starts_with('#'), "{value}");
+                assert!(
+                    !value.contains("NaN") && !value.contains("inf"),
+                    "{name}={value}"
+                );
+            }
+        }
+        assert!(!text.contains("@import") && !text.contains("url("));
+        assert!(text.contains("prefers-color-scheme:dark"));
+    }
+
+    #[test]
+    fn pages_and_pictures_are_well_formed() {
+        let one = samples::row(&samples::spec(Workload::Stm, Case::Bank), 1);
+        let spec = samples::spec(Workload::Lock, Case::Cycle);
+        let nothing = super::super::meter::Measured::default();
+        let none = super::super::result::Row::new(&spec, 1, 0, 0, nothing);
+        for results in [
+            samples::everything(),
+            samples::results(vec![one]),
+            samples::results(vec![none]),
+        ] {
+            check(&html::page(&results));
+            check(&svg::picture(&results));
+        }
+    }
+
+    #[test]
+    fn a_page_tells_what_was_measured_on_what() {
+        let results = samples::everything();
+        for text in [html::page(&results), svg::picture(&results)] {
+            let document = parsed(&text);
+            let words: String = document
+                .descendants()
+                .filter_map(|node| node.text())
+                .collect();
+            for expected in [
+                "8 workloads on etcd <3.5.1>",
+                "etcd <3.5.1>, 8 nodes",
+                "2 CPUs, 24.0 GiB of memory, Linux 6.1, data on ext4",
+                "https://host-1.example:2379, https://host-2",
+                "Priority queue: transfer",
+                "1,000",
+                "250 ms",
+                "an item got <lost>",
+                "Throughput over time, transfers a second",
+                "Latency by percentile: a put",
+            ] {
+                assert!(words.contains(expected), "{expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_files_are_refused() {
+        for (path, words) in [
+            ("report.pdf", "--report FILE.html"),
+            ("report", "--report FILE.html"),
+            (
+                "/no/such/folder/report.html",
+                "/no/such/folder is no directory",
+            ),
+        ] {
+            let refused = Report::new(Path::new(path)).unwrap_err();
+            assert_eq!(refused.exit.code(), 2);
+            let text = refused.render(crate::args::Format::Text);
+            assert!(text.contains(words), "{text}");
+        }
+        assert_eq!(Report::new(Path::new("a.HTML")).unwrap().kind, Kind::Html);
+        assert_eq!(Report::new(Path::new("a.svg")).unwrap().kind, Kind::Svg);
+    }
+}

@@ -164,13 +164,13 @@ pub(super) fn latency(summary: &Summary<'_>, first: &Row) -> String {
     let title = format!("Latency by percentile: {}", first.spec.latency_of());
     let mut svg = frame(&title, &marks, "");
     for (place, label) in [
-        (0.0, "0"),
-        (std::f64::consts::LOG10_2, "50"),
-        (1.0, "90"),
-        (2.0, "99"),
-        (3.0, "99.9"),
-        (4.0, "99.99"),
-        (5.0, "99.999"),
+        (0.0, "fastest"),
+        (std::f64::consts::LOG10_2, "p50"),
+        (1.0, "p90"),
+        (2.0, "p99"),
+        (3.0, "p99.9"),
+        (4.0, "p99.99"),
+        (5.0, "p99.999"),
     ] {
         if place <= nines {
             svg.push_str(&below(across(place / nines), label));

@@ -14,7 +14,7 @@ text.e{text-anchor:end}text.m{text-anchor:middle}
 .rate{stroke:var(--rate);stroke-width:2;fill:none;stroke-linejoin:round}
 .area{fill:var(--rate);opacity:.12;stroke:none}
 .time{stroke:var(--time);stroke-width:2;fill:none;stroke-linejoin:round}
-.thin{stroke-width:1;opacity:.45}
+.thin{stroke-width:1.25;opacity:.6}
 .bar{fill:var(--time)}.pale{fill:var(--time);opacity:.35}
 .dot{fill:var(--card);stroke:var(--time);stroke-width:2}
 ";

@@ -40,15 +40,21 @@ fn time(seconds: u64) -> String {
 
 /// `Queue: transfer`.
 pub(super) fn title(row: &Row) -> String {
-    let workload = row.spec.workload.to_string().replace('-', " ");
-    let mut letters = workload.chars();
-    let first = letters.next().map(|first| first.to_uppercase().to_string());
-    format!(
-        "{}{}: {}",
-        first.unwrap_or_default(),
-        letters.as_str(),
-        row.spec.case
-    )
+    format!("{}: {}", name(row.spec.workload), row.spec.case)
+}
+
+/// `Priority queue`.
+pub(super) fn name(workload: Workload) -> &'static str {
+    match workload {
+        Workload::Queue => "Queue",
+        Workload::PriorityQueue => "Priority queue",
+        Workload::Barrier => "Barrier",
+        Workload::DoubleBarrier => "Double barrier",
+        Workload::Lock => "Lock",
+        Workload::Election => "Election",
+        Workload::Stm => "STM",
+        Workload::Raw => "Raw store",
+    }
 }
 
 /// What the case is, in a sentence.
