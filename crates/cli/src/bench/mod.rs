@@ -8,8 +8,10 @@
 //! - `work`: what the workers do, a file a workload. `turns`: when each operation begins.
 //! - `meter`, `series`, `items`: what was done; `clock`: the time of it all. `clients`: connections.
 //! - `result`: rows and the JSON of a report. `table`, `chart`: the same for a terminal.
+//! - `report`: the same as a page or a picture.
 //! - `tidy`: the keys of a measurement. `progress`: how far it is.
 
+pub(crate) mod chart;
 mod clients;
 mod clock;
 pub(crate) mod coordinate;
@@ -20,6 +22,7 @@ pub(crate) mod part;
 pub(crate) mod plan;
 pub(crate) mod processes;
 pub(crate) mod progress;
+pub(crate) mod report;
 pub(crate) mod result;
 mod series;
 pub(crate) mod spec;

@@ -152,7 +152,7 @@ fn refuse_what_means_nothing(args: &BenchArgs, chosen: &[(Workload, Case)]) -> R
         };
         let theirs: Vec<String> = options(*workload, *case)
             .into_iter()
-            .chain(["connections", "duration", "warm-up", "repeats"])
+            .chain(["connections", "duration", "warm-up", "repeats", "report"])
             .map(|option| format!("--{option}"))
             .collect();
         return Err(Failure::usage(format!(

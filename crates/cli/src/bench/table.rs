@@ -1,5 +1,6 @@
 //! The table that a terminal shows: 80 columns, two lines for each thing that was measured.
 
+use super::chart;
 use super::result::{Results, Row, Summary};
 
 /// What everything fits into.
@@ -16,6 +17,8 @@ pub(crate) fn text(results: &Results) -> String {
     for summary in results.summaries() {
         lines.extend(rows(&summary));
     }
+    lines.push(String::new());
+    lines.extend(chart::lines(results));
     lines.join("\n")
 }
 
@@ -76,7 +79,7 @@ fn rows(summary: &Summary<'_>) -> Vec<String> {
 }
 
 /// What else there is to say: parameters, spread, counters.
-fn details(summary: &Summary<'_>, first: &Row) -> Vec<String> {
+pub(crate) fn details(summary: &Summary<'_>, first: &Row) -> Vec<String> {
     let mut words = vec![first.spec.brief()];
     if summary.rows.len() > 1 {
         let rate = summary.spread(Row::per_second);

@@ -9,6 +9,7 @@ use super::work::name_of;
 use crate::args::{BenchArgs, Format, Global, What};
 use crate::bench::coordinate::Bench;
 use crate::bench::machine::Server;
+use crate::bench::report::Report;
 use crate::bench::result::{Results, Row};
 use crate::bench::{plan, processes, table, tidy};
 use crate::connect::{Connected, Limits, connect};
@@ -27,6 +28,7 @@ pub(super) async fn run(global: &Global, args: BenchArgs, mut context: Context) 
     }
     let unique = format!("bench-{:08x}", rand::rng().random::<u32>());
     let name = name_of(global, &unique)?;
+    let report = args.report.as_deref().map(Report::new).transpose()?;
     // What means nothing is refused before anybody connects.
     plan::specs(&args, name, false)?;
     let limits = Limits {
@@ -72,6 +74,9 @@ pub(super) async fn run(global: &Global, args: BenchArgs, mut context: Context) 
         Format::Json => String::new(),
     };
     context.out.line(&text, results.json())?;
+    if let Some(report) = report {
+        report.write(&results)?;
+    }
     verdict(&results.rows)
 }
 
