@@ -55,6 +55,12 @@ pub(crate) struct Options {
     /// Items that were in the queue before those, and are deleted but not compacted
     #[arg(long, default_value_t = 0)]
     pub(crate) dead_first: usize,
+    /// How many keys `load` puts
+    #[arg(long, default_value_t = 0)]
+    pub(crate) items: usize,
+    /// The prefix of all keys, instead of one that no other has; ends in a slash
+    #[arg(long)]
+    pub(crate) prefix: Option<String>,
     /// Operations in a Txn
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=128))]
     pub(crate) batch: u16,

@@ -42,10 +42,11 @@ async fn start(options: &Options) -> Result<()> {
     let cluster = Cluster::connect(&options.addr).await?;
     let mut rows = Vec::new();
     for repeat in 1..=options.repeats {
+        let unique = || format!("bench-floor-{:016x}/", rand::random::<u64>());
         let bench = Bench {
             options: options.clone(),
             cluster: cluster.clone(),
-            prefix: format!("bench-floor-{:016x}/", rand::random::<u64>()),
+            prefix: options.prefix.clone().unwrap_or_else(unique),
         };
         let mut row = measure(&bench).await?;
         row.repeat = repeat;
@@ -59,7 +60,7 @@ async fn start(options: &Options) -> Result<()> {
 struct Bench {
     options: Options,
     cluster: Cluster,
-    /// Of all keys; no other has it.
+    /// Of all keys.
     prefix: String,
 }
 
@@ -70,12 +71,14 @@ async fn measure(bench: &Bench) -> Result<Row> {
         ("queue" | "priority-queue", "drain") => queue::drain(bench).await,
         ("queue" | "priority-queue", "idle") => queue::idle(bench).await,
         ("queue" | "priority-queue", "batch") => queue::batch(bench).await,
+        ("queue", "bury") => queue::bury(bench).await,
         ("queue", "transfer") => queue_transfer::transfer(bench).await,
         ("barrier", "release") => barrier::release(bench).await,
         ("double-barrier", "rounds") => double_barrier::rounds(bench).await,
         ("lock", "cycle") => lock::cycle(bench).await,
         ("stm", "bank") => stm::bank(bench).await,
         ("raw", "put" | "get" | "txn" | "batch") => raw::run(bench).await,
+        ("raw", "load") => raw::load(bench).await,
         (workload, case) => bail!("there is no floor of {workload} with a case {case}"),
     }
 }

@@ -53,6 +53,13 @@ impl Keys {
     }
 }
 
+/// Leaves nothing but dead keys, for another program to work behind.
+pub(crate) async fn bury(bench: &Bench) -> Result<Row> {
+    let run = Run::start(&bench.options);
+    prepare(bench, &Keys::new(bench)).await?;
+    Ok(run.row(&bench.options, "items", false))
+}
+
 /// Puts the items in that shall be there, and takes those out that shall have been.
 async fn prepare(bench: &Bench, keys: &Keys) -> Result<()> {
     let options = &bench.options;
@@ -261,7 +268,7 @@ pub(crate) async fn batch(bench: &Bench) -> Result<Row> {
     // A claim is a compare and a delete; each list has its own limit of 128.
     let conns = bench
         .cluster
-        .conns(options.connections, options.producers)
+        .conns(options.connections, options.tasks)
         .await?;
     let run = Run::start(options);
     let mut workers = JoinSet::new();

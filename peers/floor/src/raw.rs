@@ -1,5 +1,7 @@
 //! The store's own calls, one after another in each task.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
@@ -49,6 +51,42 @@ pub(crate) async fn run(bench: &Bench) -> Result<Row> {
         _ => "puts",
     };
     Ok(run.row(options, unit, false))
+}
+
+/// Puts so many keys, and compacts the history: for whoever measures memory.
+pub(crate) async fn load(bench: &Bench) -> Result<Row> {
+    let options = &bench.options;
+    let conn = bench.cluster.shared();
+    let value = bytes::Bytes::from(vec![b'v'; options.value_size]);
+    let each = usize::from(options.batch);
+    let run = Run::start(options);
+    let next = Arc::new(AtomicUsize::new(0));
+    let mut workers = JoinSet::new();
+    for _ in 0..8 {
+        let (conn, value, next) = (conn.clone(), value.clone(), next.clone());
+        let (prefix, all) = (bench.prefix.clone(), options.items);
+        workers.spawn(async move {
+            loop {
+                let first = next.fetch_add(each, Ordering::Relaxed);
+                if first >= all {
+                    return Ok::<_, anyhow::Error>(());
+                }
+                let puts = (first..(first + each).min(all))
+                    .map(|n| op_put(put(format!("{prefix}{n:016}"), value.clone())));
+                conn.txn(pb::TxnRequest {
+                    success: puts.collect(),
+                    ..Default::default()
+                })
+                .await?;
+            }
+        });
+    }
+    while let Some(worker) = workers.join_next().await {
+        worker??;
+    }
+    let last = conn.put(put(format!("{}last", bench.prefix), "")).await?;
+    conn.compact(last).await?;
+    Ok(run.row(options, "keys", false))
 }
 
 struct Caller {

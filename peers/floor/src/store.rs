@@ -132,6 +132,18 @@ impl Conn {
         Ok(answer.into_inner().kvs)
     }
 
+    /// Forgets what was before `revision`, and waits until the space is free.
+    pub(crate) async fn compact(&self, revision: i64) -> Result<()> {
+        let mut kv = self.kv.clone();
+        let request = pb::CompactionRequest {
+            revision,
+            physical: true,
+        };
+        // It goes through all that was ever written.
+        timeout(6 * PATIENCE, kv.compact(request)).await??;
+        Ok(())
+    }
+
     /// A watch from now on, which stands when this returns.
     pub(crate) async fn watch(
         &self,
