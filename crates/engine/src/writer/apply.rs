@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use synod_store::{
     CompactResponse, Error, ErrorKind, LeaseGrantResponse, LeaseId, LeaseRevokeResponse, Result,
     Revision, Txn, TxnResponse,
@@ -14,7 +15,7 @@ use super::group::Group;
 use super::head::Head;
 use crate::lease::{LeaseOp, MAX_TTL, MIN_TTL};
 use crate::mvcc::{Change, State, StoredKey, Version};
-use crate::record::{Commit, Compaction, LeaseEnd, LeaseGrant, Record};
+use crate::record::{Compaction, LeaseEnd, LeaseGrant, Record, encode_commit};
 use crate::txn::{self, Ground};
 
 impl Writer {
@@ -25,15 +26,15 @@ impl Writer {
         }
         let state = head.state();
         let revision = state.head().next();
-        self.record(group, || Record::Commit(Commit::new(revision, &changes)));
+        self.record(group, || encode_commit(revision, &changes));
         state.apply(changes, |key, from, to| group.moved(key, from, to));
     }
 
     /// Stores a record with the group, if records are kept.
-    fn record(&self, group: &mut Group, record: impl FnOnce() -> Record) {
+    fn record(&self, group: &mut Group, record: impl FnOnce() -> Bytes) {
         group.count = group.count.saturating_add(1);
         if self.keeps_records {
-            group.records.push(record().into_bytes());
+            group.records.push(record());
         }
     }
 
@@ -121,6 +122,7 @@ impl Writer {
                 id: id.get(),
                 ttl_seconds: seconds,
             })
+            .into_bytes()
         });
         Ok(LeaseGrantResponse {
             header: self.shared.header_at(head.state().head()),
@@ -161,7 +163,9 @@ impl Writer {
                 version: Version::deletion(revision),
             })
             .collect();
-        self.record(group, || Record::LeaseEnd(LeaseEnd { id: id.get() }));
+        self.record(group, || {
+            Record::LeaseEnd(LeaseEnd { id: id.get() }).into_bytes()
+        });
         self.commit(head, group, changes);
         group.lease_ops.push(LeaseOp::End(id));
         Ok(LeaseRevokeResponse {
@@ -188,6 +192,7 @@ impl Writer {
             Record::Compaction(Compaction {
                 revision: revision.0,
             })
+            .into_bytes()
         });
         Ok(CompactResponse {
             header: self.shared.header_at(head.state().head()),
