@@ -174,17 +174,18 @@ impl<'s> Course<'s> {
 
     /// Commits what an attempt has done: at which revision, and at which place among those who committed
     /// with it. `None` when it has to be made again.
-    pub(super) async fn commit(&mut self, ended: Ended) -> Result<Option<(Revision, u32)>> {
+    pub(super) async fn commit(&mut self, ended: Ended) -> Result<Option<(Revision, Option<u32>)>> {
         self.restarts = 0;
         let sets = ended.sets;
         if sets.is_read_only() && sets.is_one_read() {
-            return Ok(Some((sets.snapshot().unwrap_or_default(), 0)));
+            return Ok(Some((sets.snapshot().unwrap_or_default(), None)));
         }
         if ended.joined {
             return self.commit_joined(sets, ended.place).await;
         }
+        let place = (!sets.is_read_only()).then_some(0);
         let committed = self.commit_alone(sets).await?;
-        Ok(committed.map(|revision| (revision, 0)))
+        Ok(committed.map(|revision| (revision, place)))
     }
 
     /// Commits an attempt together with others of the client.
@@ -192,7 +193,7 @@ impl<'s> Course<'s> {
         &mut self,
         sets: Sets,
         place: Option<Place>,
-    ) -> Result<Option<(Revision, u32)>> {
+    ) -> Result<Option<(Revision, Option<u32>)>> {
         let Some(hall) = &self.stm.hall else {
             return Ok(None);
         };

@@ -30,14 +30,14 @@ pub struct Stm {
 pub struct Committed<T> {
     /// What the closure returned.
     pub value: T,
-    /// When the writes happened; what was read was so right before, but for what those committed at the
-    /// same revision at an earlier [`place`](Committed::place) wrote. Without writes: a revision at which
-    /// all that was read was so, after those at an earlier place. [`Revision::ZERO`] when nothing was read either, or nothing
+    /// When the writes happened; what was read was so right before, after those that committed at the
+    /// same revision at an earlier [`place`](Committed::place). Without a place: a revision at which all
+    /// that was read was so. [`Revision::ZERO`] when nothing was read either, or nothing
     /// says so, as with [`Isolation::ReadCommitted`].
     pub revision: Revision,
     /// Its place among the transactions that were committed together at this revision, from 0: each
-    /// of them has seen what those before it wrote. 0 for one that committed alone.
-    pub place: u32,
+    /// of them has seen what those before it wrote. `None` when none of them wrote anything.
+    pub place: Option<u32>,
     /// How many attempts it took: runs of its closure.
     pub attempts: u32,
 }
@@ -203,7 +203,7 @@ impl Stm {
             }
             let sure = returned.is_err() && (ended.trouble || ended.sets.step().is_none());
             let committed = if sure {
-                Ok(Some((Revision::ZERO, 0)))
+                Ok(Some((Revision::ZERO, None)))
             } else {
                 course.commit(ended).await
             };

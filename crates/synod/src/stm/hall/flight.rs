@@ -54,22 +54,22 @@ pub(super) async fn fly(client: Client, hall: Arc<Hall>) {
         aboard.landed = true;
         return;
     };
-    let begun = Instant::now();
+    let (begun, wrote) = (Instant::now(), !ops.is_empty());
     let txn = client.txn().when(compares).and_then(ops);
     let sent = txn.or_else(rereads.iter().map(bounded)).send().await;
     let commit = begun.elapsed();
     match sent {
         Ok(sent) if sent.succeeded => {
-            hall.pace.lock().committed(commit);
             let members = hall.on_board(|board| {
                 let members = board.passengers();
                 board.land(sent.revision);
                 members
             });
             aboard.landed = true;
+            hall.pace.lock().committed(commit, members.len() > 1);
             hall.landed();
             for (place, member) in members.into_iter().enumerate() {
-                let place = u32::try_from(place).unwrap_or(u32::MAX);
+                let place = u32::try_from(place).ok().filter(|_| wrote);
                 // Whoever has left does not listen.
                 let _ = member.answer.send(Answer::Committed {
                     revision: sent.revision,

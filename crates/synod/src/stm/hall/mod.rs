@@ -84,7 +84,7 @@ pub(super) use turn::{Place, Presence};
 
 /// What a board knows is worth reading for so many durations of a commit, and within these bounds.
 const FRESH_COMMITS: u32 = 4;
-const FRESH: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(100)];
+const FRESH: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(200)];
 
 /// How many landings a patient attempt waits for one after which no group gathers.
 const LANDINGS: usize = 8;
@@ -92,8 +92,12 @@ const LANDINGS: usize = 8;
 /// What a member is told.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// It has committed: the revision, and its place among those who have at this revision.
-    Committed { revision: Revision, place: u32 },
+    /// It has committed: the revision, and its place among those who have at this revision; no place
+    /// when none of them wrote anything.
+    Committed {
+        revision: Revision,
+        place: Option<u32>,
+    },
     /// Others have changed what the group had read.
     Conflict,
     /// One that it may have read from has left before the commit.
@@ -128,12 +132,15 @@ struct Pace {
     /// How long the last commit took, and when it landed.
     commit: Duration,
     landed: Option<Instant>,
+    /// Whether the last group had more than one member.
+    together: bool,
 }
 
 impl Pace {
-    fn committed(&mut self, commit: Duration) {
+    fn committed(&mut self, commit: Duration, together: bool) {
         self.conflicts = 0;
         self.commit = commit;
+        self.together = together;
     }
 
     fn refused(&mut self, commit: Duration) -> u32 {
@@ -213,8 +220,9 @@ impl Hall {
         Presence(Arc::clone(self))
     }
 
+    /// Whether others are at work, or were a moment ago: they are likely to come back.
     fn in_company(&self) -> bool {
-        self.present.load(Ordering::SeqCst) > 1
+        self.present.load(Ordering::SeqCst) > 1 || self.pace.lock().together
     }
 
     /// Whether the last commit is so recent that the board is likely to be right.
