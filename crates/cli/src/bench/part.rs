@@ -12,7 +12,7 @@ use super::clients::Clients;
 use super::items::Ledger;
 use super::meter::{Measured, Meter};
 use super::spec::Spec;
-use super::turns::{Turns, Window};
+use super::turns::{Turn, Turns, Window};
 use super::work;
 use crate::way::Way;
 
@@ -99,6 +99,14 @@ impl Part {
     /// The books of the queue.
     pub(crate) fn ledger<T>(&self, with: impl FnOnce(&mut Ledger) -> T) -> T {
         with(&mut self.ledger.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The turn of what began then.
+    pub(crate) fn turn(&self, begin: u64) -> Turn {
+        Turn {
+            begin,
+            counted: begin >= self.window.measured,
+        }
     }
 
     /// A lock was held.

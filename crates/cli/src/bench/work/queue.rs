@@ -8,7 +8,6 @@ use super::super::clock::now;
 use super::super::items;
 use super::super::part::Part;
 use super::super::spec::Case;
-use super::super::turns::Turn;
 use super::{Errors, Line, Workers, all, finish, unless_stopped};
 
 pub(super) async fn run(part: &Arc<Part>, workers: Workers) {
@@ -120,13 +119,12 @@ async fn consume(part: &Part, line: &Line) {
             Some(Ok(value)) => {
                 errors.none();
                 part.ledger(|ledger| ledger.out(&value));
-                // A value that is too small to say when it was put in tells only how long the call
-                // took.
-                let begin = items::read(&value)
-                    .and_then(|item| item.begin)
-                    .unwrap_or(asked);
-                let counted = begin >= part.window.measured;
-                part.meter.done(Turn { begin, counted }, 1);
+                match items::read(&value).and_then(|item| item.begin) {
+                    Some(0) => part.meter.untimed(now() >= part.window.measured, 1),
+                    Some(begin) => part.meter.done(part.turn(begin), 1),
+                    // Too small to say when it was put in: the call's own time must do.
+                    None => part.meter.done(part.turn(asked), 1),
+                }
             }
             Some(Err(error)) => {
                 part.ledger(|ledger| ledger.failed = ledger.failed.saturating_add(1));
