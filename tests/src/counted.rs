@@ -1,7 +1,7 @@
 //! A store that counts what it is asked: the calls, what is in them and how many of them stand in a
 //! row. Laid under a client, it says what a primitive's operation costs, whatever the machine.
 //!
-//! Each call waits [`LATENCY`] before it goes on to the store below, as on a network: calls that are
+//! Each call waits a moment before it goes on to the store below, as on a network: calls that are
 //! made at once are on their way at once.
 
 use std::ops::Sub;
@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 
 use crate::wait;
 
-/// How long each call takes, beside what the store below needs.
+/// How long each call takes, beside what the store below needs, unless set.
 const LATENCY: Duration = Duration::from_millis(1);
 
 /// What a store was asked, and what it answered.
@@ -126,6 +126,7 @@ impl Tally {
 pub struct Counted {
     store: Arc<dyn Store>,
     replies: Replies,
+    latency: Duration,
     tally: Arc<Tally>,
 }
 
@@ -146,8 +147,17 @@ impl Counted {
         Counted {
             store,
             replies,
+            latency: LATENCY,
             tally: Arc::default(),
         }
+    }
+
+    /// The same, with another latency. With none, calls that are made at once may be answered one after
+    /// the other.
+    #[must_use]
+    pub fn with_latency(mut self, latency: Duration) -> Counted {
+        self.latency = latency;
+        self
     }
 
     /// All that was counted so far.
@@ -212,7 +222,9 @@ impl Counted {
             kind(counts);
             place = counts.in_a_row + 1;
         });
-        tokio::time::sleep(LATENCY).await;
+        if !self.latency.is_zero() {
+            tokio::time::sleep(self.latency).await;
+        }
         let answered = call.await;
         tally.add(|counts| {
             counts.in_a_row = counts.in_a_row.max(place);
