@@ -213,6 +213,25 @@ mod tests {
             .collect()
     }
 
+    /// A million keys pay for each byte of these, and for the free places beside them in the map's nodes.
+    #[test]
+    fn a_version_stays_small() {
+        assert_eq!(size_of::<Version>(), 48);
+        assert_eq!(size_of::<History>(), 56);
+        assert_eq!(size_of::<StoredKey>(), 16);
+    }
+
+    #[test]
+    fn a_value_is_shared_with_its_readers_and_not_copied() {
+        let version = put(7);
+        let stored = version.value.as_ref().unwrap().as_ptr();
+        let pair = version.to_pair(b"k");
+        assert_eq!(pair.value.as_ptr(), stored);
+        assert_eq!(version.to_bare_pair(b"k").value, Bytes::new());
+        drop(version);
+        assert_eq!(pair.value, "7", "the reader's share keeps it alive");
+    }
+
     #[test]
     fn each_revision_sees_the_version_before_it() {
         let history = history(&[put(3), put(5), Version::deletion(Revision(8))]);

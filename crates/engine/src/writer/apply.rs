@@ -13,7 +13,7 @@ use synod_store::{
 use super::Writer;
 use super::group::Group;
 use super::head::Head;
-use crate::lease::{LeaseOp, MAX_TTL, MIN_TTL};
+use crate::lease::{self, LeaseOp, MAX_TTL, MIN_TTL};
 use crate::mvcc::{Change, State, StoredKey, Version};
 use crate::record::{Compaction, LeaseEnd, LeaseGrant, Record, encode_commit};
 use crate::txn::{self, Ground};
@@ -50,6 +50,23 @@ impl Writer {
         Ok(())
     }
 
+    /// What counts against the quota: data, history and leases.
+    pub(super) fn used_bytes(&self, state: &State) -> u64 {
+        let leases = lease::bytes_of(self.leases.len());
+        state.total_bytes().saturating_add(leases)
+    }
+
+    /// Refuses what would grow by `growth` beyond the quota, and from then on whatever grows.
+    fn check_quota(&mut self, used: u64, growth: u64) -> Result<()> {
+        let quota = self.shared.options.quota_bytes;
+        if growth > 0 && used.saturating_add(growth) > quota {
+            self.upkeep.full_at = used;
+            self.shared.over_quota.store(true, Ordering::Relaxed);
+            return Err(ErrorKind::NoSpace.into());
+        }
+        Ok(())
+    }
+
     /// The oldest readable revision, this group's compactions included.
     fn compacted(state: &State, group: &Group) -> Option<Revision> {
         group.compaction.or(state.compaction())
@@ -79,15 +96,10 @@ impl Writer {
         } else {
             run(head.state())?
         };
-        let total = head.state().total_bytes();
+        let used = self.used_bytes(head.state());
         let live = outcome.changes.iter().filter(|c| c.version.is_live());
         let growth = live.fold(0, |sum: u64, change| sum.saturating_add(change.cost()));
-        let quota = self.shared.options.quota_bytes;
-        if growth > 0 && total.saturating_add(growth) > quota {
-            self.upkeep.full_at = total;
-            self.shared.over_quota.store(true, Ordering::Relaxed);
-            return Err(ErrorKind::NoSpace.into());
-        }
+        self.check_quota(used, growth)?;
         self.commit(head, group, outcome.changes);
         let mut response = outcome.response;
         response.header = self.shared.header_at(response.header.revision);
@@ -114,6 +126,7 @@ impl Writer {
             None => self.free_lease_id(),
         };
         self.check_space()?;
+        self.check_quota(self.used_bytes(head.state()), lease::LEASE_BYTES)?;
         let ttl = Duration::from_secs(seconds);
         self.leases.insert(id, ttl);
         group.lease_ops.push(LeaseOp::Grant(id, ttl));
