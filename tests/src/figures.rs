@@ -327,20 +327,21 @@ fn most(cell: &str) -> Option<f64> {
 
 /// What to allow when this much was found once.
 fn bound(found: f64, room: f64) -> f64 {
-    let most = (found * (1.0 + room / 100.0)).max(found + 0.2);
+    let most = (found * (1.0 + room / 100.0)).max(found + 0.1);
     let step = if most < 10.0 { 0.1 } else { 1.0 };
     // Not a step more because a tenth is no binary fraction.
     (most / step - 1e-6).ceil() * step
 }
 
-/// A number with one decimal place at most, and none from 100 on.
+/// A number with three digits or so.
 #[must_use]
 pub fn show(number: f64) -> String {
-    if number.abs() < 99.95 {
-        ((number * 10.0).round() / 10.0).to_string()
-    } else {
-        number.round().to_string()
-    }
+    let scale = match number.abs() {
+        ..9.995 => 100.0,
+        ..99.95 => 10.0,
+        _ => 1.0,
+    };
+    ((number * scale).round() / scale).to_string()
 }
 
 #[cfg(test)]

@@ -58,7 +58,7 @@ fn open_with(sim: &Sim, options: Options) -> Result<(FileJournal<Sim>, Vec<Bytes
 /// What a commit costs the disk, however many records it has.
 #[test]
 fn a_group_is_one_write_and_one_sync() {
-    let sim = Sim::new();
+    let sim = Sim::default();
     let roomy = Options {
         segment_bytes: 1 << 20,
         ..OPTIONS
