@@ -58,8 +58,13 @@ impl Way {
 
     /// Whether the store is in this process.
     pub(crate) fn is_embedded(&self) -> bool {
-        self.url.starts_with("file:") || self.url.starts_with("memory:")
+        is_embedded(&self.url)
     }
+}
+
+/// Whether the store at this address is in the process that uses it.
+pub(crate) fn is_embedded(url: &str) -> bool {
+    url.starts_with("file:") || url.starts_with("memory:")
 }
 
 /// Without what is secret in it.

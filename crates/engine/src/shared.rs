@@ -54,8 +54,6 @@ pub(crate) struct Shared {
     commands: Sender<Queued>,
     /// Bytes of requests that wait for the writer.
     waiting: AtomicUsize,
-    /// How many of them there are.
-    queued: AtomicUsize,
 }
 
 impl Shared {
@@ -83,7 +81,6 @@ impl Shared {
             stopped: Mutex::new(None),
             commands,
             waiting: AtomicUsize::new(0),
-            queued: AtomicUsize::new(0),
         }
     }
 
@@ -170,12 +167,7 @@ impl Shared {
 
     /// Sends a command that nobody waits for.
     pub(crate) fn send(&self, command: Command) -> bool {
-        self.queued.fetch_add(1, Ordering::Relaxed);
-        let sent = self.commands.send(Queued { size: 0, command }).is_ok();
-        if !sent {
-            self.taken(0);
-        }
-        sent
+        self.commands.send(Queued { size: 0, command }).is_ok()
     }
 
     /// Sends a command of `size` bytes, and waits for the writer's answer.
@@ -198,9 +190,8 @@ impl Shared {
         }
         let (reply, answer) = oneshot::channel();
         let command = command(reply);
-        self.queued.fetch_add(1, Ordering::Relaxed);
         if self.commands.send(Queued { size, command }).is_err() {
-            self.taken(size);
+            self.waiting.fetch_sub(size, Ordering::Relaxed);
             return Err(self
                 .why_stopped()
                 .unwrap_or_else(|| ErrorKind::Closed.into()));
@@ -215,11 +206,6 @@ impl Shared {
         }
     }
 
-    /// How many requests wait for the writer.
-    pub(crate) fn waiting(&self) -> usize {
-        self.queued.load(Ordering::Relaxed)
-    }
-
     #[cfg(test)]
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
@@ -228,6 +214,5 @@ impl Shared {
     /// The writer took a command that counted `size`.
     pub(crate) fn taken(&self, size: usize) {
         self.waiting.fetch_sub(size, Ordering::Relaxed);
-        self.queued.fetch_sub(1, Ordering::Relaxed);
     }
 }

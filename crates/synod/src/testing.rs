@@ -11,8 +11,9 @@ use synod_store::{
     Alarm, AlarmKind, Applied, BoxFuture, CompactResponse, DeleteRequest, DeleteResponse, Error,
     ErrorKind, HashResponse, Header, LeaseGrantRequest, LeaseGrantResponse, LeaseId,
     LeaseKeepAliveResponse, LeaseListResponse, LeaseRevokeResponse, LeaseTimeToLiveResponse,
-    Member, PutRequest, PutResponse, RangeRequest, RangeResponse, Replies, Result, Revision,
-    StatusResponse, Store, Txn, TxnOpResponse, TxnResponse, Watch, WatchItem, WatchRequest,
+    Member, PutRequest, PutResponse, PutValue, RangeRequest, RangeResponse, Replies, Result,
+    Revision, StatusResponse, Store, Txn, TxnOp, TxnOpResponse, TxnResponse, Watch, WatchItem,
+    WatchRequest,
 };
 use tokio::sync::watch;
 
@@ -93,6 +94,8 @@ struct Script {
     stale: Option<Duration>,
     /// Watches tell nothing, and do not end either.
     deaf: bool,
+    /// Txns that put more than so many bytes are refused.
+    most_bytes: Option<usize>,
 }
 
 /// Waits for a condition; fails when it does not come.
@@ -182,6 +185,17 @@ impl Faulty {
     /// Loses every event, and says nothing of it, as a store with a fault does.
     pub(crate) fn lose_events(&self) {
         self.state.script.lock().deaf = true;
+    }
+
+    /// Refuses Txns that put more bytes than this as too large.
+    pub(crate) fn limit_bytes(&self, most: usize) {
+        self.state.script.lock().most_bytes = Some(most);
+    }
+
+    /// Lets `count` of the calls through that stand at the closed gate, and nobody after them.
+    pub(crate) fn close_gate_behind(&self, count: usize) {
+        let more = |limit: &mut usize| *limit = limit.saturating_add(count);
+        self.state.gate.send_modify(more);
     }
 
     /// Lets only `count` more calls through.
@@ -288,6 +302,19 @@ fn pairs(responses: &[TxnOpResponse]) -> usize {
     pairs.sum()
 }
 
+/// How many bytes a Txn puts.
+fn put_bytes(txn: &Txn) -> usize {
+    let ops = txn.success.iter().chain(&txn.failure).map(|op| match op {
+        TxnOp::Put(put) => match &put.value {
+            PutValue::Set(value) => value.len(),
+            _ => 0,
+        },
+        TxnOp::Txn(txn) => put_bytes(txn),
+        TxnOp::Range(_) | TxnOp::Delete(_) => 0,
+    });
+    ops.sum()
+}
+
 fn refused() -> Error {
     Error::new(ErrorKind::Unavailable, "nobody there")
 }
@@ -329,6 +356,10 @@ impl Store for Faulty {
                 return answer;
             }
             self.pass().await;
+            let most = self.state.script.lock().most_bytes;
+            if most.is_some_and(|most| put_bytes(&txn) > most) {
+                return Err(Error::from_kind(ErrorKind::TooLarge));
+            }
             let fault = self.next_fault();
             let overtaken = std::mem::take(&mut self.state.script.lock().overtaken);
             let answer = match fault {

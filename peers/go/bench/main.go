@@ -130,7 +130,7 @@ func parse(args []string) options {
 	flags.IntVar(&o.priorities, "priorities", 10, "how many priorities are drawn from")
 	flags.IntVar(&o.accounts, "accounts", 5, "accounts of the bank")
 	flags.IntVar(&o.transfers, "transfers", 0, "transfers of a task; 0: until the duration is over")
-	flags.IntVar(&o.processes, "processes", 1, "so many processes, each with all the tasks")
+	flags.IntVar(&o.processes, "processes", 1, "spread the tasks over so many processes")
 	flags.IntVar(&o.repeats, "repeats", 1, "how often to measure")
 	flags.DurationVar(&o.duration, "duration", 5*time.Second, "how long to measure")
 	flags.DurationVar(&o.warmUp, "warm-up", time.Second, "how long to run before that")
@@ -152,6 +152,8 @@ func parse(args []string) options {
 		fail("--connections is own or shared")
 	case o.processes > 1 && o.workload != "stm":
 		fail("--processes is for stm alone")
+	case o.tasks%o.processes != 0:
+		fail("--tasks must spread evenly over --processes")
 	}
 	return o
 }
@@ -230,7 +232,8 @@ func inProcesses(b *bench) (*row, error) {
 	answers := make(chan answer, b.processes)
 	for p := 0; p < b.processes; p++ {
 		args := append(append([]string{}, os.Args[1:]...),
-			"--child", "--repeats", "1", "--prefix", b.prefix,
+			"--child", "--repeats", "1", "--processes", "1", "--prefix", b.prefix,
+			"--tasks", fmt.Sprint(b.tasks/b.processes),
 			"--start-at", fmt.Sprint(start.UnixNano()))
 		go func() {
 			out, err := exec.CommandContext(ctx, os.Args[0], args...).Output()

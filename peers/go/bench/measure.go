@@ -215,8 +215,8 @@ func (b *bench) parameters(names ...string) map[string]interface{} {
 	for _, name := range names {
 		chosen[name] = all[name]
 	}
-	chosen["duration_s"] = b.duration.Seconds()
-	chosen["warm_up_s"] = b.warmUp.Seconds()
+	chosen["duration_seconds"] = b.duration.Seconds()
+	chosen["warm_up_seconds"] = b.warmUp.Seconds()
 	return chosen
 }
 

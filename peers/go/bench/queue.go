@@ -177,8 +177,10 @@ func queueTransfer(b *bench) (*row, error) {
 	return r.finish(b, "items", false, b.queueParameters()...), nil
 }
 
-// settle is how long a consumer waits before it gets an item.
-const settle = 10 * time.Millisecond
+// longestPause is the longest time until the next item for a consumer that waits. The pause is drawn at
+// random: a watch that was opened in the past stands at the server's next tick of 100 ms, which pauses of
+// one length would always meet at the same distance.
+const longestPause = 100 * time.Millisecond
 
 func queueIdle(b *bench) (*row, error) {
 	producer, consumer := b.lane(b.client(), 0), b.lane(b.client(), 1)
@@ -196,10 +198,11 @@ func queueIdle(b *bench) (*row, error) {
 	}()
 	defer close(ask)
 	value := b.value()
+	chance := rand.New(rand.NewSource(1))
 	r := b.start()
 	for !r.over() {
 		ask <- true
-		time.Sleep(settle)
+		time.Sleep(2*time.Millisecond + time.Duration(chance.Int63n(int64(longestPause))))
 		began := time.Now()
 		if err := producer.enqueue(value); err != nil {
 			return nil, err

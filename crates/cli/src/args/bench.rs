@@ -1,9 +1,11 @@
 //! `synod bench`: what can be typed.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::cluster::nodes;
 use super::global::duration;
 use crate::bench::spec::{Case, Connections, Workload};
 
@@ -17,7 +19,8 @@ Examples:
   synod bench lock --tasks 8 --addr h1:2379,h2:2379,h3:2379
   synod bench stm --processes 10 --tasks 10   ten processes, a task each
   synod bench raw --case put --tasks 64 --connections shared --addr memory:
-  synod bench all                             one after the other
+  synod bench all --report report.html        one after the other, and a page to look at
+  synod bench all --cluster 3 --report r.html the same on three nodes of etcd, started for it
 
 Workloads, their cases (the first is the default) and options:
   queue, priority-queue
@@ -35,7 +38,7 @@ Workloads, their cases (the first is the default) and options:
   raw          put, get, txn, batch: the store's own calls, the floor of everything above
                                               --tasks --items --value-size --batch
   all          one case of each and more      whatever of these is given, where it applies
-For all: --connections --duration --warm-up --repeats; --processes, not with idle and
+For all: --connections --duration --warm-up --repeats --report --cluster; --processes, not with idle and
 release; --rate, not with idle, release and rounds.
 
 It counts until --duration, or until --items are done (--transfers a task for stm), whichever is
@@ -81,6 +84,13 @@ pub(crate) struct BenchArgs {
     /// Begin so many operations a second on a schedule, and count latencies from it (open loop)
     #[arg(long, value_name = "PER_SECOND", value_parser = rate)]
     pub(crate) rate: Option<f64>,
+    /// Measure on an etcd cluster of so many nodes (1, 3 or 5) on this machine, which is started for it
+    /// and ended afterwards; needs an etcd binary as `synod cluster start` does
+    #[arg(long, value_name = "NODES", value_parser = nodes, conflicts_with = "addr")]
+    pub(crate) cluster: Option<usize>,
+    /// Write a report with charts: FILE.html or FILE.svg
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
 }
 
 /// The numbers that some cases have.

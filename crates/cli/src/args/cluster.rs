@@ -79,7 +79,7 @@ pub(crate) struct StartArgs {
 }
 
 /// A number of nodes.
-fn nodes(text: &str) -> Result<usize, String> {
+pub(super) fn nodes(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(nodes @ (1 | 3 | 5)) => Ok(nodes),
         _ => Err("a cluster has 1, 3 or 5 nodes: an even number survives no more failures".into()),

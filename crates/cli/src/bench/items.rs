@@ -16,7 +16,8 @@ pub(crate) struct Item {
     pub(crate) producer: u32,
     /// Which of the producer's items it is.
     pub(crate) number: u32,
-    /// From when its latency counts; unknown in a value of less than 16 bytes.
+    /// From when its latency counts; unknown in a value of less than 16 bytes. 0 for one that was there
+    /// before it was measured, and has none.
     pub(crate) begin: Option<u64>,
 }
 

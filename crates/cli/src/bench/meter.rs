@@ -69,6 +69,12 @@ impl Measured {
     }
 }
 
+fn add(measured: &mut Measured, units: u64, end: u64) {
+    measured.operations = measured.operations.saturating_add(units);
+    measured.last = measured.last.max(end);
+    measured.series.add(end, units);
+}
+
 /// How many violations are told; more of them add nothing.
 const TOLD: usize = 8;
 
@@ -112,10 +118,20 @@ impl Meter {
         let mut counting = self.counting();
         // It resizes by itself, and so takes everything.
         let _ = counting.histogram.record(latency.max(1));
-        let measured = &mut counting.measured;
-        measured.operations = measured.operations.saturating_add(units);
-        measured.last = measured.last.max(end);
-        measured.series.add(end, units);
+        add(&mut counting.measured, units, end);
+    }
+
+    /// Units came at `time`, whose latency, if they have one, is told apart.
+    pub(crate) fn came(&self, units: Option<u64>, time: u64) {
+        if let Some(units) = units {
+            add(&mut self.counting().measured, units, time);
+        }
+    }
+
+    /// Something took so long that is counted apart.
+    pub(crate) fn took(&self, latency: u64) {
+        // It resizes by itself, and so takes everything.
+        let _ = self.counting().histogram.record(latency.max(1));
     }
 
     /// An operation failed. Also one of the warm-up: whoever measures wants to know.
@@ -163,5 +179,64 @@ impl Meter {
             latencies: latencies.collect(),
             ..counting.measured.clone()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COUNTED: Turn = Turn {
+        begin: 0,
+        counted: true,
+    };
+
+    /// What two processes have measured adds up to what one would have, figure for figure.
+    #[test]
+    fn merging_is_exact() {
+        let (one, other, both) = (Meter::new(0), Meter::new(0), Meter::new(0));
+        for n in 1..5_000u64 {
+            let latency = n * n * 37 % 90_000_000 + 1;
+            let meter = if n % 3 == 0 { &one } else { &other };
+            for meter in [meter, &both] {
+                meter.completed(COUNTED, 2, latency, n * 1_000);
+                meter.count("attempts", n % 5);
+            }
+        }
+        one.failed(&"first");
+        other.failed(&"second");
+        let sent = serde_json::to_string(&other.measured()).unwrap();
+        let mut merged = one.measured();
+        merged.merge(serde_json::from_str(&sent).unwrap());
+        let whole = both.measured();
+        assert_eq!(merged.operations, 2 * 4_999);
+        assert_eq!(merged.histogram(), whole.histogram());
+        assert_eq!(merged.counters, whole.counters);
+        assert_eq!(merged.last, whole.last);
+        assert_eq!(
+            merged.series.parts(merged.last, 10),
+            whole.series.parts(whole.last, 10)
+        );
+        assert_eq!(
+            (merged.errors, merged.first_error.as_deref()),
+            (2, Some("first"))
+        );
+    }
+
+    #[test]
+    fn the_warm_up_is_not_counted() {
+        let meter = Meter::new(0);
+        let warming = Turn {
+            begin: 0,
+            counted: false,
+        };
+        meter.done(warming, 1);
+        meter.came(None, 1);
+        assert_eq!(meter.so_far(), (0, 0));
+        meter.came(Some(3), 1);
+        assert_eq!(meter.so_far(), (3, 0));
+        assert!(meter.measured().histogram().is_empty());
+        meter.took(7);
+        assert_eq!(meter.measured().latencies, [(7, 1)]);
     }
 }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::clients::Clients;
 use super::items::Ledger;
 use super::meter::{Measured, Meter};
-use super::spec::Spec;
+use super::spec::{Case, Spec};
 use super::turns::{Turns, Window};
 use super::work;
 use crate::way::Way;
@@ -164,7 +164,11 @@ pub(crate) async fn run(
     };
     let window = Window::new(start, spec.warm_up, spec.duration);
     let stop = CancellationToken::new();
-    let limit = spec.limit().map(|limit| share.count(limit));
+    let limit = spec.limit().map(|limit| match spec.case {
+        // The first participant alone draws turns.
+        Case::Rounds => limit,
+        _ => share.count(limit),
+    });
     let rate = spec.rate.map(|rate| rate / share.of.max(1) as f64);
     let turns = match Turns::new(window, limit, rate, stop.clone()) {
         Ok(turns) => turns,

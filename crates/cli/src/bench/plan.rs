@@ -152,7 +152,7 @@ fn refuse_what_means_nothing(args: &BenchArgs, chosen: &[(Workload, Case)]) -> R
         };
         let theirs: Vec<String> = options(*workload, *case)
             .into_iter()
-            .chain(["connections", "duration", "warm-up", "repeats"])
+            .chain(["connections", "duration", "warm-up", "repeats", "report"])
             .map(|option| format!("--{option}"))
             .collect();
         return Err(Failure::usage(format!(
@@ -218,5 +218,141 @@ fn settle(args: &BenchArgs, name: &str, workload: Workload, case: Case) -> Spec 
         duration,
         warm_up,
         rate: args.rate.filter(|_| has("rate")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Cli, Command, Format};
+
+    fn args(line: &str) -> BenchArgs {
+        let line = format!("synod bench {line}");
+        match Cli::try_parse_from(line.split(' ')).unwrap().command {
+            Command::Bench(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn one(line: &str) -> Spec {
+        specs(&args(line), "n", false).unwrap().remove(0)
+    }
+
+    #[test]
+    fn the_defaults() {
+        let spec = one("queue");
+        assert_eq!(spec.case, Case::Transfer);
+        assert_eq!((spec.producers, spec.consumers), (Some(4), Some(4)));
+        assert_eq!(
+            (spec.value_size, spec.tasks, spec.limit()),
+            (Some(100), None, None)
+        );
+        assert_eq!((spec.duration, spec.warm_up), (Some(DURATION), WARM_UP));
+        let spec = one("queue --items 7");
+        assert_eq!((spec.duration, spec.limit()), (None, Some(7)));
+        assert_eq!(spec.warm_up, Duration::ZERO);
+        let spec = one("queue --case drain");
+        assert_eq!((spec.consumers, spec.fill_first), (Some(1), Some(10_000)));
+        assert_eq!(
+            (spec.duration, spec.warm_up),
+            (Some(DURATION), Duration::ZERO)
+        );
+        assert_eq!(one("stm").limit(), Some(1_000));
+        let spec = one("stm --duration 2s");
+        assert_eq!(
+            (spec.limit(), spec.duration),
+            (None, Some(Duration::from_secs(2)))
+        );
+        assert_eq!(spec.warm_up, Duration::from_millis(400));
+        assert_eq!(one("raw --case batch --batch 9").batch, Some(9));
+        assert_eq!(one("queue --case idle").producers, Some(1));
+    }
+
+    #[test]
+    fn every_option_of_a_case_means_something_to_it() {
+        for what in [
+            "queue",
+            "priority-queue",
+            "barrier",
+            "double-barrier",
+            "lock",
+            "election",
+            "stm",
+            "raw",
+        ] {
+            let plain = args(what);
+            let What::One(workload) = plain.what else {
+                panic!("{what}");
+            };
+            for case in workload.cases() {
+                for option in options(workload, *case) {
+                    let plain = one(&format!("{what} --case {case}"));
+                    let changed = one(&format!("{what} --case {case} --{option} 77"));
+                    assert_ne!(plain, changed, "{what} --case {case} --{option}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_means_nothing_is_refused_with_the_way_out() {
+        for (line, message, hint) in [
+            (
+                "lock --case drain",
+                "`synod bench lock` has no case drain",
+                "its cases: cycle",
+            ),
+            ("all --case drain", "takes no --case", "name a workload"),
+            (
+                "lock --producers 2",
+                "takes no --producers",
+                "its options: --tasks, --items",
+            ),
+            (
+                "queue --case idle --rate 5",
+                "takes no --rate",
+                "--consumers",
+            ),
+            ("barrier --processes 2", "takes no --processes", "--waiters"),
+            (
+                "queue --priorities 2",
+                "takes no --priorities",
+                "--value-size",
+            ),
+        ] {
+            let refused = specs(&args(line), "n", false).unwrap_err();
+            assert_eq!(refused.exit.code(), 2, "{line}");
+            let text = refused.render(Format::Text);
+            assert!(text.contains(message) && text.contains(hint), "{text}");
+        }
+        let refused = specs(&args("queue --processes 2"), "n", true).unwrap_err();
+        assert!(refused.render(Format::Text).contains("synod serve --data"));
+        assert!(specs(&args("queue --processes 1"), "n", true).is_ok());
+    }
+
+    /// In all of them an option must mean something somewhere, and does nothing elsewhere.
+    #[test]
+    fn all_takes_what_any_of_them_does() {
+        let all = specs(
+            &args("all --tasks 3 --processes 2 --duration 1s"),
+            "n",
+            false,
+        )
+        .unwrap();
+        assert_eq!(all.len(), ALL.len());
+        for spec in all {
+            assert!(spec.tasks.is_none_or(|tasks| tasks == 3));
+            let alone = matches!(spec.case, Case::Idle | Case::Release);
+            assert_eq!(spec.processes, if alone { 1 } else { 2 });
+        }
+        let workloads = |one: &(Workload, Case)| one.0;
+        let known: Vec<_> = ALL.iter().map(workloads).collect();
+        assert!(
+            [Workload::Stm, Workload::Election, Workload::Raw]
+                .iter()
+                .all(|one| known.contains(one))
+        );
     }
 }

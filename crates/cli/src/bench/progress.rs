@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+/// How a bar looks when it is known how long it gets, and when not.
+const KNOWN: &str = "{msg:28!} [{bar:20}] {human_pos}/{human_len} {per_sec}";
+const OPEN: &str = "{msg:28!} {spinner} {human_pos} {per_sec}";
+
 /// A bar, or nothing where there is no terminal.
 #[derive(Debug)]
 pub(crate) struct Bar(ProgressBar);
@@ -16,11 +20,8 @@ impl Bar {
         if std::io::stderr().is_terminal() {
             bar.set_draw_target(ProgressDrawTarget::stderr());
         }
-        let form = match all {
-            Some(_) => "{msg:28!} [{bar:24}] {human_pos}/{human_len} {per_sec}",
-            None => "{msg:28!} {spinner} {human_pos} {per_sec}",
-        };
-        // A form that is wrong would show in the test below.
+        let form = if all.is_some() { KNOWN } else { OPEN };
+        // A form that is wrong is found by the test below.
         if let Ok(style) = ProgressStyle::with_template(form) {
             bar.set_style(style.progress_chars("=> "));
         }
@@ -38,5 +39,17 @@ impl Bar {
 impl Drop for Bar {
     fn drop(&mut self) {
         self.0.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_forms_are_right() {
+        for form in [KNOWN, OPEN] {
+            assert!(ProgressStyle::with_template(form).is_ok(), "{form}");
+        }
     }
 }

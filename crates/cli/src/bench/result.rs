@@ -244,3 +244,92 @@ fn same_thing(one: &Spec, other: &Spec) -> bool {
     };
     key(one) == key(other)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples;
+    use super::*;
+
+    /// The fields that readers of this format rely on, and their types.
+    #[test]
+    fn the_fields_of_format_1() {
+        let spec = samples::spec(Workload::Queue, Case::Transfer);
+        let rows = vec![samples::row(&spec, 1), samples::row(&spec, 2)];
+        let json = samples::results(rows).json();
+        assert_eq!(json["format"], 1);
+        assert_eq!(json["program"]["name"], "synod");
+        assert!(json["program"]["version"].is_string());
+        assert_eq!(json["store"]["nodes"], 8);
+        assert_eq!(json["store"]["server"], "etcd <3.5.1>");
+        assert!(json["store"]["address"].is_string());
+        assert_eq!(json["machine"]["cpus"], 2);
+        assert!(json["machine"]["memory_bytes"].is_u64());
+        assert_eq!(json["machine"]["file_system"], "ext4");
+        assert!(json["started_at"].is_u64());
+        let row = &json["rows"][1];
+        assert_eq!(
+            (&row["workload"], &row["case"]),
+            (&json!("queue"), &json!("transfer"))
+        );
+        assert_eq!(row["repeat"], 2);
+        assert_eq!(row["operations"], 1_000);
+        assert_eq!(row["unit"], "items");
+        assert_eq!(
+            (&row["seconds"], &row["per_second"]),
+            (&json!(1.0), &json!(1_000.0))
+        );
+        assert_eq!(
+            (&row["errors"], &row["counters"]["late"]),
+            (&json!(1), &json!(7))
+        );
+        assert_eq!(row["latency_us"]["count"], 1_000);
+        for (name, value) in [("p50", 250_000.0), ("p90", 810_000.0), ("max", 1_000_000.0)] {
+            let told = row["latency_us"][name].as_f64().unwrap();
+            assert!((told / value - 1.0).abs() < 0.01, "{name}: {told}");
+        }
+        let mean = row["latency_us"]["mean"].as_f64().unwrap();
+        assert!((mean / 333_833.5 - 1.0).abs() < 0.01, "{mean}");
+        let series: Vec<u64> = serde_json::from_value(row["series"].clone()).unwrap();
+        assert_eq!(series.iter().sum::<u64>(), 1_000);
+        assert!(
+            series.len() == 10 && series.iter().all(|part| part.abs_diff(100) <= 1),
+            "{series:?}"
+        );
+        for name in [
+            "producers",
+            "consumers",
+            "participants",
+            "waiters",
+            "tasks",
+            "items",
+            "value_size",
+            "fill_first",
+            "batch",
+            "priorities",
+            "accounts",
+            "transfers",
+            "processes",
+        ] {
+            assert!(row["parameters"][name].is_u64(), "{name}");
+        }
+        assert_eq!(row["parameters"]["connections"], "shared");
+        assert_eq!(json["summary"].as_array().map(Vec::len), Some(1));
+        assert_eq!(json["summary"][0]["repeats"], 2);
+        assert_eq!(json["summary"][0]["per_second"]["median"], 1_000.0);
+    }
+
+    #[test]
+    fn medians_and_spreads() {
+        let spec = samples::spec(Workload::Queue, Case::Transfer);
+        let rows: Vec<Row> = (1..=4).map(|repeat| samples::row(&spec, repeat)).collect();
+        let of = |row: &Row| [9.0, 1.0, 4.0, 2.0][row.repeat as usize - 1];
+        let summary = |count: usize| Summary {
+            rows: rows.iter().take(count).collect(),
+        };
+        let spread = |min, median, max| Spread { min, median, max };
+        assert_eq!(summary(1).spread(of), spread(9.0, 9.0, 9.0));
+        assert_eq!(summary(3).spread(of), spread(1.0, 4.0, 9.0));
+        assert_eq!(summary(4).spread(of), spread(1.0, 3.0, 9.0));
+        assert_eq!(summary(0).spread(of), spread(0.0, 0.0, 0.0));
+    }
+}

@@ -225,31 +225,30 @@ impl Spec {
         ]
     }
 
-    /// The parameters in a few characters, for a row of a table.
+    /// The parameters that matter most, in a few words.
     pub(crate) fn brief(&self) -> String {
         let mut words = Vec::new();
-        let mut word = |number: Number, unit: &str| {
-            if let Some(number) = number {
-                words.push(format!("{number}{unit}"));
-            }
+        let mut word = |number: Number, one: &str, many: &str| match number {
+            None => {}
+            Some(1) => words.push(format!("1 {one}")),
+            Some(number) => words.push(format!("{number} {many}")),
         };
-        word(self.producers, "p");
-        word(self.consumers, "c");
-        word(self.participants, " part.");
-        word(self.waiters, " waiters");
-        word(self.tasks, " tasks");
-        word(self.batch, " a batch");
-        word(self.fill_first.filter(|depth| *depth > 0), " deep");
-        word(self.accounts, " accounts");
+        word(self.producers, "producer", "producers");
+        word(self.consumers, "consumer", "consumers");
+        word(self.participants, "participant", "participants");
+        word(self.waiters, "waiter", "waiters");
+        word(self.tasks, "task", "tasks");
+        word(self.batch, "a call", "a call");
+        word(self.fill_first.filter(|depth| *depth > 0), "deep", "deep");
+        word(self.accounts, "account", "accounts");
+        word(
+            Some(self.processes).filter(|processes| *processes > 1),
+            "",
+            "processes",
+        );
         if self.connections == Connections::Shared {
-            words.push("shared".to_owned());
+            words.push("one connection".to_owned());
         }
-        if self.processes > 1 {
-            words.push(format!("{} proc.", self.processes));
-        }
-        if let Some(rate) = self.rate {
-            words.push(format!("at {rate}/s"));
-        }
-        words.join(" ")
+        words.join(", ")
     }
 }

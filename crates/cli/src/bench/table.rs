@@ -1,5 +1,6 @@
 //! The table that a terminal shows: 80 columns, two lines for each thing that was measured.
 
+use super::chart;
 use super::result::{Results, Row, Summary};
 
 /// What everything fits into.
@@ -16,6 +17,8 @@ pub(crate) fn text(results: &Results) -> String {
     for summary in results.summaries() {
         lines.extend(rows(&summary));
     }
+    lines.push(String::new());
+    lines.extend(chart::lines(results));
     lines.join("\n")
 }
 
@@ -76,7 +79,7 @@ fn rows(summary: &Summary<'_>) -> Vec<String> {
 }
 
 /// What else there is to say: parameters, spread, counters.
-fn details(summary: &Summary<'_>, first: &Row) -> Vec<String> {
+pub(crate) fn details(summary: &Summary<'_>, first: &Row) -> Vec<String> {
     let mut words = vec![first.spec.brief()];
     if summary.rows.len() > 1 {
         let rate = summary.spread(Row::per_second);
@@ -104,11 +107,16 @@ fn details(summary: &Summary<'_>, first: &Row) -> Vec<String> {
 
 /// Words with `; ` between them, in lines that fit.
 fn wrapped(words: &[String]) -> Vec<String> {
+    let words: Vec<&str> = words
+        .iter()
+        .map(String::as_str)
+        .filter(|word| !word.is_empty())
+        .collect();
     let mut lines: Vec<String> = Vec::new();
-    for word in words.iter().filter(|word| !word.is_empty()) {
+    for word in words.join("; ").split(' ') {
         match lines.last_mut() {
-            Some(line) if line.chars().count() + word.chars().count() + 2 <= WIDTH => {
-                line.push_str("; ");
+            Some(line) if line.chars().count() + word.chars().count() < WIDTH => {
+                line.push(' ');
                 line.push_str(word);
             }
             _ => lines.push(cut(format!("  {word}"))),
@@ -162,6 +170,8 @@ pub(crate) fn duration(us: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::samples;
+    use super::super::spec::{Case, Workload};
     use super::*;
 
     #[test]
@@ -176,5 +186,42 @@ mod tests {
         assert_eq!(duration(45_600.0), "45.6ms");
         assert_eq!(duration(123_456_789.0), "123s");
         assert_eq!(short(10_000), "10k");
+    }
+
+    #[test]
+    fn everything_fits_into_80_columns() {
+        let whole = text(&samples::everything());
+        let one = samples::row(&samples::spec(Workload::PriorityQueue, Case::Transfer), 1);
+        let single = text(&samples::results(vec![one]));
+        for line in whole.lines().chain(single.lines()) {
+            assert!(line.chars().count() <= WIDTH, "{line}");
+            assert_eq!(line.trim_end(), line);
+            assert!(line.is_ascii(), "{line}");
+        }
+        assert!(
+            whole.contains("priority-queue/transfer       1,000 items  250ms"),
+            "{whole}"
+        );
+        assert!(
+            whole.contains("median of 2 runs, 1,000 to 1,000"),
+            "{whole}"
+        );
+        assert!(whole.contains("14 began late"), "{whole}");
+        // Throughput over time is shown of a single thing alone.
+        assert!(!whole.contains("over time"), "{whole}");
+        assert!(single.contains("items a second over time"), "{single}");
+        assert!(single.contains("#####"), "{single}");
+    }
+
+    #[test]
+    fn what_completed_nothing_is_shown_all_the_same() {
+        let spec = samples::spec(Workload::Lock, Case::Cycle);
+        let none = Row::new(&spec, 1, 0, 0, crate::bench::meter::Measured::default());
+        let text = text(&samples::results(vec![none]));
+        assert!(text.contains("lock/cycle"), "{text}");
+        assert!(
+            text.lines().all(|line| line.chars().count() <= WIDTH),
+            "{text}"
+        );
     }
 }

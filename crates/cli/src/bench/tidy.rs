@@ -13,7 +13,11 @@ const KINDS: [&str; 4] = ["double-barrier", "priority_queue", "queue", "semaphor
 /// Everything that objects with names below `name/` put into the store.
 fn prefixes(name: &str) -> Vec<Key> {
     let own = name.replace('%', "%25").replace('/', "%2F");
-    let mut prefixes = vec![Key::from(format!("{name}/"))];
+    // Priority queues number their items as etcd's Go recipe does: in keys that begin with `__`.
+    let mut prefixes = vec![
+        Key::from(format!("{name}/")),
+        Key::from(format!("__{name}/")),
+    ];
     prefixes.extend(KINDS.map(|kind| Key::from(format!("__synod/{kind}/{own}%2F"))));
     prefixes
 }
@@ -81,6 +85,16 @@ mod tests {
         assert!(exists(&client, "bench/1%").await.unwrap());
         clear(&client, "bench/1%").await.unwrap();
         assert!(!exists(&client, "bench/1%").await.unwrap());
+        let left = client
+            .store()
+            .range(RangeRequest::new(KeyRange::all()).keys_only())
+            .await;
+        let of_it = |key: &Key| {
+            key.as_bytes()
+                .windows(3)
+                .any(|part| part == b"1%/" || part == b"1%2")
+        };
+        assert!(!left.unwrap().kvs.iter().any(|kv| of_it(&kv.key)));
         assert_eq!(client.queue("bench/1").len().await.unwrap(), 1);
         assert_eq!(client.priority_queue("bench/10/x").len().await.unwrap(), 1);
     }

@@ -69,8 +69,8 @@ impl CommitChange {
 /// The record of a [`Commit`] of these changes, as its message would be encoded, but from where the bytes lie: every
 /// write takes this way, and the message would first be a copy of its own of each key and value.
 pub(crate) fn encode(revision: Revision, changes: &[Change]) -> Bytes {
-    let inner = field_len(1, revision.0)
-        .saturating_add(changes.iter().fold(0, |sum: usize, change| {
+    let inner =
+        field_len(1, revision.0).saturating_add(changes.iter().fold(0, |sum: usize, change| {
             sum.saturating_add(nested_len(2, change_len(change)))
         }));
     let mut out = Vec::with_capacity(nested_len(ENVELOPE_TAG, inner));
@@ -99,11 +99,7 @@ const ENVELOPE_TAG: u32 = 3;
 fn numbers(version: &Version) -> [(u32, u64); 3] {
     let lease = LeaseId::to_i64(version.lease);
     let zigzag = ((lease << 1) ^ (lease >> 63)).cast_unsigned();
-    [
-        (3, version.created.0),
-        (4, version.version),
-        (5, zigzag),
-    ]
+    [(3, version.created.0), (4, version.version), (5, zigzag)]
 }
 
 fn change_len(change: &Change) -> usize {

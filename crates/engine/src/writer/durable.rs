@@ -30,10 +30,7 @@ impl Writer {
             self.take_back(group, base);
             return Err(self.stopped());
         }
-        let before = Instant::now();
-        let appended = self.journal.append(&group.records);
-        self.gather.synced(before.elapsed());
-        match appended {
+        match self.journal.append(&group.records) {
             Ok(()) => {
                 if self.low_since_look.is_none() {
                     self.note_space();

@@ -2,7 +2,7 @@
 //!
 //! Each turn:
 //! 1. wait for a command, or for the next lease to end;
-//! 2. take all commands that wait, up to a bound, and those that are about to come (`gather.rs`), and carry them out in memory, at revisions above the published one,
+//! 2. take all commands that wait, up to a bound, and carry them out in memory, at revisions above the published one,
 //!    where no reader sees them (`apply.rs`);
 //! 3. make all of it durable with one append (`durable.rs`);
 //! 4. publish the revision, the leases and the compaction; hand the changes to the watches; answer;
@@ -16,7 +16,6 @@
 mod apply;
 mod command;
 mod durable;
-mod gather;
 mod group;
 mod head;
 mod snapshot;
@@ -34,7 +33,6 @@ use crate::journal::Journal;
 use crate::shared::Shared;
 use crate::watch::End;
 pub(crate) use command::{Command, Queued, Reply};
-use gather::Gather;
 use group::{Failure, Group};
 use head::Head;
 use snapshot::Running;
@@ -56,7 +54,6 @@ pub(crate) struct Writer {
     /// A command that was taken and belongs into the next turn.
     held: Option<Queued>,
     journal: Box<dyn Journal>,
-    gather: Gather,
     /// Whether the journal keeps what it is given.
     keeps_records: bool,
     /// The leases as of the unpublished head.
@@ -79,17 +76,9 @@ pub(crate) struct Writer {
 #[derive(Default)]
 struct Turn {
     group: Group,
-    commands: usize,
     settled: Vec<Reply<()>>,
     close: Option<Option<Reply<()>>>,
     physical: Vec<(Reply<CompactResponse>, CompactResponse)>,
-}
-
-/// The wait of a turn for more commands.
-struct Wait {
-    until: Instant,
-    /// How many there were when it began.
-    before: usize,
 }
 
 /// Sees to it that nobody waits for a writer that is gone.
@@ -119,7 +108,6 @@ impl Writer {
             commands,
             held: None,
             journal,
-            gather: Gather::default(),
             keeps_records,
             leases,
             physical: Vec::new(),
@@ -143,12 +131,10 @@ impl Writer {
             let result = self.turn(first, &mut turn);
             let Turn {
                 group,
-                commands,
                 settled,
                 close,
                 physical,
             } = turn;
-            self.gather.answered(commands, self.shared.waiting());
             match result {
                 Ok(()) => {
                     self.physical.extend(physical);
@@ -201,7 +187,6 @@ impl Writer {
         let base = self.shared.published();
         let mut queued = first;
         let (mut commands, mut bytes) = (0_usize, 0_usize);
-        let mut wait = None;
         self.look_for_space();
         self.expire(&mut turn.group);
         let shared = Arc::clone(&self.shared);
@@ -224,46 +209,11 @@ impl Writer {
                 head.release();
             }
             queued = self.commands.try_recv().ok();
-            if queued.is_none() {
-                queued = self.await_more(&mut head, commands, &mut wait);
-            }
         }
         drop(head);
-        turn.commands = commands;
-        if let Some(Wait { before, .. }) = wait {
-            self.gather.waited(before, commands);
-        }
         self.make_durable(&mut turn.group, base)?;
         self.publish(&mut turn.group);
         Ok(())
-    }
-
-    /// Waits for another command, if it is likely that one comes within a moment.
-    fn await_more(
-        &mut self,
-        head: &mut Head<'_>,
-        commands: usize,
-        wait: &mut Option<Wait>,
-    ) -> Option<Queued> {
-        let until = match wait {
-            Some(_) if self.gather.is_complete(commands) => return None,
-            Some(wait) => wait.until,
-            None => {
-                let until = Instant::now() + self.gather.patience(commands)?;
-                let before = commands;
-                wait.insert(Wait { until, before }).until
-            }
-        };
-        head.release();
-        loop {
-            // Not asleep: waking up takes about as long as the whole wait. Whoever has work to do gets the processor.
-            std::thread::yield_now();
-            match self.commands.try_recv() {
-                Ok(queued) => return Some(queued),
-                Err(_) if Instant::now() >= until => return None,
-                Err(_) => {}
-            }
-        }
     }
 
     fn carry_out(&mut self, head: &mut Head<'_>, turn: &mut Turn, command: Command) {

@@ -7,8 +7,9 @@ use synod_store::{Compare, CompareOp, Key, KeyRange, PutRequest, Revision};
 use tokio::sync::Mutex;
 
 use super::numbers::Tail;
+use super::producer::{Entry, fitting};
 use crate::Result;
-use crate::queue::{Core, Item, Order};
+use crate::queue::{Core, Item, Order, WINDOW};
 use crate::settle::Work;
 use crate::slot::Slot;
 
@@ -149,6 +150,13 @@ impl Order for ByPriority {
         None
     }
 
+    fn beyond(&self, _: &Key, last: &Key, times: u64) -> Option<Key> {
+        let (priority, number) = (self.priority(last)?, self.number(last)?);
+        let window = u64::try_from(WINDOW).unwrap_or(u64::MAX);
+        let end = number.saturating_add(window.saturating_mul(times));
+        (end <= LAST).then(|| self.item(priority, end))
+    }
+
     fn guards(&self, key: &Key, seen: Revision) -> Vec<Compare> {
         let mut guards = vec![self.nothing_back_after(seen)];
         // What has been put into its own priority meanwhile is behind it: it was there.
@@ -176,6 +184,22 @@ impl Order for ByPriority {
         );
         ops.push(put(self.back.clone()));
         Work::new(vec![Compare::absent(item.key.clone())], ops)
+    }
+
+    /// Whoever puts into a priority must know the end of it.
+    const FLYING: usize = 1;
+    type Entry = Entry;
+
+    fn size((_, value): &Entry) -> usize {
+        value.len()
+    }
+
+    fn fitting<'e>(entries: impl Iterator<Item = &'e Entry>, most: usize, bytes: usize) -> usize {
+        fitting(entries, most, bytes)
+    }
+
+    async fn put_in(core: &Core<ByPriority>, entries: &[Entry]) -> Result<()> {
+        core.append(entries).await
     }
 
     async fn back_elsewhere(core: &Core<ByPriority>, item: &Item) -> Result<()> {

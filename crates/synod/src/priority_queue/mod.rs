@@ -20,10 +20,13 @@
 //! one's own last Txn, or looked up: `b`, and the items from the last known number on, in one read; if
 //! there are more than 128, their end is found by probes, never by reading them. When another producer
 //! was first, look up and try again, after a random while, until the client's timeout. The producers
-//! of one client take turns. Many values: as many as fit, of any priorities, in each Txn.
+//! of one client take turns: the values of callers who come while a Txn is on its way gather, of any
+//! priorities, and go in one Txn of at most 125 operations and 512 KiB, which is one operation for all of
+//! them (see `queue/line.rs`). Many values: as many as fit, of any priorities, in each Txn.
 //!
 //! *Dequeue*: the [queue's](crate::queue) consumer, with another order and these differences:
-//! 1. *Look*: the first 256 items by key, at revision `s`. Where all items before a cursor were gone
+//! 1. *Look*: the first 256 items by key, at revision `s`. After a full one the next ends at a guessed
+//!    number of the last item's priority, and goes on behind it only if that was too near. Where all items before a cursor were gone
 //!    at revision `g`, the look begins there: `If mod([__NAME/00000, __NAME/PPPPP])<=g Then range(from
 //!    the cursor) Else range(from the start)`.
 //! 2. *Claim*: each item under the condition that nothing has come before it since `s`: `If mod(c)=r and
@@ -52,7 +55,9 @@
 //! | `enqueue` | 1; 2 after others, and the first into a priority | the same |
 //! | `enqueue` into a priority where others put in more than 128 items since | 4 to 7 | the same |
 //! | `enqueue_many` of n into p priorities | (n + p) / 125, rounded up, and 1 to look up | the same |
+//! | n `enqueue` of tasks of one client at once | 1 and (n - 1 + p) / 125, rounded up | the same |
 //! | `dequeue` from a full queue | 1, and 1 every 256 items | the same |
+//! | n `dequeue` of tasks of one client at once | n / 100, rounded up, and 1 every 256 items | the same |
 //! | `dequeue` after something more urgent came | 3 | the same |
 //! | `dequeue` from an empty queue | 3 to wait, 1 after an item comes | the same |
 //! | `peek` | 2 | 2 |
@@ -77,7 +82,7 @@ use bytes::Bytes;
 use synod_store::{ErrorKind, Key, Revision};
 
 use crate::queue::delivery::{EnqueueOptions, Enqueued, Side, delivery_methods};
-use crate::queue::{Core, Items, QueueItem};
+use crate::queue::{Core, Items, QueueItem, QueueStats};
 use crate::{Client, Error, Result};
 
 pub(crate) use keys::ByPriority;
@@ -142,6 +147,12 @@ impl PriorityQueue {
         &self.client
     }
 
+    /// What this client has done with the queue so far. Asks nobody.
+    #[must_use]
+    pub fn stats(&self) -> QueueStats {
+        self.core.stats.read()
+    }
+
     /// An error if the name, or that of its books, is one of Synod's own.
     fn allowed(&self) -> Result<()> {
         self.client.check_name(&self.name)?;
@@ -170,7 +181,8 @@ impl PriorityQueue {
     /// most urgent. One round trip, or two when another client was the last to put something into this
     /// priority.
     ///
-    /// Values that one task puts into one priority, one after the other, come out in that order.
+    /// Values that one task puts into one priority, one after the other, come out in that order. Those
+    /// of several tasks of one client at the same time go together in one Txn, whatever their priorities.
     ///
     /// # Cancel safety
     ///
@@ -207,7 +219,7 @@ impl PriorityQueue {
                 let entry = (gate::place_of(priority), value);
                 self.handle().put_all(vec![entry]).await
             } else {
-                self.core.enqueue(value, priority).await
+                self.core.join((priority, value)).await
             };
             done.map_err(|error| self.explained(error))
         }
@@ -249,7 +261,7 @@ impl PriorityQueue {
         async move {
             self.allowed()?;
             let done = if options.is_plain() && self.side.options.capacity.is_none() {
-                let done = self.core.enqueue(value, priority).await;
+                let done = self.core.join((priority, value)).await;
                 done.map(|()| Enqueued::New)
             } else {
                 let place = gate::place_of(priority);

@@ -25,13 +25,6 @@ pub(super) type Entry = (u16, Bytes);
 type Ends = BTreeMap<u16, OwnedMutexGuard<Tail>>;
 
 impl Core<ByPriority> {
-    pub(super) async fn enqueue(&self, value: Bytes, priority: u16) -> Result<()> {
-        let size = value.len();
-        self.append(&[(priority, value)])
-            .await
-            .map_err(|error| too_large(error, size))
-    }
-
     pub(super) async fn enqueue_many(&self, entries: Vec<Entry>) -> Result<()> {
         // A lane takes one operation and two compares beside those of the entries.
         let mut most = MAX_OPS.saturating_sub(3);
@@ -39,6 +32,7 @@ impl Core<ByPriority> {
         let mut done = 0usize;
         while let Some(rest) = entries.get(done..).filter(|rest| !rest.is_empty()) {
             let chunk = chunk(rest, most, bytes);
+            self.stats.puts(chunk.len());
             let error = match self.append(chunk).await {
                 Ok(()) => {
                     done = done.saturating_add(chunk.len());
@@ -68,7 +62,7 @@ impl Core<ByPriority> {
     }
 
     /// Puts values at the ends of their priorities, in one Txn.
-    async fn append(&self, entries: &[Entry]) -> Result<()> {
+    pub(super) async fn append(&self, entries: &[Entry]) -> Result<()> {
         let begun = Instant::now();
         let late = || Error::Timeout {
             after: self.patience,
@@ -216,8 +210,12 @@ async fn pause(attempt: Duration, conflicts: u32) {
     tokio::time::sleep(most.mul_f64(rand::random::<f64>())).await;
 }
 
-/// The first entries that fit into one Txn; at least one.
-fn chunk(entries: &[Entry], most: usize, bytes: usize) -> &[Entry] {
+/// How many of the first entries fit into one Txn; at least one.
+pub(super) fn fitting<'e>(
+    entries: impl Iterator<Item = &'e Entry>,
+    most: usize,
+    bytes: usize,
+) -> usize {
     let mut priorities = std::collections::BTreeSet::new();
     let (mut ops, mut total) = (0usize, 0usize);
     let fits = |(priority, value): &&Entry| {
@@ -229,7 +227,12 @@ fn chunk(entries: &[Entry], most: usize, bytes: usize) -> &[Entry] {
             .saturating_add(pairs.saturating_mul(PAIR_BYTES));
         ops <= most && total <= bytes
     };
-    let count = entries.iter().take_while(fits).count().max(1);
+    entries.take_while(fits).count().max(1)
+}
+
+/// The first entries that fit into one Txn; at least one.
+fn chunk(entries: &[Entry], most: usize, bytes: usize) -> &[Entry] {
+    let count = fitting(entries.iter(), most, bytes);
     entries.get(..count).unwrap_or(entries)
 }
 

@@ -164,7 +164,7 @@ impl<O: Order> Core<O> {
                     .room(MAX_OPS, (batch, batch), (1, 1))
                     .min(window.len())
                     .min(8);
-                let plan = Plan { batch, singles };
+                let plan = Plan::in_turn(batch, singles);
                 match self
                     .settle
                     .run(plan.work(&window, |_| Vec::new(), delete))

@@ -1,17 +1,24 @@
 //! A claim: the Txn that takes items, so built that a race is seldom lost. Pure.
 //!
-//! Whoever wants one item sends the first candidates in order, each in the Else of the one before:
-//! `If mod(c0)=r0 Then delete(c0) Else (If mod(c1)=r1 Then delete(c1) Else ...)`. The store takes the
-//! first that is still there, so of N consumers that look at the same head each gets an item.
+//! Whoever wants one item, and has met no others, sends the first candidate alone. Where others take
+//! from the same head, the store finds the first that is left by halving: `If nothing lies in [c0, c4)
+//! Then (If nothing lies in [c0, c6) ...) Else (If nothing lies in [c0, c2) ...)`, and at the end `If
+//! mod(c5)=r5 Then delete(c5)`. That is as many comparisons as the logarithm of the candidates, however
+//! many others there are. The candidates begin where the others are expected to be by now (see
+//! [`Aim`]), under the condition that nothing lies before them.
+//!
+//! Where candidates do not rise by key, or others' keys lie in between, they are tried in order instead,
+//! each in the Else of the one before: `If mod(c0)=r0 Then delete(c0) Else (If mod(c1)=r1 ...)`.
 //! Whoever wants several first tries to take all of them at once, then the first that is left.
-//! Order is kept: a candidate is only taken when all before it are gone.
+//!
+//! Order is kept in all of them: a candidate is only taken when all before it are gone.
 
 use std::collections::VecDeque;
 
-use synod_store::{Compare, DeleteRequest, Revision, TxnOp, TxnOpResponse};
+use synod_store::{Compare, DeleteRequest, KeyRange, Revision, TxnOp, TxnOpResponse};
 
 use super::look::Candidate;
-use crate::settle::{Alternative, Work};
+use crate::settle::{Alternative, Search, Work};
 
 /// How a claim is put together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,13 +27,48 @@ pub(crate) struct Plan {
     pub(crate) batch: usize,
     /// How many single items the others try, in order.
     pub(crate) singles: usize,
+    /// How many of the first are taken to be gone, and the store searches among the rest. `None` when
+    /// the alternatives are tried in order.
+    pub(crate) skipped: Option<usize>,
 }
 
 impl Plan {
+    /// Takes these, all at once or else one, trying one after the other.
+    pub(crate) fn in_turn(batch: usize, singles: usize) -> Plan {
+        Plan {
+            batch,
+            singles,
+            skipped: None,
+        }
+    }
+
     /// The first of the window that the single alternatives try.
     fn offset(self) -> usize {
         // A batch of one has tried the first.
-        if self.batch == 1 { 1 } else { 0 }
+        let first = if self.batch == 1 { 1 } else { 0 };
+        self.skipped.unwrap_or(0).saturating_add(first)
+    }
+
+    /// How the store searches among the alternatives of [`Plan::work`], if it does.
+    pub(crate) fn search(self, window: &VecDeque<Candidate>) -> Option<Search> {
+        let skipped = self.skipped?;
+        let first = window.front()?;
+        let empty_to = |item: &Candidate| {
+            Compare::absent(KeyRange::Between(first.key.clone(), item.key.clone()))
+        };
+        let candidates = window.iter().skip(skipped);
+        Some(Search {
+            common: candidates
+                .clone()
+                .take(usize::from(skipped > 0))
+                .map(empty_to)
+                .collect(),
+            splits: candidates
+                .skip(1)
+                .take(self.singles)
+                .map(empty_to)
+                .collect(),
+        })
     }
 
     /// The operation that takes items of the window. `guards` are what must hold besides for an
@@ -46,7 +88,8 @@ impl Plan {
                 .collect(),
             ops: items.iter().flat_map(|item| taking(item)).collect(),
         };
-        let batch: Vec<&Candidate> = window.iter().take(self.batch).collect();
+        let batch = window.iter().skip(self.skipped.unwrap_or(0));
+        let batch: Vec<&Candidate> = batch.take(self.batch).collect();
         let singles = window.iter().skip(self.offset()).take(self.singles);
         Work {
             first: take(&batch),
@@ -60,16 +103,29 @@ impl Plan {
         window: &mut VecDeque<Candidate>,
         alternative: usize,
     ) -> Vec<Candidate> {
-        if alternative == 0 {
+        if alternative == 0 && self.skipped.is_none() {
             return window.drain(..self.batch.min(window.len())).collect();
         }
-        let gone = self.offset().saturating_add(alternative).saturating_sub(1);
-        window.drain(..gone.min(window.len()));
+        window.drain(..self.gone(alternative).min(window.len()));
         window.pop_front().into_iter().collect()
+    }
+
+    /// How many of the window were gone when this alternative ran.
+    pub(crate) fn gone(self, alternative: usize) -> usize {
+        let tried = self.offset().saturating_add(alternative);
+        if alternative == 0 && self.skipped.is_none() {
+            0
+        } else {
+            tried.saturating_sub(1)
+        }
     }
 
     /// Removes from the window what is gone when no alternative could run.
     pub(crate) fn missed(self, window: &mut VecDeque<Candidate>) {
+        if self.skipped.is_some() {
+            // The one that is left may lie before those that were tried, or behind them.
+            return;
+        }
         let gone = self.offset().saturating_add(self.singles);
         window.drain(..gone.min(window.len()));
     }
@@ -119,10 +175,7 @@ mod tests {
 
     #[test]
     fn one_item_is_the_first_that_is_left() {
-        let plan = Plan {
-            batch: 1,
-            singles: 3,
-        };
+        let plan = Plan::in_turn(1, 3);
         let work = plan.work(&window(10), |_| Vec::new(), delete);
         assert_eq!(work.others.len(), 3);
         for alternative in 0..=3 {
@@ -138,10 +191,7 @@ mod tests {
 
     #[test]
     fn several_items_are_taken_at_once_or_else_the_first_that_is_left() {
-        let plan = Plan {
-            batch: 4,
-            singles: 2,
-        };
+        let plan = Plan::in_turn(4, 2);
         let mut all = window(10);
         assert_eq!(numbers(&plan.taken(&mut all, 0)), [0, 1, 2, 3]);
         let mut second = window(10);

@@ -15,12 +15,15 @@ use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
+use super::aim::Candidates;
 use super::claim::{Plan, before, delete, fill_in};
 use super::delivery::Taker;
 use super::desk::{Demand, Desk, Item, Ticket};
 use super::intake::{Intake, NEARBY};
+use super::line::Line;
 use super::look::Candidate;
 use super::order::Order;
+use super::stats::Stats;
 use crate::clock::Clock;
 use crate::settle::{Outcome, Settle};
 use crate::slot::Slot;
@@ -37,7 +40,10 @@ const UNKNOWN_BATCH: usize = 8;
 
 /// How many candidates a claim of one item tries: at first, and at most. Each is a Txn inside the
 /// one before, which are two messages, and protobuf decoders stop at 100.
-pub(super) const CHAIN: (usize, usize) = (8, 32);
+pub(super) const CHAIN: (usize, usize) = (1, 32);
+
+/// How many it tries when it cannot tell how far others have got.
+const WIDE_CHAIN: usize = 12;
 
 /// How much longer, or shorter, a consumer holds back after a claim that it lost, or won: with
 /// these it loses about one in six. And the longest time.
@@ -56,6 +62,8 @@ pub(crate) struct Core<O: Order> {
     pub(crate) order: O,
     pub(super) desk: Slot<Desk>,
     pub(super) wake: Notify,
+    pub(super) line: Slot<Line<O::Entry>>,
+    pub(crate) stats: Stats,
     intake: Mutex<Intake>,
     /// Those who take reliably, once there are any.
     pub(super) taker: Slot<Weak<Taker<O>>>,
@@ -73,6 +81,8 @@ impl<O: Order> Core<O> {
             order,
             desk: Slot::new(Desk::new(O::EXACT)),
             wake: Notify::new(),
+            line: Slot::default(),
+            stats: Stats::default(),
             intake: Mutex::new(Intake::new(start)),
             taker: Slot::default(),
         }
@@ -168,6 +178,7 @@ impl<O: Order> Core<O> {
                 ..demand
             };
             let begun = Instant::now();
+            let claims = !nobody && !intake.window.is_empty();
             let step = if nobody {
                 if !self.linger(&mut intake).await && self.desk.lock().retire() {
                     alive.retired = true;
@@ -193,6 +204,10 @@ impl<O: Order> Core<O> {
                 intake.doubted = false;
                 self.desk.lock().fail(&error, begun, Duration::ZERO);
             }
+            if claims {
+                // Those who were just answered may come again at once: they share the next claim.
+                tokio::task::yield_now().await;
+            }
         }
     }
 
@@ -203,10 +218,16 @@ impl<O: Order> Core<O> {
         if intake.window.is_empty() {
             return Ok(());
         }
-        let plan = self.plan(intake, demand.wanted);
+        let Some(plan) = self.plan(intake, demand.wanted) else {
+            // By now others have taken all of it.
+            intake.look_again();
+            return Ok(());
+        };
         let guards = |item: &Candidate| self.order.guards(&item.key, intake.seen);
         let work = plan.work(&intake.window, guards, delete);
-        let claim = self.settle.run_to_end(work);
+        let search = plan.search(&intake.window);
+        let claim = self.settle.search_to_end(work, search);
+        let watched = intake.lookout.is_some();
         let (mut taken, revision, responses) = match self.attend(claim, begun).await {
             Ok(Outcome::Done {
                 alternative,
@@ -219,21 +240,29 @@ impl<O: Order> Core<O> {
                     late if late > intake.chain / 2 => intake.chain.saturating_mul(2).min(CHAIN.1),
                     _ => intake.chain,
                 };
-                (
-                    plan.taken(&mut intake.window, alternative),
-                    revision,
-                    responses,
-                )
+                intake.pulse.note(revision);
+                if !watched {
+                    intake.aim.hit(plan.gone(alternative));
+                }
+                let taken = plan.taken(&mut intake.window, alternative);
+                self.stats.claim(taken.len());
+                (taken, revision, responses)
             }
             Ok(Outcome::GuardsFalse) => {
-                // Lost: at first hold back for as long as a claim takes.
-                let longer = begun.elapsed().max(intake.spread.mul_f64(SPREAD.0));
-                intake.spread = longer.min(SPREAD.2);
+                self.stats.claim(0);
+                if watched {
+                    // At first hold back for as long as a claim takes.
+                    let longer = begun.elapsed().max(intake.spread.mul_f64(SPREAD.0));
+                    intake.spread = longer.min(SPREAD.2);
+                }
                 intake.chain = intake.chain.saturating_mul(2).min(CHAIN.1);
                 if O::EXACT {
                     // They may still be there, behind something that has come.
                     intake.doubted = true;
                 } else {
+                    if !watched {
+                        intake.aim.miss();
+                    }
                     plan.missed(&mut intake.window);
                 }
                 return Ok(());
@@ -296,7 +325,8 @@ impl<O: Order> Core<O> {
         Ok(())
     }
 
-    fn plan(&self, intake: &Intake, wanted: usize) -> Plan {
+    /// How to claim; `None` when others are expected to have taken all that is known.
+    fn plan(&self, intake: &mut Intake, wanted: usize) -> Option<Plan> {
         let known = intake.taken.max(intake.largest);
         let by_size = match known {
             Some(size) => CLAIM_BYTES / size.max(1),
@@ -312,15 +342,45 @@ impl<O: Order> Core<O> {
         let guards = batch.saturating_add(O::GUARDS);
         let each = (O::GUARDS.saturating_add(1), 1);
         let room = self.settle.room(intake.max_ops, (guards, batch), each);
-        let rest = if batch == 1 {
-            intake.window.len().saturating_sub(1)
-        } else {
-            batch
-        };
-        Plan {
-            batch,
-            singles: room.min(intake.chain).min(rest),
+        if batch > 1 {
+            let singles = room.min(intake.chain).min(batch);
+            return Some(Plan::in_turn(batch, singles));
         }
+        let behind = intake.window.len().saturating_sub(1);
+        if O::EXACT {
+            let singles = intake.chain.saturating_sub(1).min(room).min(behind);
+            return Some(Plan::in_turn(1, singles));
+        }
+        let in_turn = Plan::in_turn(1, WIDE_CHAIN.min(room).min(behind));
+        if intake.lookout.is_some() {
+            // What the watch tells is no older than what others know, and little.
+            return Some(in_turn);
+        }
+        let (skipped, count) = match intake.aim.candidates() {
+            Candidates::First => return Some(Plan::in_turn(1, 0)),
+            Candidates::InTurn => return Some(in_turn),
+            Candidates::Unknown => return None,
+            Candidates::Among { skipped, count } => (skipped, count),
+        };
+        // The one that is left may lie behind the window's end, unless that is the queue's.
+        let wanted = skipped.saturating_add(count);
+        if intake.more && !intake.aim.has_just_looked() && wanted > intake.window.len() {
+            return None;
+        }
+        let skipped = skipped.min(behind);
+        let singles = count.saturating_sub(1).min(behind.saturating_sub(skipped));
+        let tried = intake
+            .window
+            .iter()
+            .take(skipped.saturating_add(singles).saturating_add(1));
+        if !tried.is_sorted_by(|a, b| a.key < b.key) {
+            return Some(in_turn);
+        }
+        Some(Plan {
+            batch: 1,
+            singles,
+            skipped: Some(skipped),
+        })
     }
 
     /// Reads the value of an item that was taken at `revision`, when the answer that carried it was

@@ -9,10 +9,13 @@ use futures_util::FutureExt;
 use synod_store::{Event, EventKind, Key, Revision, WatchRequest};
 use tokio::time::Instant;
 
+use super::aim::Aim;
 use super::consumer::{CHAIN, Core};
 use super::desk::Demand;
-use super::look::{Candidate, Look, WINDOW, in_order, look};
+use super::keys::LAG;
+use super::look::{Candidate, Look, WINDOW, in_order, look_until};
 use super::order::Order;
+use super::pulse::Pulse;
 use crate::settle::MAX_OPS;
 use crate::watch::{Lookout, Nudge};
 use crate::{Result, retry};
@@ -31,6 +34,9 @@ pub(super) const NEARBY: usize = 32;
 
 /// The pause after a watch that fell.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How much further than the last window a look goes before it asks for more: at first, and then.
+const FURTHER: [u64; 2] = [2, 16];
 
 /// How long after a lost claim its cause may take to come through the watch.
 const NEWS: Duration = Duration::from_millis(100);
@@ -57,7 +63,15 @@ pub(super) struct Intake {
     pub(super) largest: Option<usize>,
     /// The largest value taken since the last look.
     pub(super) taken: Option<usize>,
-    /// How many candidates a claim of one item tries.
+    /// How far others get between two claims.
+    pub(super) aim: Aim,
+    /// Which revisions the store had reached when.
+    pub(super) pulse: Pulse,
+    /// Where looks may end, so that the store need not count a long queue.
+    pub(super) ends: Vec<Key>,
+    /// Whether there may be more behind the window.
+    pub(super) more: bool,
+    /// How many candidates are tried one after the other.
     pub(super) chain: usize,
     /// The most operations that the store takes in a Txn.
     pub(super) max_ops: usize,
@@ -83,12 +97,44 @@ impl Intake {
             full_look_due: Instant::now(),
             largest: None,
             taken: None,
+            aim: Aim::default(),
+            pulse: Pulse::default(),
+            ends: Vec::new(),
+            more: false,
             chain: CHAIN.0,
             max_ops: MAX_OPS,
             spread: Duration::ZERO,
             fresh: false,
             lookout: None,
         }
+    }
+
+    /// Where the next look may begin when all of this one is taken, if `hint` is far enough behind its
+    /// last item.
+    fn cursor_behind(&self, hint: Key, look: &Look) -> Key {
+        // What was there so long ago nobody puts anything before any more.
+        let settled = self.pulse.before(LAG);
+        let old = look
+            .items
+            .iter()
+            .filter(|item| item.mod_revision <= settled);
+        match old.map(|item| &item.key).max() {
+            Some(last) if *last >= hint => last.successor(),
+            _ => hint,
+        }
+    }
+
+    /// Leaves what is left of the window to the next look.
+    pub(super) fn look_again(&mut self) {
+        let lowest = self.window.iter().map(|item| &item.key).min();
+        if let (Some((cursor, _)), Some(lowest)) = (&mut self.next_cursor, lowest)
+            && lowest < cursor
+        {
+            *cursor = lowest.clone();
+        }
+        self.window.clear();
+        // It tells of what comes, not of what was there.
+        self.lookout = None;
     }
 
     /// Whether to leave the window to others for a while.
@@ -217,7 +263,9 @@ impl<O: Order> Core<O> {
 
     async fn look(&self, intake: &mut Intake, from: &Key) -> Result<Look> {
         intake.largest = intake.taken.take().or(intake.largest);
-        let with_values = intake.largest.is_some_and(|largest| largest <= SMALL);
+        // Of what a consumer among many sees it takes little: then the claim brings the value.
+        let with_values =
+            intake.largest.is_some_and(|largest| largest <= SMALL) && !intake.aim.meets_others();
         let begun = Instant::now();
         let (cursor, since) = &intake.cursor;
         let whole = from == self.order.start();
@@ -225,10 +273,12 @@ impl<O: Order> Core<O> {
         let from = if proof.is_some() { cursor } else { from };
         let proof = proof.unwrap_or_default();
         let order = &self.order;
-        let look = look(
+        self.stats.look();
+        let look = look_until(
             &*self.store,
             order,
             from,
+            &intake.ends,
             &proof,
             with_values,
             self.patience,
@@ -244,6 +294,8 @@ impl<O: Order> Core<O> {
     /// Takes in what a look saw.
     fn conclude(&self, intake: &mut Intake, look: Look, demand: &Demand) {
         intake.seen = look.revision;
+        intake.pulse.note(look.revision);
+        intake.ends.clear();
         if let Some((_, seen)) = &mut intake.lookout {
             *seen = (*seen).max(look.revision);
         }
@@ -254,12 +306,16 @@ impl<O: Order> Core<O> {
         if look.items.len() >= WINDOW {
             // There may be more that is older than the revision from which events count.
             intake.lookout = None;
+            if let (Some(first), Some(last)) = (&look.first, &look.last) {
+                let ends = FURTHER.map(|times| self.order.beyond(first, last, times));
+                intake.ends.extend(ends.into_iter().flatten());
+            }
         }
         intake.next_cursor = look
             .last
             .as_ref()
             .and_then(|last| self.order.behind(last))
-            .map(|cursor| (cursor, Revision::ZERO));
+            .map(|cursor| (intake.cursor_behind(cursor, &look), Revision::ZERO));
         let sizes = look
             .items
             .iter()
@@ -268,6 +324,8 @@ impl<O: Order> Core<O> {
         for item in &look.items {
             self.order.saw(&item.key);
         }
+        intake.more = look.items.len() >= WINDOW;
+        intake.aim.looked();
         intake.window = look.items;
     }
 

@@ -1,12 +1,15 @@
 //! The keys of a queue: what belongs to it, and the stamps that name its items. Pure.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use bytes::Bytes;
 use synod_store::{Compare, Key, PutRequest, Revision};
 
 use super::consumer::Core;
 use super::desk::Item;
 use super::order::Order;
+use super::producer::fitting;
 use crate::Result;
 use crate::settle::{Outcome, Work};
 
@@ -14,9 +17,12 @@ use crate::settle::{Outcome, Work};
 /// must not drag ours to where there are no more numbers.
 const HIGHEST: u64 = 9_000_000_000_000_000_000;
 
-/// How far a cursor stays behind the highest stamp that was seen, in nanoseconds: a stamp that is
-/// given early, or by a clock that is behind, may come into the store later than a higher one.
-const LAG: u64 = 2_000_000_000;
+/// How far a cursor stays behind the highest stamp that was seen, or behind the items that were there
+/// so long ago: a stamp that is given early, or by a clock that is behind, may come into the store later
+/// than a higher one.
+pub(super) const LAG: Duration = Duration::from_secs(2);
+
+const LAG_NANOS: u64 = LAG.as_secs() * 1_000_000_000;
 
 /// First in, first out.
 #[derive(Debug)]
@@ -77,6 +83,13 @@ impl Order for Fifo {
         Some(self.keys.behind(last))
     }
 
+    fn beyond(&self, first: &Key, last: &Key, times: u64) -> Option<Key> {
+        let (first, last) = (self.keys.stamp(first)?, self.keys.stamp(last)?);
+        let width = last.saturating_sub(first).max(1).saturating_mul(times);
+        let end = last.saturating_add(width);
+        (end <= HIGHEST).then(|| self.keys.item(end))
+    }
+
     fn guards(&self, _: &Key, _: Revision) -> Vec<Compare> {
         Vec::new()
     }
@@ -88,6 +101,21 @@ impl Order for Fifo {
     fn back(&self, item: &Item) -> Work {
         let put = PutRequest::new(item.key.clone(), item.value.clone());
         Work::new(vec![Compare::absent(item.key.clone())], vec![put.into()])
+    }
+
+    const FLYING: usize = 2;
+    type Entry = Bytes;
+
+    fn size(value: &Bytes) -> usize {
+        value.len()
+    }
+
+    fn fitting<'e>(values: impl Iterator<Item = &'e Bytes>, most: usize, bytes: usize) -> usize {
+        fitting(values, most, bytes)
+    }
+
+    async fn put_in(core: &Core<Fifo>, values: &[Bytes]) -> Result<()> {
+        core.put(values).await
     }
 
     async fn back_elsewhere(core: &Core<Fifo>, item: &Item) -> Result<()> {
@@ -145,7 +173,7 @@ impl Keys {
     /// Where a cursor may stand when all items up to `last` are gone.
     fn behind(&self, last: &Key) -> Key {
         match self.stamp(last) {
-            Some(stamp) => self.item(stamp.saturating_sub(LAG)),
+            Some(stamp) => self.item(stamp.saturating_sub(LAG_NANOS)),
             None => last.successor(),
         }
     }

@@ -43,7 +43,9 @@ pub(super) fn in_order<O: Order>(order: &O, items: &mut [Candidate]) {
 pub(crate) struct Look {
     /// The items in the order in which they come out.
     pub(crate) items: VecDeque<Candidate>,
-    /// The highest key among them.
+    /// The lowest key among them.
+    pub(crate) first: Option<Key>,
+    /// The highest.
     pub(crate) last: Option<Key>,
     /// The revision at which all of it was read.
     pub(crate) revision: Revision,
@@ -59,10 +61,25 @@ pub(super) async fn look<O: Order>(
     with_values: bool,
     patience: Duration,
 ) -> Result<Look> {
+    look_until(store, order, from, &[], proof, with_values, patience).await
+}
+
+/// As [`look`], in pages that end at these keys: a store counts all that lies in a range, so a look at
+/// the head of a long queue that ends nowhere costs as much as the queue is long.
+pub(super) async fn look_until<O: Order>(
+    store: &dyn Store,
+    order: &O,
+    from: &Key,
+    ends: &[Key],
+    proof: &[Compare],
+    with_values: bool,
+    patience: Duration,
+) -> Result<Look> {
     'again: loop {
         let mut items = Vec::new();
-        let mut scan =
-            Scan::new(store, order, from, !with_values, patience).with_proof(proof.to_vec());
+        let mut scan = Scan::new(store, order, from, !with_values, patience)
+            .with_ends(ends)
+            .with_proof(proof.to_vec());
         while items.len() < WINDOW {
             match scan.next(WINDOW.saturating_sub(items.len())).await {
                 Ok(Some(kvs)) => {
@@ -74,10 +91,12 @@ pub(super) async fn look<O: Order>(
                 Err(error) => return Err(error),
             }
         }
+        let first = items.first().map(|item| item.key.clone());
         let last = items.last().map(|item| item.key.clone());
         in_order(order, &mut items);
         return Ok(Look {
             items: items.into(),
+            first,
             last,
             revision: scan.revision,
         });

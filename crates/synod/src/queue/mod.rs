@@ -14,17 +14,24 @@
 //! # Protocol
 //!
 //! *Enqueue*: `If create(NAME/STAMP)=0 Then put`; another stamp when it is taken. Many values: in
-//! Txns of at most 125 values and 1 MiB, with stamps that rise in order.
+//! Txns of at most 125 values and 1 MiB, with stamps that rise in order. The values of callers who come
+//! while two Txns of this client are on their way gather, and go in one Txn of at most 125 values and
+//! 512 KiB, which is one operation for all of them; see `line.rs`.
 //!
 //! *Dequeue*, in one task for all local callers:
 //! 1. *Look*: the first 256 items of `[NAME/0, NAME/:)` by key, in one bounded range; what lies below
 //!    other names (`NAME/7/x`) is skipped. The one with the lowest modification revision is first; the key
-//!    breaks ties. Values are read along while they are small, else the claim brings them.
-//! 2. *Claim*: delete the first that still has the modification revision that was seen (`If mod(c0)=r0
-//!    Then delete(c0) Else (If mod(c1)=r1 ...)`), or as many as callers wait, all or else one. A
-//!    window of 256 serves that many claims: whatever comes later has a higher modification revision.
-//!    The next look begins at a cursor behind the dead keys, but two seconds before the last stamp,
-//!    and every 5 s at the start: another producer's lower stamp may come in late.
+//!    breaks ties. Values are read along while they are small and nobody competes, else the claim
+//!    brings them. Stores count all that lies in a range, so once a look was full the next one ends at a
+//!    guessed stamp, some hundred items further; only if that is too near it goes on behind it.
+//! 2. *Claim*: delete the first that still has the modification revision that was seen: `If mod(c0)=r0
+//!    Then delete(c0)`, or as many as callers wait, all or else one. A consumer that meets others has the
+//!    store search for the first that is left, around where it expects it: `If nothing lies in [c0, c8)
+//!    Then (If nothing lies in [c0, c12) Then (...) Else (...)) Else (...)`; see `claim.rs`. A window of 256
+//!    serves that many claims: whatever comes later has a higher modification revision. The next look
+//!    begins at a cursor behind the dead keys: behind the last item that was there two seconds ago, and
+//!    no further than two seconds before the last stamp behind that; every 5 s at the start. Another
+//!    producer's lower stamp may come in late.
 //! 3. *Empty*: a look that begins at the cursor is repeated from the start. If that
 //!    finds nothing either, open a watch at now, wait until it stands, look again, and wait for its
 //!    events. They are the next window. The watch is closed when a claim leaves something over.
@@ -39,14 +46,18 @@
 //! | call | certain store | store that can lose answers |
 //! | --- | --- | --- |
 //! | `enqueue` | 1 | 1 |
+//! | n `enqueue` of tasks of one client at once | 2 and (n - 2) / 125, rounded up | the same |
 //! | `enqueue_many` of n | n / 125, rounded up | the same |
 //! | `dequeue` from a full queue | 1, and 1 every 256 items | the same |
+//! | n `dequeue` of tasks of one client at once | n / 100, rounded up, and 1 every 256 items | the same |
+//! | `dequeue` beside N - 1 other clients | 1 to 1.2, and 1 every 230 / N items | the same |
 //! | `dequeue` from an empty queue | 3 to wait, 1 after an item comes | the same |
 //! | `peek` | 2 | 2 |
 //! | `len`, `list`, `clear` | 1 a page | 1 a page |
 //!
 //! A client's first changing call to a store that can lose answers takes two more.
 
+mod aim;
 mod browse;
 mod claim;
 mod consumer;
@@ -54,10 +65,13 @@ pub mod delivery;
 mod desk;
 mod intake;
 mod keys;
+mod line;
 mod look;
 mod order;
 mod producer;
+mod pulse;
 mod scan;
+mod stats;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -79,8 +93,10 @@ pub use delivery::{EnqueueOptions, Enqueued};
 use delivery::{Side, delivery_methods};
 pub(crate) use desk::Item;
 use keys::Fifo;
+pub(crate) use look::WINDOW;
 pub(crate) use order::Order;
 pub(crate) use producer::{PAIR_BYTES, TXN_BYTES, too_large};
+pub use stats::QueueStats;
 
 /// A queue that many processes share: first in, first out. Handles are cheap to clone.
 ///
@@ -141,6 +157,12 @@ impl Queue {
         &self.client
     }
 
+    /// What this client has done with the queue so far. Asks nobody.
+    #[must_use]
+    pub fn stats(&self) -> QueueStats {
+        self.core.stats.read()
+    }
+
     /// An error if the name is one of Synod's own.
     fn allowed(&self) -> Result<()> {
         self.client.check_name(&self.name)
@@ -148,17 +170,20 @@ impl Queue {
 
     /// Puts a value at the end. One round trip.
     ///
-    /// Values that one task puts in, one after the other, come out in that order.
+    /// Values that one task puts in, one after the other, come out in that order. Those of several tasks
+    /// of one client at the same time go together in one Txn: a task waits at most for what is on its
+    /// way as it calls, and shares one round trip with the others then.
     ///
     /// # Cancel safety
     ///
     /// When this is dropped before it has answered, the value may be in the queue, once, or not;
-    /// it may also come in a moment later.
+    /// it may also come in a moment later. Values that go with it are not touched by that.
     ///
     /// # Errors
     ///
     /// [`Error::Unknown`](crate::Error::Unknown) when no answer came within the client's timeout: the value may be in, or
-    /// come in later; [resolve](Client::resolve) the token before putting it in again.
+    /// come in later; [resolve](Client::resolve) the token before putting it in again; values that went
+    /// together share one token.
     /// [`Error::ValueTooLarge`](crate::Error::ValueTooLarge), or what else the store answered: the value is not in.
     ///
     /// # Examples
@@ -180,7 +205,7 @@ impl Queue {
             if self.side.options.capacity.is_some() {
                 return self.handle().put_all(vec![(Bytes::new(), value)]).await;
             }
-            self.core.enqueue(value).await
+            self.core.join(value).await
         }
     }
 
@@ -219,7 +244,7 @@ impl Queue {
         async move {
             self.allowed()?;
             if options.is_plain() && self.side.options.capacity.is_none() {
-                return self.core.enqueue(value).await.map(|()| Enqueued::New);
+                return self.core.join(value).await.map(|()| Enqueued::New);
             }
             self.handle().put(Bytes::new(), value, &options).await
         }

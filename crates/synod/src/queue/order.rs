@@ -29,12 +29,7 @@ pub(crate) trait Order: Debug + Send + Sync + Sized + 'static {
 
     /// Everything that an item can be called, and others' keys in between.
     fn range(&self) -> KeyRange {
-        self.range_from(self.start())
-    }
-
-    /// The part of [`Order::range`] from `from` on.
-    fn range_from(&self, from: &Key) -> KeyRange {
-        KeyRange::Between(from.clone(), self.end().clone())
+        KeyRange::Between(self.start().clone(), self.end().clone())
     }
 
     /// Whether a key is an item's.
@@ -54,6 +49,10 @@ pub(crate) trait Order: Debug + Send + Sync + Sized + 'static {
     /// hints will not do.
     fn behind(&self, last: &Key) -> Option<Key>;
 
+    /// Where a look may end, as a hint: if items go on behind `last` as they lie from `first` to it,
+    /// that many times as far. `None` when that cannot be told.
+    fn beyond(&self, first: &Key, last: &Key, times: u64) -> Option<Key>;
+
     /// What must hold so that nothing has come before the item `key` since `seen`, when everything
     /// before it was known. Once false they stay false.
     fn guards(&self, key: &Key, seen: Revision) -> Vec<Compare>;
@@ -61,6 +60,30 @@ pub(crate) trait Order: Debug + Send + Sync + Sized + 'static {
     /// What must hold so that nothing lies before `cursor`, if nothing lay there at `since`. `None`
     /// when that cannot be told.
     fn proof(&self, cursor: &Key, since: Revision) -> Option<Vec<Compare>>;
+
+    /// How many Txns with the values of joined callers may be on their way at a time.
+    const FLYING: usize;
+
+    /// What a producer puts in.
+    type Entry: Debug + Send + Sync + 'static;
+
+    /// How large the value of an entry is, in bytes.
+    fn size(entry: &Self::Entry) -> usize;
+
+    /// How many entries, from the first on, fit into one Txn of at most `most` operations and this
+    /// many bytes; at least one, if there is one.
+    fn fitting<'e>(
+        entries: impl Iterator<Item = &'e Self::Entry>,
+        most: usize,
+        bytes: usize,
+    ) -> usize;
+
+    /// Puts entries in, all in one Txn, so that they come out in this order where nothing else
+    /// decides.
+    fn put_in(
+        core: &Core<Self>,
+        entries: &[Self::Entry],
+    ) -> impl Future<Output = Result<()>> + Send;
 
     /// The operation that puts an item back under its own key. Its guards are false when the key is in
     /// use by now.

@@ -19,7 +19,7 @@ pub(crate) const PAIR_BYTES: usize = 128;
 
 impl Core<Fifo> {
     /// Puts values in, in one Txn. Their keys rise in order.
-    async fn put(&self, values: &[Bytes]) -> Result<()> {
+    pub(super) async fn put(&self, values: &[Bytes]) -> Result<()> {
         for _ in 0..CLASHES {
             let keys = self.order.next(self.clock.unix_nanos(), values.len());
             let mut guards = Vec::with_capacity(values.len());
@@ -39,13 +39,6 @@ impl Core<Fifo> {
         })
     }
 
-    pub(super) async fn enqueue(&self, value: Bytes) -> Result<()> {
-        let size = value.len();
-        self.put(&[value])
-            .await
-            .map_err(|error| too_large(error, size))
-    }
-
     pub(super) async fn enqueue_many(&self, values: Vec<Bytes>) -> Result<()> {
         // A lane takes one operation and two compares beside the values' own.
         let mut most = MAX_OPS.saturating_sub(3);
@@ -53,6 +46,7 @@ impl Core<Fifo> {
         let mut done = 0usize;
         while let Some(rest) = values.get(done..).filter(|rest| !rest.is_empty()) {
             let chunk = chunk(rest, most, bytes);
+            self.stats.puts(chunk.len());
             let error = match self.put(chunk).await {
                 Ok(()) => {
                     done = done.saturating_add(chunk.len());
@@ -82,14 +76,23 @@ impl Core<Fifo> {
     }
 }
 
-/// The first values that fit into one Txn; at least one.
-fn chunk(values: &[Bytes], most: usize, bytes: usize) -> &[Bytes] {
+/// How many of the first values fit into one Txn; at least one.
+pub(super) fn fitting<'v>(
+    values: impl Iterator<Item = &'v Bytes>,
+    most: usize,
+    bytes: usize,
+) -> usize {
     let mut total = 0usize;
     let fits = |value: &&Bytes| {
         total = total.saturating_add(value.len()).saturating_add(PAIR_BYTES);
         total <= bytes
     };
-    let count = values.iter().take(most).take_while(fits).count().max(1);
+    values.take(most).take_while(fits).count().max(1)
+}
+
+/// The first values that fit into one Txn; at least one.
+fn chunk(values: &[Bytes], most: usize, bytes: usize) -> &[Bytes] {
+    let count = fitting(values.iter(), most, bytes);
     values.get(..count).unwrap_or(values)
 }
 

@@ -1,9 +1,11 @@
 //! Reading a queue's items page by page, by key, all at one revision.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use synod_store::{
-    Compare, Error, ErrorKind, Key, KeyValue, RangeRequest, RangeResponse, Revision, Store, Txn,
+    Compare, Error, ErrorKind, Key, KeyRange, KeyValue, RangeRequest, RangeResponse, Revision,
+    Store, Txn,
 };
 
 use super::order::Order;
@@ -19,6 +21,8 @@ pub(crate) struct Scan<'q, O> {
     keys_only: bool,
     /// Where the next page begins; `None` at the end.
     from: Option<Key>,
+    /// Where pages end, so that the store need not count all that lies behind: these, then the end.
+    ends: VecDeque<Key>,
     /// What must hold for the first page to begin there; else it begins at the start.
     proof: Vec<Compare>,
     /// The revision of the first page, and of all others.
@@ -40,6 +44,7 @@ impl<'q, O: Order> Scan<'q, O> {
             patience,
             keys_only,
             from,
+            ends: VecDeque::new(),
             proof: Vec::new(),
             revision: Revision::ZERO,
         }
@@ -51,14 +56,26 @@ impl<'q, O: Order> Scan<'q, O> {
         self
     }
 
+    /// Lets pages end there, as they rise: whoever asks for little is spared the rest of a long queue.
+    pub(crate) fn with_ends(mut self, ends: &[Key]) -> Self {
+        let from = self.from.as_ref();
+        self.ends = ends
+            .iter()
+            .filter(|end| Some(*end) > from)
+            .cloned()
+            .collect();
+        self
+    }
+
     /// The items among the next `limit` keys: none at all in a page full of others. `None` at the
     /// end. Fails as compacted when the first page's revision is gone.
     pub(crate) async fn next(&mut self, limit: usize) -> Result<Option<Vec<KeyValue>>> {
         let Some(from) = &self.from else {
             return Ok(None);
         };
-        let page = |from| {
-            let mut request = RangeRequest::new(self.order.range_from(from))
+        let end = self.ends.front().unwrap_or(self.order.end()).clone();
+        let page = |from: &Key| {
+            let mut request = RangeRequest::new(KeyRange::Between(from.clone(), end.clone()))
                 .with_limit(u64::try_from(limit).unwrap_or(u64::MAX))
                 .at(self.revision);
             request.keys_only = self.keys_only;
@@ -78,7 +95,18 @@ impl<'q, O: Order> Scan<'q, O> {
             self.revision = page.header.revision;
         }
         let last = page.kvs.last().filter(|_| page.more);
-        self.from = last.map(|kv| self.order.after(&kv.key));
+        self.from = match last {
+            Some(last) => Some(self.order.after(&last.key)),
+            None => self.ends.pop_front(),
+        };
+        // What was skipped may reach beyond.
+        while self
+            .ends
+            .front()
+            .is_some_and(|end| Some(end) <= self.from.as_ref())
+        {
+            self.ends.pop_front();
+        }
         let mut kvs = page.kvs;
         kvs.retain(|kv| self.order.is_item(&kv.key));
         Ok(Some(kvs))

@@ -8,7 +8,7 @@ use synod_store::{Applied, ErrorKind, Revision};
 use super::epoch::{self, Epoch, Lane};
 use super::token::{OpId, Token};
 use super::txn::{Answer, Standing, Ticket};
-use super::work::Work;
+use super::work::Job;
 use super::{ATTEMPT, Inner, Outcome, Phase, Resolution};
 use crate::retry::Backoff;
 use crate::slot::Slot;
@@ -71,7 +71,7 @@ impl Inner {
     /// Passes an operation through lanes until it is settled.
     pub(super) async fn drive(
         self: &Arc<Inner>,
-        work: &Work,
+        job: Job<'_>,
         op: OpId,
         phase: Option<&Slot<Phase>>,
     ) -> Result<Outcome> {
@@ -100,7 +100,7 @@ impl Inner {
                 Err(error) => return Err(error),
             };
             let Some(lane) = lane else { continue };
-            match self.pass(lane, work, op, phase).await? {
+            match self.pass(lane, job, op, phase).await? {
                 Passage::Settled(outcome) => return Ok(outcome),
                 Passage::Again => {}
             }
@@ -136,7 +136,7 @@ impl Inner {
     async fn pass(
         self: &Arc<Inner>,
         lane: Lane,
-        work: &Work,
+        job: Job<'_>,
         op: OpId,
         phase: Option<&Slot<Phase>>,
     ) -> Result<Passage> {
@@ -156,7 +156,7 @@ impl Inner {
             op,
             begun: token.begun,
         };
-        let request = ticket.txn(work);
+        let request = job.txn(Some(&ticket));
         let mut doubt = false;
         let mut backoff = Backoff::new();
         loop {
@@ -174,7 +174,7 @@ impl Inner {
             let error = match sent {
                 Ok(Ok(response)) => {
                     let revision = response.header.revision;
-                    match ticket.read(response) {
+                    match job.read(Some(&ticket), response) {
                         Answer::Done {
                             alternative,
                             responses,

@@ -23,6 +23,9 @@
 //!    create(fence)=c and mod(lane)=m Then (If GUARDS1 Then put(lane, OP 1) + WORK1 Else (...))`. One
 //!    that does one thing or else another is `If create(fence)=c and mod(lane)=m Then (If GUARDS Then
 //!    put(lane, OP 0) + WORK Else put(lane, OP 1) + OTHER WORK) Else get(lane), get(fence)`.
+//!    One that searches for the alternative that is to run has `If create(fence)=c and mod(lane)=m Then
+//!    (If SPLIT Then (upper half) Else (lower half)) Else get(lane), get(fence)`, down to `If GUARDSi
+//!    Then put(lane, OP i) + WORKi`.
 //! 2. No answer, or one that leaves it open: wait a little, send *the same* Txn again.
 //! 3. A Then-branch answered, or the lane holds `OP`: it happened, once. The lane is free again.
 //! 4. The fence is gone: no copy can ever apply; what the lane says is final.
@@ -65,6 +68,8 @@ mod drive;
 mod edges;
 mod epoch;
 #[cfg(test)]
+mod search;
+#[cfg(test)]
 mod tests;
 mod token;
 mod txn;
@@ -89,7 +94,8 @@ use txn::Answer;
 pub(crate) use budget::{MAX_OPS, room_for_others, weight, weight_of_fork};
 pub(crate) use token::OpId;
 pub use token::{ParseTokenError, Token};
-pub(crate) use work::{Alternative, Work};
+use work::Job;
+pub(crate) use work::{Alternative, Search, Work};
 
 /// What became of an operation whose outcome was open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -219,7 +225,8 @@ impl Settle {
     /// it never is, else it happens once or never.
     pub(crate) async fn run(&self, work: Work) -> Result<Outcome> {
         if self.is_certain() {
-            return self.plain(work).await;
+            let (work, search) = (&work, None);
+            return self.plain(Job { work, search }).await;
         }
         let patience = self.inner.settings.patience;
         let phase = Arc::new(Slot::new(Phase::Quiet(None)));
@@ -229,7 +236,13 @@ impl Settle {
         let task = {
             let (inner, phase) = (Arc::clone(&self.inner), Arc::clone(&phase));
             async move {
-                let outcome = inner.drive(&work, op, Some(&phase)).await;
+                let outcome = {
+                    let job = Job {
+                        work: &work,
+                        search: None,
+                    };
+                    inner.drive(job, op, Some(&phase)).await
+                };
                 verdict.send_replace(Some(match &outcome {
                     Ok(Outcome::Done { .. }) => Resolution::Happened,
                     Ok(Outcome::GuardsFalse) => Resolution::NeverWill,
@@ -272,10 +285,23 @@ impl Settle {
     /// Runs an operation to its end, however long the store cannot be reached. Fails only when the
     /// store refuses it for good, or after the client has gone.
     pub(crate) async fn run_to_end(&self, work: Work) -> Result<Outcome> {
+        self.search_to_end(work, None).await
+    }
+
+    /// As [`Settle::run_to_end`]; the alternative that runs is found by a search, if there is one.
+    pub(crate) async fn search_to_end(
+        &self,
+        work: Work,
+        search: Option<Search>,
+    ) -> Result<Outcome> {
+        let job = Job {
+            work: &work,
+            search: search.as_ref(),
+        };
         if self.is_certain() {
-            return self.plain(work).await;
+            return self.plain(job).await;
         }
-        self.inner.drive(&work, OpId::draw(), None).await
+        self.inner.drive(job, OpId::draw(), None).await
     }
 
     /// Runs `task` in the background, and lets [`Settle::close`] wait for it.
@@ -287,10 +313,10 @@ impl Settle {
         self.inner.tasks.spawn_on(task, runtime);
     }
 
-    async fn plain(&self, work: Work) -> Result<Outcome> {
-        let response = self.inner.store.txn(txn::plain(&work)).await?;
+    async fn plain(&self, job: Job<'_>) -> Result<Outcome> {
+        let response = self.inner.store.txn(job.txn(None)).await?;
         let revision = response.header.revision;
-        match txn::read_plain(&work, response) {
+        match job.read(None, response) {
             Answer::Done {
                 alternative,
                 responses,

@@ -5,7 +5,7 @@ use synod_store::{
 };
 
 use super::token::{OpId, Token};
-use super::work::{Alternative, Work};
+use super::work::{Alternative, Job, Search, Work};
 
 /// A lane at one moment, and the operation that is to pass through it.
 #[derive(Debug, Clone, PartialEq)]
@@ -149,8 +149,32 @@ impl Ticket {
         txn
     }
 
+    /// The Txn of an operation with a search: `If fence and lane are open and what is common holds
+    /// Then search Else read both`.
+    fn searching(&self, work: &Work, search: &Search) -> Txn {
+        Txn::new()
+            .when(self.open())
+            .when(search.common.iter().cloned())
+            .and_then(halve(&work.alternatives(), 0, &search.splits, Some(self)))
+            .or_else(self.reads())
+    }
+
     /// What the answer to [`Ticket::txn`] says.
-    pub(crate) fn read(&self, response: TxnResponse) -> Answer {
+    fn read(&self, job: Job<'_>, response: TxnResponse) -> Answer {
+        if job.search.is_some() && response.succeeded {
+            let count = job.work.others.len().saturating_add(1);
+            return match found(response, count) {
+                Found::At(alternative, mut responses) if !responses.is_empty() => {
+                    responses.remove(0);
+                    Answer::Done {
+                        alternative,
+                        responses,
+                    }
+                }
+                Found::Nothing => Answer::GuardsFalse,
+                _ => Answer::Malformed,
+            };
+        }
         let mut responses = response.responses.into_iter();
         if response.succeeded {
             // The first answer is the lane's, in a fork that of the branch.
@@ -222,6 +246,41 @@ impl Standing {
     }
 }
 
+impl Job<'_> {
+    /// The Txn of the operation, through a lane or, where no answer is lost, alone.
+    pub(super) fn txn(self, ticket: Option<&Ticket>) -> Txn {
+        match (ticket, self.search) {
+            (Some(ticket), None) => ticket.txn(self.work),
+            (Some(ticket), Some(search)) => ticket.searching(self.work, search),
+            (None, None) => plain(self.work),
+            (None, Some(search)) => Txn::new()
+                .when(search.common.iter().cloned())
+                .and_then(halve(&self.work.alternatives(), 0, &search.splits, None)),
+        }
+    }
+
+    /// What the answer to it says.
+    pub(super) fn read(self, ticket: Option<&Ticket>, response: TxnResponse) -> Answer {
+        if let Some(ticket) = ticket {
+            return ticket.read(self, response);
+        }
+        if self.search.is_none() {
+            return read_plain(self.work, response);
+        }
+        if !response.succeeded {
+            return Answer::GuardsFalse;
+        }
+        match found(response, self.work.others.len().saturating_add(1)) {
+            Found::At(alternative, responses) => Answer::Done {
+                alternative,
+                responses,
+            },
+            Found::Nothing => Answer::GuardsFalse,
+            Found::Nonsense => Answer::Malformed,
+        }
+    }
+}
+
 /// The Txn of an operation on a store that loses no answer: the alternatives alone.
 pub(crate) fn plain(work: &Work) -> Txn {
     if let Some((common, own, other)) = work.as_fork() {
@@ -280,6 +339,68 @@ fn chain(others: &[Alternative], ticket: Option<&Ticket>) -> Option<Txn> {
         inner = Some(txn);
     }
     inner
+}
+
+/// The search among alternatives, of which the first has this number: `If nothing before the middle is to
+/// run Then the upper half Else the lower half`, down to one of them.
+fn halve(
+    alternatives: &[&Alternative],
+    number: usize,
+    splits: &[Compare],
+    ticket: Option<&Ticket>,
+) -> Option<Txn> {
+    if let [alternative] = alternatives {
+        let mark = ticket.map(|ticket| ticket.mark(Some(number)));
+        let leaf = Txn::new().when(alternative.guards.iter().cloned());
+        return Some(
+            leaf.and_then(mark)
+                .and_then(alternative.ops.iter().cloned()),
+        );
+    }
+    let middle = alternatives.len() / 2;
+    let (lower, upper) = alternatives.split_at_checked(middle)?;
+    // The split before the middle belongs to neither half.
+    let (below, above) = splits.split_at_checked(middle.checked_sub(1)?)?;
+    let (split, above) = above.split_first()?;
+    Some(
+        Txn::new()
+            .when([split.clone()])
+            .and_then(halve(upper, number.saturating_add(middle), above, ticket))
+            .or_else(halve(lower, number, below, ticket)),
+    )
+}
+
+/// Where a search has led.
+enum Found {
+    At(usize, Vec<TxnOpResponse>),
+    Nothing,
+    Nonsense,
+}
+
+/// Follows the answer of a search among so many alternatives, whose own conditions held.
+fn found(response: TxnResponse, mut count: usize) -> Found {
+    let mut number = 0usize;
+    let mut responses = response.responses;
+    loop {
+        let Some(TxnOpResponse::Txn(node)) = responses.into_iter().next() else {
+            return Found::Nonsense;
+        };
+        if count <= 1 {
+            return if node.succeeded {
+                Found::At(number, node.responses)
+            } else {
+                Found::Nothing
+            };
+        }
+        let middle = count / 2;
+        if node.succeeded {
+            number = number.saturating_add(middle);
+            count = count.saturating_sub(middle);
+        } else {
+            count = middle;
+        }
+        responses = node.responses;
+    }
 }
 
 /// Which branch of a fork ran, and its answers.

@@ -13,6 +13,24 @@ pub(crate) struct Work {
     pub(crate) others: Vec<Alternative>,
 }
 
+/// How the store finds by halving which of an operation's alternatives is to run, instead of trying
+/// one after the other.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Search {
+    /// What must hold for any of them to run.
+    pub(crate) common: Vec<Compare>,
+    /// One between each two alternatives: while it holds, none before it is to run. Where one does not
+    /// hold, those after it do not either.
+    pub(crate) splits: Vec<Compare>,
+}
+
+/// An operation, and how the store comes to the alternative that runs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Job<'w> {
+    pub(super) work: &'w Work,
+    pub(super) search: Option<&'w Search>,
+}
+
 /// One way for an operation to happen.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Alternative {
@@ -26,6 +44,11 @@ impl Work {
             first: Alternative { guards, ops },
             others: Vec::new(),
         }
+    }
+
+    /// All alternatives, in order.
+    pub(super) fn alternatives(&self) -> Vec<&Alternative> {
+        std::iter::once(&self.first).chain(&self.others).collect()
     }
 
     /// One of two lists of operations, as `guards` decide when it applies; neither, when `common`

@@ -27,7 +27,9 @@
 //!
 //! *Interoperates with* the STM of etcd's Go package, which has no keys of its own either.
 
+mod course;
 mod delays;
+mod hall;
 mod isolation;
 mod run;
 mod sets;

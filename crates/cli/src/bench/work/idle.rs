@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand::Rng;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -11,8 +12,9 @@ use super::super::items;
 use super::super::part::Part;
 use super::{Errors, Line, Workers, finish, unless_stopped};
 
-/// Time for the consumers to wait again after an item: they open watches, and read.
-const SETTLE: Duration = Duration::from_millis(20);
+/// The time until the next item, in milliseconds: time for the consumers to wait again, and drawn at
+/// random, so that no clock of the server's is always met at the same distance.
+const PAUSE: std::ops::Range<u64> = 2..102;
 
 pub(super) async fn run(part: &Arc<Part>, workers: Workers) {
     let (out, mut came) = mpsc::unbounded_channel();
@@ -56,7 +58,8 @@ async fn produce(part: &Part, producer: u32, line: &Line, came: &mut mpsc::Unbou
     let mut errors = Errors::default();
     let mut number = 0u32;
     loop {
-        tokio::time::sleep(SETTLE).await;
+        let pause = rand::rng().random_range(PAUSE);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
         let Some(turn) = part.turns.next().await else {
             return;
         };

@@ -8,7 +8,6 @@ use super::super::clock::now;
 use super::super::items;
 use super::super::part::Part;
 use super::super::spec::Case;
-use super::super::turns::Turn;
 use super::{Errors, Line, Workers, all, finish, unless_stopped};
 
 pub(super) async fn run(part: &Arc<Part>, workers: Workers) {
@@ -120,13 +119,20 @@ async fn consume(part: &Part, line: &Line) {
             Some(Ok(value)) => {
                 errors.none();
                 part.ledger(|ledger| ledger.out(&value));
-                // A value that is too small to say when it was put in tells only how long the call
-                // took.
-                let begin = items::read(&value)
-                    .and_then(|item| item.begin)
-                    .unwrap_or(asked);
-                let counted = begin >= part.window.measured;
-                part.meter.done(Turn { begin, counted }, 1);
+                let out = now();
+                let begin = match items::read(&value).and_then(|item| item.begin) {
+                    Some(0) => None,
+                    Some(begin) => Some(begin),
+                    // Too small to say when it was put in: the call's own time must do.
+                    None => Some(asked),
+                };
+                // What is taken out when nothing goes in any more is no transfer; but how long it had
+                // to wait counts.
+                let counted = out >= part.window.measured && !part.window.is_over(out);
+                part.meter.came(counted.then_some(1), out);
+                if let Some(begin) = begin.filter(|begin| *begin >= part.window.measured) {
+                    part.meter.took(out.saturating_sub(begin));
+                }
             }
             Some(Err(error)) => {
                 part.ledger(|ledger| ledger.failed = ledger.failed.saturating_add(1));

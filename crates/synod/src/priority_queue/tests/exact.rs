@@ -190,8 +190,9 @@ async fn ten_thousand_items_cost_a_bounded_number_of_requests_each() {
         assert_eq!(queue.dequeue().await.unwrap(), format!("{number:05}"));
     }
     let cost = cost();
+    // The last looks have guessed that the queue goes on.
     assert!(
-        cost <= ITEMS + ITEMS / 256 + 2,
+        cost <= ITEMS + ITEMS / 256 + 4,
         "{cost} requests for {ITEMS} items"
     );
     let read = faulty.answered() - read;

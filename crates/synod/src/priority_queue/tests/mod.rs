@@ -15,6 +15,7 @@ use crate::{ConnectOptions, Error};
 mod cancel;
 mod exact;
 mod faults;
+mod join;
 mod order;
 mod race;
 

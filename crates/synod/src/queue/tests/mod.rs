@@ -8,6 +8,8 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use synod_store::{PutRequest, Replies, Store};
 
+use super::keys::Fifo;
+use super::order::Order;
 use crate::clock::{Clock, ManualClock};
 use crate::testing::{FAULTS, Fault, Faulty, WatchEnd, engine, until, until_async};
 use crate::{Client, ConnectOptions, Error, Queue, Resolution};
@@ -15,8 +17,10 @@ use crate::{Client, ConnectOptions, Error, Queue, Resolution};
 mod cancel;
 mod edges;
 pub(crate) mod faults;
+mod join;
 mod order;
 mod race;
+mod reach;
 
 const SHORT: Duration = Duration::from_millis(150);
 const LONG: Duration = Duration::from_secs(20);
