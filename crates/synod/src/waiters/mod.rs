@@ -60,6 +60,7 @@ mod guard;
 mod hold;
 mod holder;
 mod hub;
+mod idle;
 mod join;
 mod leftovers;
 mod numbers;

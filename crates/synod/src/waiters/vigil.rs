@@ -9,20 +9,16 @@
 //! 3. Either way: once the vigil stands, its keeper reads the key, unless the vigil
 //!    [tells all](Vigil::tells_after) that happened since the keeper saw the key last. What happens after
 //!    that read is told, and doubt leads to another read.
-//! 4. A watch of a single key outlives its vigil for a second, as whoever waits again and again in one
-//!    line stands behind the same key most times: then it need not be opened and read again. At most
-//!    four stay under a prefix, and 64 in a client. What they hear meanwhile waits in their buffers,
-//!    which are bounded.
+//! 4. A watch of a single key outlives its vigil for a while (`idle`): then it need not be opened and read
+//!    again.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use synod_store::{EventFilter, Key, RangeRequest, Revision, Store, WatchRequest};
-use tokio::runtime::Handle;
-use tokio::time::Instant;
 
 use super::hub::{Hub, Subscription, Word};
+use super::idle::{LINGER, Prefix, Watches, prefix_of, retire};
 use super::leftovers::Leftovers;
 use super::numbers::Numbers;
 use crate::retry::Backoff;
@@ -37,12 +33,6 @@ const SINGLE: usize = 2;
 /// spared the watch, and the event of their own key's end.
 const OWN_WATCH: Duration = Duration::from_millis(100);
 
-/// How long a watch of a single key outlives its vigil.
-const LINGER: Duration = Duration::from_secs(1);
-
-/// How many such watches there may be under one prefix, and in all.
-const IDLE: (usize, usize) = (4, 64);
-
 /// What the waiters and holders of one client share. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Vigils {
@@ -56,39 +46,6 @@ pub(crate) struct Vigils {
     linger: Duration,
     /// How long a wait may last without a watch of the own key.
     own_watch: Duration,
-}
-
-/// All watches.
-#[derive(Debug, Default)]
-struct Watches {
-    prefixes: HashMap<Key, Prefix>,
-    /// How many watches have no vigil, in all.
-    idle: usize,
-    /// Whether a task ends those in time.
-    tidying: bool,
-}
-
-/// The watches under one prefix.
-#[derive(Debug, Default)]
-struct Prefix {
-    single: usize,
-    hub: Weak<Hub>,
-    /// Watches of single keys without a vigil, the oldest first.
-    idle: Vec<Idle>,
-}
-
-/// A watch of a single key that nobody needs at present.
-#[derive(Debug)]
-struct Idle {
-    key: Key,
-    lookout: Box<Lookout>,
-    until: Instant,
-}
-
-impl Prefix {
-    fn is_empty(&self) -> bool {
-        self.single == 0 && self.idle.is_empty() && self.hub.strong_count() == 0
-    }
 }
 
 /// A watch of a single key is counted as long as this lives.
@@ -264,10 +221,9 @@ impl Vigils {
             all.prefixes.retain(|_, prefix| !prefix.is_empty());
         }
         let prefix = all.prefixes.entry(name.clone()).or_default();
-        if let Some(at) = prefix.idle.iter().position(|idle| idle.key == *key) {
-            let idle = prefix.idle.remove(at);
+        if let Some(lookout) = prefix.take_idle(key) {
             all.idle = all.idle.saturating_sub(1);
-            return Ok(Choice::Again(idle.lookout, counted(prefix, name)));
+            return Ok(Choice::Again(lookout, counted(prefix, name)));
         }
         match prefix.hub.upgrade() {
             Some(hub) if !hub.is_over() => return Ok(Choice::Shared(hub)),
@@ -283,43 +239,6 @@ impl Vigils {
         drop(watches);
         drop(over);
         Ok(chosen)
-    }
-
-    /// Keeps a watch for whoever needs it next.
-    fn retire(&self, key: &Key, lookout: Box<Lookout>) {
-        // Without a runtime nobody would end it.
-        let Ok(runtime) = Handle::try_current() else {
-            return;
-        };
-        let idle = Idle {
-            key: key.clone(),
-            lookout,
-            until: Instant::now() + self.linger,
-        };
-        // Dropped outside of the lock's scope.
-        let mut surplus = None;
-        let mut watches = self.watches.lock();
-        let all = &mut *watches;
-        if all.idle >= IDLE.1 {
-            return;
-        }
-        let prefix = all.prefixes.entry(prefix_of(key)).or_default();
-        if prefix.idle.len() < IDLE.0 {
-            all.idle = all.idle.saturating_add(1);
-        } else {
-            surplus = Some(prefix.idle.remove(0));
-        }
-        prefix.idle.push(idle);
-        let tidying = std::mem::replace(&mut all.tidying, true);
-        drop(watches);
-        drop(surplus);
-        if !tidying {
-            let tidy = Tidy {
-                watches: Arc::downgrade(&self.watches),
-                over: false,
-            };
-            runtime.spawn(tidy.run(self.linger));
-        }
     }
 
     /// Waits until the key is not the one that was created then. Bears trouble as long as it lasts, and
@@ -362,67 +281,12 @@ impl Vigils {
     }
 }
 
-/// A key up to its last `/`.
-fn prefix_of(key: &Key) -> Key {
-    let end = key.iter().rposition(|byte| *byte == b'/');
-    let end = end.map_or(0, |last| last.saturating_add(1));
-    Key::from(key.get(..end).unwrap_or_default())
-}
-
-/// The task that ends watches which nobody has needed for a while, as long as there are any. Its end,
-/// whatever the cause, lets another begin.
-struct Tidy {
-    watches: Weak<Slot<Watches>>,
-    /// Whether it has ended by itself.
-    over: bool,
-}
-
-impl Tidy {
-    async fn run(mut self, linger: Duration) {
-        loop {
-            tokio::time::sleep(linger).await;
-            let Some(watches) = self.watches.upgrade() else {
-                return;
-            };
-            // Dropped outside of the lock's scope.
-            let mut over = Vec::new();
-            let mut all = watches.lock();
-            let now = Instant::now();
-            for prefix in all.prefixes.values_mut() {
-                over.extend(prefix.idle.extract_if(.., |idle| idle.until <= now));
-            }
-            all.idle = all.idle.saturating_sub(over.len());
-            let done = all.idle == 0;
-            if done {
-                (self.over, all.tidying) = (true, false);
-                all.prefixes.retain(|_, prefix| !prefix.is_empty());
-            }
-            drop(all);
-            drop(over);
-            if done {
-                return;
-            }
-        }
-    }
-}
-
-impl Drop for Tidy {
-    fn drop(&mut self) {
-        // Also when its runtime ends in the middle.
-        if !self.over
-            && let Some(watches) = self.watches.upgrade()
-        {
-            watches.lock().tidying = false;
-        }
-    }
-}
-
 impl Drop for Vigil {
     fn drop(&mut self) {
         if let Sight::Single { lookout, .. } = &mut self.sight
             && let Some(lookout) = lookout.take()
         {
-            self.vigils.retire(&self.key, lookout);
+            retire(&self.vigils.watches, &self.key, lookout, self.vigils.linger);
         }
     }
 }
