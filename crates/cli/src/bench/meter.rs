@@ -122,10 +122,8 @@ impl Meter {
     }
 
     /// Units came at `time`, whose latency, if they have one, is told apart.
-    pub(crate) fn came(&self, units: Option<u64>, time: u64) {
-        if let Some(units) = units {
-            add(&mut self.counting().measured, units, time);
-        }
+    pub(crate) fn came(&self, units: u64, time: u64) {
+        add(&mut self.counting().measured, units, time);
     }
 
     /// Something took so long that is counted apart.
@@ -231,9 +229,8 @@ mod tests {
             counted: false,
         };
         meter.done(warming, 1);
-        meter.came(None, 1);
         assert_eq!(meter.so_far(), (0, 0));
-        meter.came(Some(3), 1);
+        meter.came(3, 1);
         assert_eq!(meter.so_far(), (3, 0));
         assert!(meter.measured().histogram().is_empty());
         meter.took(7);

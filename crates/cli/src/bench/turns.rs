@@ -44,7 +44,8 @@ impl Window {
         }
     }
 
-    fn is_over(&self, time: u64) -> bool {
+    /// Whether nothing begins any more.
+    pub(crate) fn is_over(&self, time: u64) -> bool {
         self.end.is_some_and(|end| time >= end)
     }
 }

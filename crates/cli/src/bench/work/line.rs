@@ -1,6 +1,7 @@
 //! [`Line`]: a queue of either kind.
 
 use bytes::Bytes;
+use synod::queue::QueueStats;
 use synod::{Client, PriorityQueue, Queue, Result};
 
 use super::super::spec::{Spec, Workload};
@@ -74,6 +75,14 @@ impl Line {
         match self {
             Line::Fifo(queue) => queue.dequeue_many(max).await,
             Line::Priority { queue, .. } => queue.dequeue_many(max).await,
+        }
+    }
+
+    /// What all handles of the queue in this client have done.
+    pub(crate) fn stats(&self) -> QueueStats {
+        match self {
+            Line::Fifo(queue) => queue.stats(),
+            Line::Priority { queue, .. } => queue.stats(),
         }
     }
 

@@ -7,10 +7,34 @@ use tokio::task::JoinSet;
 use super::super::clock::now;
 use super::super::items;
 use super::super::part::Part;
-use super::super::spec::Case;
+use super::super::spec::{Case, Connections};
 use super::{Errors, Line, Workers, all, finish, unless_stopped};
 
 pub(super) async fn run(part: &Arc<Part>, workers: Workers) {
+    // A client counts what all its handles do, as long as one of them lives.
+    let both = workers.first.iter().chain(&workers.second);
+    let clients = match part.spec.connections {
+        Connections::Own => usize::MAX,
+        Connections::Shared => 1,
+    };
+    let lines: Vec<_> = both
+        .take(clients)
+        .map(|(_, client)| Line::of(&part.spec, client))
+        .collect();
+    work(part, workers).await;
+    for stats in lines.iter().map(Line::stats) {
+        for (counter, count) in [
+            ("claims", stats.claims),
+            ("lost_claims", stats.lost_claims),
+            ("looks", stats.looks),
+            ("puts", stats.puts),
+        ] {
+            part.meter.count(counter, count);
+        }
+    }
+}
+
+async fn work(part: &Arc<Part>, workers: Workers) {
     match part.spec.case {
         Case::Fill => {
             all(part, workers.first, |part, number, client| async move {
@@ -128,8 +152,9 @@ async fn consume(part: &Part, line: &Line) {
                 };
                 // What is taken out when nothing goes in any more is no transfer; but how long it had
                 // to wait counts.
-                let counted = out >= part.window.measured && !part.window.is_over(out);
-                part.meter.came(counted.then_some(1), out);
+                if out >= part.window.measured && !part.window.is_over(out) {
+                    part.meter.came(1, out);
+                }
                 if let Some(begin) = begin.filter(|begin| *begin >= part.window.measured) {
                     part.meter.took(out.saturating_sub(begin));
                 }
