@@ -5,6 +5,9 @@
 //! its contestants run on it in turns: A B C, A B C and so on. What they print is kept, whole, in
 //! `target/compare`, a file for each row and number of nodes; the page is made from what lies there,
 //! so rows may be measured in several goes.
+//!
+//! Ended by Ctrl-C, it leaves an etcd behind, which the next run ends first; or do so yourself:
+//! `synod cluster stop --dir target/compare/stage/etcd --remove-data`.
 
 mod goals;
 mod machine;

@@ -13,7 +13,7 @@ use crate::steps::{cargo, root, run};
 use crate::{etcd, go, metadata};
 
 /// How long a program may take beyond what it measures: it fills queues first.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(420);
 
 /// The programs.
 #[derive(Debug)]

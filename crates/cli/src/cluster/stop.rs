@@ -47,9 +47,11 @@ pub(crate) async fn stop(folder: &Folder, remove: bool) -> Result<Stopped> {
         .hint("`synod cluster start` starts it again; --remove-data removes what it stored"));
     }
     let cannot = |error: std::io::Error| Failure::failed("cannot end a node").because(&error);
-    // All at once: the last of several that end one by one waits for others that are gone.
+    // Who leads looks for a successor first, which takes seconds, and is for nothing when all that
+    // was stored goes too.
+    let signal = if remove { Signal::KILL } else { Signal::TERM };
     for (_, process) in &running {
-        send(process, Signal::TERM).map_err(cannot)?;
+        send(process, signal).map_err(cannot)?;
     }
     let mut killed = Vec::new();
     for (member, process) in &running {
