@@ -17,9 +17,9 @@ pub enum Column {
     Exact,
     /// A number that may be this many per cent off, or this much if that is more.
     Near(f64, f64),
-    /// A number, and the most that it may be: a blessing leaves this many per cent of room. Written as
-    /// `3 ≤ 4`.
-    AtMost(f64),
+    /// A number, and the most that it may be: a blessing leaves this many per cent of room, or this much
+    /// if that is more. Written as `3 ≤ 4`.
+    AtMost(f64, f64),
 }
 
 use Column::{AtMost, Exact, Name, Near};
@@ -234,7 +234,7 @@ impl Figures {
 }
 
 fn is_number(kind: Column) -> bool {
-    matches!(kind, Near(..) | AtMost(_))
+    matches!(kind, Near(..) | AtMost(..))
 }
 
 fn line(text: &mut String, cells: &[String], widths: &[usize], columns: &[(&str, Column)]) {
@@ -285,7 +285,7 @@ fn agrees(kind: Column, old: &str, new: &str) -> bool {
         Name | Exact => old == new,
         Near(percent, slack) => numbers
             .is_some_and(|(old, new)| (new - old).abs() <= (old * percent / 100.0).max(slack)),
-        AtMost(_) => {
+        AtMost(..) => {
             old == new
                 || most(old)
                     .zip(number(new))
@@ -295,11 +295,11 @@ fn agrees(kind: Column, old: &str, new: &str) -> bool {
 }
 
 fn could_be_less(kind: Column, old: &str, new: &str) -> bool {
-    let AtMost(room) = kind else {
+    let AtMost(room, slack) = kind else {
         return false;
     };
     let numbers = most(old).zip(number(new));
-    numbers.is_some_and(|(old, new)| old > 1.0 && bound(new, room) * 1.5 < old)
+    numbers.is_some_and(|(old, new)| old > 1.0 && bound(new, room, slack) * 1.5 < old)
 }
 
 fn bless(table: &Table, old: Option<&Vec<String>>, new: &[String]) -> Vec<String> {
@@ -312,7 +312,9 @@ fn bless(table: &Table, old: Option<&Vec<String>>, new: &[String]) -> Vec<String
                     old.clone()
                 }
                 _ => match (kind, number(new)) {
-                    (AtMost(room), Some(found)) => format!("{new} ≤ {}", show(bound(found, *room))),
+                    (AtMost(room, slack), Some(found)) => {
+                        format!("{new} ≤ {}", show(bound(found, *room, *slack)))
+                    }
                     _ => new.clone(),
                 },
             }
@@ -326,8 +328,8 @@ fn most(cell: &str) -> Option<f64> {
 }
 
 /// What to allow when this much was found once.
-fn bound(found: f64, room: f64) -> f64 {
-    let most = (found * (1.0 + room / 100.0)).max(found + 0.1);
+fn bound(found: f64, room: f64, slack: f64) -> f64 {
+    let most = (found * (1.0 + room / 100.0)).max(found + slack);
     let step = if most < 10.0 { 0.1 } else { 1.0 };
     // Not a step more because a tenth is no binary fraction.
     (most / step - 1e-6).ceil() * step
@@ -353,7 +355,7 @@ mod tests {
             ("what", Name),
             ("calls", Exact),
             ("bytes", Near(5.0, 2.0)),
-            ("most", AtMost(30.0)),
+            ("most", AtMost(30.0, 0.1)),
         ];
         let mut table = Table::new("Lock", "How it is.", &columns);
         table.row(["free", calls, bytes, bound].map(str::to_owned).to_vec());

@@ -55,6 +55,11 @@ impl Bench {
         }
     }
 
+    /// Another store of the same kind, in which nobody has left anything.
+    pub(crate) fn elsewhere(&self) -> Bench {
+        Bench::new(self.replies)
+    }
+
     fn store(&self) -> &'static str {
         match self.replies {
             Replies::Certain => "certain",
@@ -126,16 +131,16 @@ const MANY: [(&str, Column); 10] = [
     ("operation", Name),
     ("situation", Name),
     ("store", Name),
-    ("calls", AtMost(ROOM)),
-    ("Txns", AtMost(ROOM)),
-    ("watches", AtMost(ROOM)),
-    ("keys read", AtMost(MORE_ROOM)),
-    ("events", AtMost(MORE_ROOM)),
-    ("bytes out", AtMost(MORE_ROOM)),
-    ("bytes in", AtMost(MORE_ROOM)),
+    ("calls", AtMost(ROOM, 0.1)),
+    ("Txns", AtMost(ROOM, 0.1)),
+    ("watches", AtMost(ROOM, 0.5)),
+    ("keys read", AtMost(MORE_ROOM, 3.0)),
+    ("events", AtMost(MORE_ROOM, 3.0)),
+    ("bytes out", AtMost(MORE_ROOM, 300.0)),
+    ("bytes in", AtMost(MORE_ROOM, 300.0)),
 ];
 
-const ATTEMPTS: (&str, Column) = ("attempts", AtMost(ROOM));
+const ATTEMPTS: (&str, Column) = ("attempts", AtMost(ROOM, 0.1));
 
 /// What a primitive costs, alone and under contention.
 pub(crate) struct Sheet {

@@ -103,7 +103,7 @@ async fn eight(bench: &Bench) -> [(&'static str, Vec<Client>, Counted); 2] {
 }
 
 pub(crate) async fn mutex(bench: &Bench, sheet: &mut Sheet) {
-    let new = bench.stranger();
+    let new = bench.elsewhere().stranger();
     let (guard, counts) = new.counted.measure(new.client.mutex("new").lock()).await;
     guard.unwrap().unlock().await.unwrap();
     sheet.alone(bench, "lock", "free, a client's first", counts);

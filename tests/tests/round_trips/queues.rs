@@ -20,7 +20,7 @@ macro_rules! queue_sheet {
                 source.enqueue_many((0..items).map(|_| ($($item),+))).await.unwrap();
             };
 
-            let new = bench.stranger();
+            let new = bench.elsewhere().stranger();
             let queue = new.client.$make(name);
             let (put, counts) = new.counted.measure(queue.enqueue($($item),+)).await;
             put.unwrap();
