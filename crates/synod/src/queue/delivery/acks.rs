@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use synod_store::ErrorKind;
+use synod_store::{Applied, ErrorKind};
 use tokio::sync::oneshot;
 
 use super::depot::Depot;
@@ -47,6 +47,15 @@ struct Ack {
     reply: oneshot::Sender<Option<Result<()>>>,
 }
 
+#[cfg(test)]
+impl Acks {
+    /// How many wait, and how many tasks send.
+    pub(super) fn standing(&self) -> (usize, usize) {
+        let state = self.0.lock();
+        (state.waiting.len(), state.senders)
+    }
+}
+
 impl Depot {
     /// Acknowledges a delivery, together with others of this client.
     pub(super) async fn ack(self: &Arc<Depot>, held: &Arc<Held>) -> Result<()> {
@@ -72,11 +81,22 @@ impl Depot {
                 Ok(Some(answer)) => return answer,
                 // The task that was to send it has ended with another caller's runtime.
                 Ok(None) => tokio::task::yield_now().await,
-                Err(_) => return Err(Error::NoRuntime),
+                // It has ended while the acknowledgement was on its way.
+                Err(_) => return Err(abandoned()),
             }
         }
         Err(Error::NoRuntime)
     }
+}
+
+/// The answer of an acknowledgement that was on its way when the runtime ended that had sent it.
+fn abandoned() -> Error {
+    synod_store::Error::new(
+        ErrorKind::Unavailable,
+        "the runtime has ended in which the acknowledgements of several callers were on their way",
+    )
+    .with_applied(Applied::Maybe)
+    .into()
 }
 
 /// Sends what waits, until nothing does.

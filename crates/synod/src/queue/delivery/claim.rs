@@ -10,7 +10,8 @@
 //! there are taken whatever became of the others, and what has come back before is asked for at once.
 
 use synod_store::{
-    Compare, CompareOp, DeleteRequest, Key, PutRequest, RangeRequest, Txn, TxnOp, TxnOpResponse,
+    Compare, CompareOp, DeleteRequest, Key, PutRequest, RangeRequest, Revision, Txn, TxnOp,
+    TxnOpResponse,
 };
 
 use super::depot::Depot;
@@ -143,9 +144,11 @@ pub(super) fn joined(depot: &Depot, offers: &[(Offer, Claim<'_>)], first: Vec<Co
     }
 }
 
-/// What the answer to the question for the tries says.
-pub(super) fn tries(response: TxnOpResponse) -> Option<u32> {
+/// What the answer to the question for the tries says of an item of this revision. A count of another
+/// one was left behind by whoever took that out, and says nothing of what has its key now.
+pub(super) fn tries(response: TxnOpResponse, item: Revision) -> Option<u32> {
     let range = response.into_range()?;
-    let tries = range.kvs.first().and_then(|kv| decode_tries(&kv.value));
+    let of_item = range.kvs.first().filter(|kv| kv.mod_revision == item);
+    let tries = of_item.and_then(|kv| decode_tries(&kv.value));
     Some(tries.unwrap_or(0))
 }

@@ -57,6 +57,8 @@ where
 {
     fn drop(&mut self) {
         self.receiver.close();
+        // Else those who give up on an empty queue, for which no claim is made, would gather.
+        self.taker.wants.lock().withdraw(self.number);
         if let Ok(Ok(deliveries)) = self.receiver.try_recv() {
             let deliveries = deliveries.into_iter();
             let deliveries = deliveries
@@ -307,7 +309,10 @@ where
                     let mut answers = responses.into_iter().flatten();
                     for offer in &mut popped.offers {
                         if offer.attempts.is_none() {
-                            let attempts = match answers.next().and_then(tries) {
+                            let attempts = match answers
+                                .next()
+                                .and_then(|answer| tries(answer, offer.item.mod_revision))
+                            {
                                 Some(attempts) => attempts,
                                 None => self.tries(Some(&*offer)).await?,
                             };

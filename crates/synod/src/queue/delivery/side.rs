@@ -66,6 +66,12 @@ where
         &self.taker().depot
     }
 
+    /// How many callers wait for a delivery.
+    #[cfg(test)]
+    pub(crate) fn takers_in_line(&self) -> usize {
+        self.taker().wants.lock().len()
+    }
+
     /// Takes up to `max` items; waits for the first one if asked to.
     pub(crate) async fn take(&self, max: usize, waits: bool) -> Result<Vec<Delivery>> {
         let options = self.side.options.check()?;

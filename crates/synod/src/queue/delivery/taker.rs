@@ -211,7 +211,8 @@ where
                     self.depot.leases.give_back(lease);
                     popped.gone(*index);
                     let answer = responses.and_then(|responses| responses.into_iter().next());
-                    let attempts = match answer.and_then(tries) {
+                    let item = popped.offers.first().map(|offer| offer.item.mod_revision);
+                    let attempts = match answer.zip(item).and_then(|(a, item)| tries(a, item)) {
                         Some(attempts) => attempts,
                         None => self.tries(popped.offers.first()).await?,
                     };

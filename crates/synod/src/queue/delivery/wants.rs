@@ -56,6 +56,12 @@ impl Wants {
         self.next
     }
 
+    /// How many there are, with those who have left and are not forgotten yet.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Those who left are forgotten. Whether anybody is there.
     pub(super) fn is_empty(&mut self) -> bool {
         self.waiting.retain(|want| !want.reply.is_closed());

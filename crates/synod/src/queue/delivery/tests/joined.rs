@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
+use synod_store::DeleteRequest;
 
 use super::*;
-use crate::testing::FAULTS;
+use crate::testing::{FAULTS, until};
 
 /// So many items, and what a first take finds out.
 async fn filled(faulty: &Faulty, count: usize) -> Queue {
@@ -204,4 +205,82 @@ async fn what_is_joined_happens_once_whatever_is_lost() {
             assert_clean(&faulty).await;
         }
     }
+}
+
+#[tokio::test]
+async fn a_count_that_was_left_behind_is_nobodys() {
+    for faulty in both() {
+        let queue = filled(&faulty, 2).await;
+        let first = queue.take_many(2).await.unwrap();
+        let key = first[0].key().clone();
+        for delivery in first {
+            delivery.nack().await.unwrap();
+        }
+        // Taken out by a consumer of Go's, which leaves the count; then something else has its key.
+        let delete = DeleteRequest::new(key.clone());
+        faulty.engine.delete(delete).await.unwrap();
+        let put = PutRequest::new(key, "new");
+        faulty.engine.put(put).await.unwrap();
+        let taken = queue.take_many(2).await.unwrap();
+        let attempts: Vec<(String, u32)> = taken
+            .iter()
+            .map(|delivery| (value(delivery), delivery.attempt()))
+            .collect();
+        assert_eq!(attempts, [("002".to_owned(), 2), ("new".to_owned(), 1)]);
+        join_all(taken.into_iter().map(Delivery::ack)).await;
+        assert_clean(&faulty).await;
+    }
+}
+
+#[tokio::test]
+async fn callers_that_give_up_on_an_empty_queue_leave_nothing_behind() {
+    for faulty in both() {
+        let queue = filled(&faulty, 0).await;
+        for _ in 0..20 {
+            let taken = queue.take_timeout(Duration::from_millis(5)).await.unwrap();
+            assert!(taken.is_none());
+        }
+        assert_eq!(queue.handle().takers_in_line(), 0);
+    }
+}
+
+#[test]
+fn whose_acknowledgement_ends_with_anothers_runtime_is_told_that_it_may_have_happened() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(1).enable_all().build().unwrap()
+    };
+    let (dying, living) = (runtime(), runtime());
+    let faulty = Faulty::over(engine(), Replies::Certain);
+    let queue = living.block_on(filled(&faulty, 4));
+    let mut taken = living.block_on(queue.take_many(4)).unwrap();
+    let handle = queue.handle();
+    let standing = || handle.depot().acks.standing();
+    faulty.close_gate(0);
+    // Two stand at the gate, and the others wait for them.
+    let first: Vec<_> = taken
+        .drain(..2)
+        .enumerate()
+        .map(|(number, delivery)| {
+            let ack = dying.spawn(delivery.ack());
+            living.block_on(until(|| standing() == (0, number + 1)));
+            ack
+        })
+        .collect();
+    let second: Vec<_> = taken
+        .into_iter()
+        .map(|delivery| living.spawn(delivery.ack()))
+        .collect();
+    living.block_on(until(|| standing() == (2, 2)));
+    faulty.close_gate_behind(2);
+    for ack in first {
+        dying.block_on(ack).unwrap().unwrap();
+    }
+    living.block_on(async { assert!(faulty.wait_at_gate().await) });
+    drop(dying);
+    for ack in second {
+        let error = living.block_on(ack).unwrap().unwrap_err();
+        assert!(error.is_maybe_committed(), "{error}");
+    }
+    faulty.open_gate();
 }
