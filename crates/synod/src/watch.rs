@@ -82,7 +82,8 @@ impl Lookout {
     }
 
     /// All that happens after this revision is told by [`Lookout::next`], or that something may be missing:
-    /// a read made at this revision or later needs no other when the watch is there.
+    /// a read made at this revision or later needs no other when the watch is there. It rises with what was
+    /// told, and when the watch is opened anew: who takes the watch over does not hear that again.
     pub(crate) fn since(&self) -> Revision {
         self.since
     }
@@ -98,7 +99,10 @@ impl Lookout {
                     tokio::time::sleep_until(trouble.until).await;
                 }
                 match self.store.watch(self.request.clone()).await {
-                    Ok(watch) => self.watch = Some(watch),
+                    Ok(watch) => {
+                        self.since = self.since.max(watch.header().revision);
+                        self.watch = Some(watch);
+                    }
                     Err(error) => {
                         self.fell();
                         return Err(error.into());
@@ -118,6 +122,8 @@ impl Lookout {
             match item {
                 Some(Ok(WatchItem::Events(batch))) => {
                     let mut events = batch.events;
+                    let last = events.iter().map(|event| event.kv.mod_revision).max();
+                    self.since = last.map_or(self.since, |last| last.max(self.since));
                     events.retain(|event| event.kv.mod_revision > read);
                     self.trouble = None;
                     if !events.is_empty() {

@@ -75,7 +75,7 @@ impl Client {
     pub fn mutex(&self, name: impl Into<Key>) -> Mutex {
         let name = name.into();
         Mutex {
-            gate: Gate::of(self, &name),
+            gate: Gate::of(self, "line of a mutex", &name),
             client: self.clone(),
             name,
             session: None,

@@ -2,7 +2,8 @@
 //!
 //! # Protocol
 //!
-//! One task a lock, as long as the client has or wants it, and for a second or two after that: watch
+//! One task a lock, as long as the client has or wants it, and for a second or two after that, but not longer
+//! than there is a handle of it, as the task keeps the store open: watch
 //! `NAME/` at now; when the watch stands, read it, keys only; from there events tell. Compaction, a broken watch,
 //! silence: read again; until then it is not known who waits, and somebody is taken to.
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use synod_store::{Event, EventKind, Key, KeyRange, RangeRequest, Revision, Store, WatchRequest};
 use tokio::runtime::Handle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::baton::Baton;
 use crate::slot::Slot;
@@ -30,6 +32,9 @@ pub(super) struct Outsiders {
     prefix: Key,
     patience: Duration,
     view: Arc<Slot<View>>,
+    ending: CancellationToken,
+    /// Ends the task with the last handle.
+    _task: DropGuard,
 }
 
 #[derive(Debug, Default)]
@@ -43,11 +48,14 @@ struct View {
 
 impl Outsiders {
     pub(super) fn new(wanted: &Wanted) -> Outsiders {
+        let ending = CancellationToken::new();
         Outsiders {
             store: Arc::clone(wanted.client.store()),
             prefix: wanted.prefix.clone(),
             patience: wanted.client.timeout(),
             view: Arc::default(),
+            _task: ending.clone().drop_guard(),
+            ending,
         }
     }
 
@@ -61,6 +69,7 @@ impl Outsiders {
                 prefix: self.prefix.clone(),
                 patience: self.patience,
                 view: Arc::clone(&self.view),
+                ending: self.ending.clone(),
             };
             runtime.spawn(follower.run());
         }
@@ -87,6 +96,7 @@ struct Follower {
     prefix: Key,
     patience: Duration,
     view: Arc<Slot<View>>,
+    ending: CancellationToken,
 }
 
 impl Follower {
@@ -97,6 +107,7 @@ impl Follower {
                 tracing::debug!(prefix = %self.prefix, %error, "a line cannot be followed");
             }
             () = self.until_idle() => {}
+            () = self.ending.cancelled() => {}
         }
     }
 

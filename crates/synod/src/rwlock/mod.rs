@@ -88,7 +88,7 @@ impl Client {
     pub fn rwlock(&self, name: impl Into<Key>) -> RwLock {
         let name = name.into();
         RwLock {
-            gate: Gate::of(self, &name),
+            gate: Gate::of(self, "line of a rwlock", &name),
             client: self.clone(),
             name,
             session: None,

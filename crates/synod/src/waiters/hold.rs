@@ -49,10 +49,11 @@ pub(crate) struct Gate(Arc<Semaphore>);
 const STANDING: usize = 16;
 
 impl Gate {
-    /// The gate of this line, which all of the client's calls pass.
-    pub(crate) fn of(client: &Client, prefix: &Key) -> Gate {
+    /// The gate of the lock of this kind and name, which all of the client's calls for it pass. Another kind of
+    /// lock has another line under the same name: its holder may be the one for whom those in this one wait.
+    pub(crate) fn of(client: &Client, kind: &'static str, name: &Key) -> Gate {
         let gate = || Semaphore::new(STANDING);
-        Gate(client.registry().get("line", prefix, gate))
+        Gate(client.registry().get(kind, name, gate))
     }
 
     async fn pass(&self) -> Option<OwnedSemaphorePermit> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use synod_store::{KeyRange, RangeRequest, Store};
 
 use super::{client, count, in_line, locking, until_empty};
-use crate::testing::{Fault, Faulty, until_async};
+use crate::testing::{Fault, Faulty, soon, until_async};
 
 #[tokio::test]
 async fn of_many_tasks_few_stand_in_the_line_and_all_come_in_order() {
@@ -61,6 +61,25 @@ async fn who_leaves_before_it_stands_in_the_line_leaves_nothing() {
     first.unlock().await.unwrap();
     last.await.unwrap().unwrap().unlock().await.unwrap();
     until_empty(&faulty).await;
+}
+
+#[tokio::test]
+async fn who_waits_for_a_mutex_does_not_bar_the_lock_of_another_kind_and_the_same_name() {
+    let faulty = Faulty::new();
+    let client = client(&faulty);
+    let mutex = client.mutex("m");
+    let holder = mutex.lock().await.unwrap();
+    let mut waiting = Vec::new();
+    for number in 0..16 {
+        waiting.push(in_line(&faulty, &mutex, number + 2).await);
+    }
+    // The mutex's holder, who lets the others in once it has this one too.
+    let other = client.rwlock("m");
+    soon(other.write()).await.unwrap().unlock().await.unwrap();
+    holder.unlock().await.unwrap();
+    for task in waiting {
+        soon(task).await.unwrap().unwrap().unlock().await.unwrap();
+    }
 }
 
 #[tokio::test]

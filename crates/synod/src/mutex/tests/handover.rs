@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use synod_store::{DeleteRequest, RangeRequest, Revision, Store};
 use tokio::task::JoinHandle;
@@ -417,4 +417,23 @@ fn a_runtime_that_ends_takes_nobody_of_another_with_it() {
             .await
             .unwrap();
     });
+}
+
+#[tokio::test]
+async fn the_store_is_let_go_with_the_last_handle() {
+    let store = crate::testing::engine();
+    let kept = Arc::downgrade(&store);
+    let client = ConnectOptions::new("memory:").over(store);
+    let mutex = client.mutex("m").local_handover();
+    let guard = mutex.lock().await.unwrap();
+    let waiting = queue(&mutex, 1).await.remove(0);
+    guard.unlock().await.unwrap();
+    waiting.await.unwrap().unwrap().unlock().await.unwrap();
+    drop(mutex);
+    client.close().await.unwrap();
+    let closed = Instant::now();
+    until(|| kept.strong_count() == 0).await;
+    // Not only when the line was not needed for a while: the store's file is to be opened again now.
+    let passed = closed.elapsed();
+    assert!(passed < Duration::from_secs(2), "{passed:?}");
 }

@@ -87,6 +87,41 @@ async fn a_watch_that_fell_while_nobody_listened_leads_to_a_read() {
     }
 }
 
+/// What another has heard already, as the holder who waits for its own key's end, is not heard again.
+#[tokio::test]
+async fn a_watch_does_not_claim_to_tell_what_it_has_told_another() {
+    let faulty = Faulty::new();
+    let vigils = vigils(&faulty);
+    let (key, created) = (Key::from("p/a"), put(&faulty, "p/a").await);
+    let mut one = vigils.open(&key, created, PATIENCE).await.unwrap();
+    // So another has seen the key, but has no watch yet.
+    let seen = put(&faulty, "p/b").await;
+    delete(&faulty, "p/a").await;
+    assert!(one.gone(created).await.unwrap());
+    drop(one);
+    let other = vigils.open(&key, created, PATIENCE).await.unwrap();
+    assert!(!other.tells_after(seen), "it has to read");
+    // What is seen from now on needs no other read, and the watch is the same.
+    assert!(other.tells_after(put(&faulty, "p/a").await));
+    assert_eq!(faulty.watches(), 1);
+}
+
+#[tokio::test]
+async fn a_watch_that_was_opened_anew_does_not_claim_to_know_what_it_missed() {
+    let faulty = Faulty::new();
+    let vigils = vigils(&faulty);
+    let (key, created) = (Key::from("p/a"), put(&faulty, "p/a").await);
+    let mut one = vigils.open(&key, created, PATIENCE).await.unwrap();
+    let seen = put(&faulty, "p/b").await;
+    faulty.end_watches(WatchEnd::Closed);
+    delete(&faulty, "p/a").await;
+    // Told to read, it leaves.
+    assert!(!one.gone(created).await.unwrap());
+    drop(one);
+    let other = vigils.open(&key, created, PATIENCE).await.unwrap();
+    assert!(!other.tells_after(seen));
+}
+
 #[tokio::test]
 async fn watches_that_are_left_are_few_and_end() {
     let faulty = Faulty::new();
