@@ -9,6 +9,7 @@ mod model;
 mod poisoned;
 mod random;
 mod restart;
+mod sharing;
 mod snapshots;
 mod space;
 mod watching;

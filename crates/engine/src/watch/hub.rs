@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
-use synod_store::{Event, Revision, WatchRequest};
+use synod_store::{Revision, WatchRequest};
 
-use super::index::{Index, Live};
+use super::index::{Index, Live, Target};
+use super::views::{Position, Views};
 use super::watcher::{End, Mode, Queue, Watcher};
 use crate::mvcc::State;
 
@@ -27,8 +28,10 @@ struct Inner {
     live: Index,
     /// Every change up to this revision was handed to the live watches.
     dispatched: Revision,
-    /// Live watches that start later, and whose sign of progress has to wait for that.
-    awaiting: HashMap<u64, Arc<Watcher>>,
+    /// Live watches whose sign of progress has to wait until this revision was handed out: they start later, or it was
+    /// published already when they asked. Answers come before events, so whoever has the answer to a write and then
+    /// asks must not be told of less.
+    awaiting: HashMap<u64, (Arc<Watcher>, Revision)>,
     /// Live watches that want to hear of progress while nothing happens.
     notified: HashMap<u64, Arc<Watcher>>,
     end: Option<End>,
@@ -109,25 +112,23 @@ impl Hub {
         if watcher.request.progress_notify {
             inner.notified.insert(watcher.id, Arc::clone(watcher));
         }
-        let dispatched = inner.dispatched;
         let mut queue = watcher.queue();
         queue.mode = Mode::Live;
         queue.quiet_since = now;
-        if queue.progress_asked {
-            inner.report(watcher, &mut queue, dispatched);
+        if let Some(published) = queue.progress_asked {
+            inner.report(watcher, &mut queue, published);
         }
         Joined::Yes
     }
 
-    /// Puts a sign of progress behind everything that was delivered.
-    pub(super) fn request_progress(&self, watcher: &Arc<Watcher>) {
+    /// Puts a sign of progress behind everything up to `published`.
+    pub(super) fn request_progress(&self, watcher: &Arc<Watcher>, published: Revision) {
         let waker = {
             let mut inner = self.lock();
-            let dispatched = inner.dispatched;
             let mut queue = watcher.queue();
             match queue.mode {
-                Mode::Live => inner.report(watcher, &mut queue, dispatched),
-                Mode::Behind(_) => queue.progress_asked = true,
+                Mode::Live => inner.report(watcher, &mut queue, published),
+                Mode::Behind(_) => queue.progress_asked = Some(published),
             }
             queue.waker.take()
         };
@@ -139,21 +140,9 @@ impl Hub {
         let mut wakers = Vec::new();
         {
             let mut inner = self.lock();
-            let touched = if inner.live.len() == 0 {
-                HashMap::new()
-            } else {
-                inner.collect(state, upto)
-            };
-            for (watcher, events) in touched.into_values() {
-                let first = events.first().map(|event| event.kv.mod_revision);
-                let mut queue = watcher.queue();
-                queue.quiet_since = now;
-                if !queue.push_events(events) {
-                    queue.mode = Mode::Behind(first.unwrap_or(upto));
-                    inner.live.remove(&watcher);
-                    inner.notified.remove(&watcher.id);
-                }
-                wakers.extend(queue.waker.take());
+            for watcher in inner.deliver(state, upto, now, &mut wakers) {
+                inner.live.remove(&watcher);
+                inner.notified.remove(&watcher.id);
             }
             inner.dispatched = upto;
             wakers.extend(inner.report_awaiting());
@@ -205,56 +194,76 @@ impl Hub {
 }
 
 impl Inner {
-    /// The events since the last dispatch, for each watch that they concern.
-    fn collect(&self, state: &State, upto: Revision) -> HashMap<u64, (Arc<Watcher>, Vec<Event>)> {
-        let mut touched: HashMap<u64, (Arc<Watcher>, Vec<Event>)> = HashMap::new();
+    /// Queues the events since the last dispatch at each watch that they concern. Returns the watches without room, which
+    /// are behind now.
+    fn deliver(
+        &self,
+        state: &State,
+        upto: Revision,
+        now: Duration,
+        wakers: &mut Vec<Waker>,
+    ) -> Vec<Arc<Watcher>> {
+        let mut full = Vec::new();
+        for (target, changes) in self.concerned(state, upto) {
+            let mut views = Views::new(state, &changes);
+            for live in target.watches() {
+                let request = &live.watcher.request;
+                let Some(events) = views.of(request, live.from) else {
+                    continue;
+                };
+                let mut queue = live.watcher.queue();
+                queue.quiet_since = now;
+                if let Err(first) = queue.push_events(events) {
+                    queue.mode = Mode::Behind(first);
+                    full.push(Arc::clone(&live.watcher));
+                }
+                wakers.extend(queue.waker.take());
+            }
+        }
+        full
+    }
+
+    /// The changes since the last dispatch in order, for each set of watches that they concern. No watch is in two sets.
+    fn concerned(&self, state: &State, upto: Revision) -> Vec<(Target<'_>, Vec<Position>)> {
+        let mut concerned: Vec<(Target<'_>, Vec<Position>)> = Vec::new();
+        if self.live.len() == 0 {
+            return concerned;
+        }
+        let mut places: HashMap<usize, usize> = HashMap::new();
         let mut revision = self.dispatched.next();
         while revision <= upto {
             for (index, key) in state.changed_at(revision).iter().enumerate() {
-                // Made once for all watches, and only if there is one.
-                let mut plain: Option<Event> = None;
-                let mut with_prev: Option<Event> = None;
-                self.live.for_each(key, |live| {
-                    if revision < live.from {
-                        return;
-                    }
-                    let request = &live.watcher.request;
-                    let made = if request.prev_kv {
-                        &mut with_prev
-                    } else {
-                        &mut plain
-                    };
-                    if made.is_none() {
-                        *made = state.event(revision, index, request.prev_kv);
-                    }
-                    if let Some(event) = made.as_ref().filter(|event| request.wants(event.kind)) {
-                        touched
-                            .entry(live.watcher.id)
-                            .or_insert_with(|| (Arc::clone(&live.watcher), Vec::new()))
-                            .1
-                            .push(event.clone());
+                self.live.for_each(key, |target| {
+                    let place = *places.entry(target.address()).or_insert_with(|| {
+                        concerned.push((target, Vec::new()));
+                        concerned.len().saturating_sub(1)
+                    });
+                    if let Some((_, changes)) = concerned.get_mut(place) {
+                        changes.push((revision, index));
                     }
                 });
             }
             revision = revision.next();
         }
-        touched
+        concerned
     }
 
-    /// Reports progress now, or once the watch has begun.
-    fn report(&mut self, watcher: &Arc<Watcher>, queue: &mut Queue, dispatched: Revision) {
-        if watcher.may_report(dispatched) {
-            queue.push_progress(dispatched);
+    /// Reports progress now, or once `published` was handed out and the watch has begun.
+    fn report(&mut self, watcher: &Arc<Watcher>, queue: &mut Queue, published: Revision) {
+        let needed = published.max(watcher.request.start_revision.prev());
+        if self.dispatched >= needed {
+            queue.push_progress(self.dispatched);
         } else {
-            self.awaiting.insert(watcher.id, Arc::clone(watcher));
+            self.awaiting
+                .insert(watcher.id, (Arc::clone(watcher), needed));
         }
     }
 
     fn report_awaiting(&mut self) -> Vec<Waker> {
         let mut wakers = Vec::new();
         let dispatched = self.dispatched;
-        self.awaiting.retain(|_, watcher| {
-            if !watcher.may_report(dispatched) {
+        self.awaiting.retain(|_, (watcher, needed)| {
+            if dispatched < *needed {
                 return true;
             }
             let mut queue = watcher.queue();
@@ -263,10 +272,55 @@ impl Inner {
                     queue.push_progress(dispatched);
                     wakers.extend(queue.waker.take());
                 }
-                Mode::Behind(_) => queue.progress_asked = true,
+                Mode::Behind(_) => queue.progress_asked = Some(*needed),
             }
             false
         });
         wakers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use synod_store::WatchItem;
+
+    use super::*;
+
+    /// What was published when progress was asked for may be handed out only later: the answer to a write comes first.
+    #[test]
+    fn progress_waits_for_what_was_published_when_it_was_asked_for() {
+        let hub = Hub::new(Revision(5));
+        let watcher = hub.add(WatchRequest::new("k"));
+        assert!(matches!(
+            hub.join(&watcher, Revision(8), Duration::ZERO),
+            Joined::Yes
+        ));
+        hub.request_progress(&watcher, Revision(5));
+        let item = watcher.queue().pop();
+        assert_eq!(item, Some(WatchItem::Progress(Revision(5))));
+        hub.request_progress(&watcher, Revision(7));
+        assert_eq!(watcher.queue().pop(), None);
+        let state = State::starting_at(Revision(9), None);
+        hub.dispatch(&state, Revision(6), Duration::ZERO);
+        assert_eq!(watcher.queue().pop(), None);
+        hub.dispatch(&state, Revision(8), Duration::ZERO);
+        let item = watcher.queue().pop();
+        assert_eq!(item, Some(WatchItem::Progress(Revision(8))));
+    }
+
+    #[test]
+    fn progress_asked_for_while_behind_waits_for_the_same() {
+        let hub = Hub::new(Revision(5));
+        let watcher = hub.add(WatchRequest::new("k").starting_at(Revision(3)));
+        hub.request_progress(&watcher, Revision(6));
+        assert!(matches!(
+            hub.join(&watcher, Revision(6), Duration::ZERO),
+            Joined::Yes
+        ));
+        assert_eq!(watcher.queue().pop(), None);
+        let state = State::starting_at(Revision(6), None);
+        hub.dispatch(&state, Revision(6), Duration::ZERO);
+        let item = watcher.queue().pop();
+        assert_eq!(item, Some(WatchItem::Progress(Revision(6))));
     }
 }

@@ -20,6 +20,33 @@ pub(super) struct Live {
 
 type Group = BTreeMap<u64, Live>;
 
+/// Watches that the same changes concern.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Target<'a> {
+    /// All on one key or prefix.
+    Group(&'a Group),
+    /// One on another range.
+    One(&'a Live),
+}
+
+impl<'a> Target<'a> {
+    /// Tells it from the others as long as the index does not change.
+    pub(super) fn address(self) -> usize {
+        match self {
+            Target::Group(group) => std::ptr::from_ref(group).addr(),
+            Target::One(live) => std::ptr::from_ref(live).addr(),
+        }
+    }
+
+    pub(super) fn watches(self) -> impl Iterator<Item = &'a Live> {
+        let (group, one) = match self {
+            Target::Group(group) => (Some(group), None),
+            Target::One(live) => (None, Some(live)),
+        };
+        group.into_iter().flat_map(Group::values).chain(one)
+    }
+}
+
 /// The live watches.
 #[derive(Debug, Default)]
 pub(super) struct Index {
@@ -98,23 +125,23 @@ impl Index {
         }
     }
 
-    /// Shows `visit` each watch that `key` concerns.
-    pub(super) fn for_each(&self, key: &[u8], mut visit: impl FnMut(&Live)) {
+    /// Shows `visit` the watches that `key` concerns, without looking at each of them.
+    pub(super) fn for_each<'a>(&'a self, key: &[u8], mut visit: impl FnMut(Target<'a>)) {
         if let Some(group) = self.keys.get(key) {
-            group.values().for_each(&mut visit);
+            visit(Target::Group(group));
         }
         for length in self.lengths.keys() {
             let Some(prefix) = key.get(..*length) else {
                 break;
             };
             if let Some(group) = self.prefixes.get(prefix) {
-                group.values().for_each(&mut visit);
+                visit(Target::Group(group));
             }
         }
         self.others
             .values()
             .filter(|live| live.watcher.request.range.contains(key))
-            .for_each(&mut visit);
+            .for_each(|live| visit(Target::One(live)));
     }
 
     /// All watches.
@@ -135,7 +162,9 @@ mod tests {
 
     fn ids(index: &Index, key: &str) -> Vec<u64> {
         let mut ids = Vec::new();
-        index.for_each(key.as_bytes(), |live| ids.push(live.watcher.id));
+        index.for_each(key.as_bytes(), |target| {
+            ids.extend(target.watches().map(|live| live.watcher.id));
+        });
         ids.sort_unstable();
         ids
     }

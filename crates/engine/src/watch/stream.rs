@@ -57,7 +57,7 @@ pub(crate) fn open(shared: &Arc<Shared>, mut request: WatchRequest) -> Result<Wa
     let progress = {
         let shared = Arc::clone(shared);
         let watcher = Arc::clone(&stream.watcher);
-        move || shared.hub.request_progress(&watcher)
+        move || shared.hub.request_progress(&watcher, shared.published())
     };
     Ok(Watch::new(header, stream, progress))
 }

@@ -42,15 +42,45 @@ pub(super) enum Mode {
     Behind(Revision),
 }
 
+/// Events for one or many watches.
+#[derive(Debug)]
+pub(super) struct Shared {
+    events: Vec<Event>,
+    /// The bytes of their keys and values. Each watch counts them in full: which of them takes its share last, nobody
+    /// knows.
+    bytes: usize,
+}
+
+impl Shared {
+    /// None if there are none.
+    pub(super) fn new(events: Vec<Event>) -> Option<Arc<Shared>> {
+        let bytes = weight(&events);
+        (!events.is_empty()).then(|| Arc::new(Shared { events, bytes }))
+    }
+}
+
+#[cfg(test)]
+impl Shared {
+    pub(super) fn len(&self) -> usize {
+        self.events.len()
+    }
+}
+
+#[derive(Debug)]
+enum Item {
+    Events(Arc<Shared>),
+    Progress(Revision),
+}
+
 /// What was delivered and not yet taken.
 #[derive(Debug)]
 pub(super) struct Queue {
-    items: VecDeque<WatchItem>,
+    items: VecDeque<Item>,
     events: usize,
     bytes: usize,
     pub(super) mode: Mode,
-    /// A sign of progress was asked for, and comes as soon as it is true.
-    pub(super) progress_asked: bool,
+    /// A sign of progress was asked for when this was published, and comes as soon as it is true.
+    pub(super) progress_asked: Option<Revision>,
     pub(super) end: Option<End>,
     /// When something was delivered last.
     pub(super) quiet_since: Duration,
@@ -81,7 +111,7 @@ impl Watcher {
                 events: 0,
                 bytes: 0,
                 mode,
-                progress_asked: false,
+                progress_asked: None,
                 end: None,
                 quiet_since: Duration::ZERO,
                 waker: None,
@@ -100,41 +130,49 @@ impl Watcher {
 }
 
 impl Queue {
-    /// Queues events; false when there is no room, unless they are the only ones.
-    pub(super) fn push_events(&mut self, events: Vec<Event>) -> bool {
-        let Some(last) = events.last() else {
-            return true;
+    /// Queues events; when there is no room, unless they are the only ones, returns the revision of the first.
+    pub(super) fn push_events(&mut self, shared: Arc<Shared>) -> Result<(), Revision> {
+        let Some(first) = shared.events.first() else {
+            return Ok(());
         };
-        let count = self.events.saturating_add(events.len());
-        let bytes = self.bytes.saturating_add(weight(&events));
+        let count = self.events.saturating_add(shared.events.len());
+        let bytes = self.bytes.saturating_add(shared.bytes);
         if self.events > 0 && (count > MAX_EVENTS || bytes > MAX_BYTES) {
-            return false;
+            return Err(first.kv.mod_revision);
         }
         self.events = count;
         self.bytes = bytes;
-        let revision = last.kv.mod_revision;
-        self.items
-            .push_back(WatchItem::Events(WatchBatch { revision, events }));
-        true
+        self.items.push_back(Item::Events(shared));
+        Ok(())
     }
 
     /// Queues a sign of progress; it takes the place of one that nobody has taken yet.
     pub(super) fn push_progress(&mut self, revision: Revision) {
-        self.progress_asked = false;
-        if let Some(WatchItem::Progress(last)) = self.items.back_mut() {
+        self.progress_asked = None;
+        if let Some(Item::Progress(last)) = self.items.back_mut() {
             *last = revision;
         } else {
-            self.items.push_back(WatchItem::Progress(revision));
+            self.items.push_back(Item::Progress(revision));
         }
     }
 
+    /// Takes the next item. Here, in the consumer's task, shared events are copied.
     pub(super) fn pop(&mut self) -> Option<WatchItem> {
-        let item = self.items.pop_front()?;
-        if let WatchItem::Events(batch) = &item {
-            self.events = self.events.saturating_sub(batch.events.len());
-            self.bytes = self.bytes.saturating_sub(weight(&batch.events));
-        }
-        Some(item)
+        let shared = match self.items.pop_front()? {
+            Item::Progress(revision) => return Some(WatchItem::Progress(revision)),
+            Item::Events(shared) => shared,
+        };
+        self.events = self.events.saturating_sub(shared.events.len());
+        self.bytes = self.bytes.saturating_sub(shared.bytes);
+        let events = match Arc::try_unwrap(shared) {
+            Ok(own) => own.events,
+            Err(shared) => shared.events.clone(),
+        };
+        let revision = events.last().map(|event| event.kv.mod_revision);
+        Some(WatchItem::Events(WatchBatch {
+            revision: revision.unwrap_or_default(),
+            events,
+        }))
     }
 }
 
@@ -144,7 +182,7 @@ mod tests {
 
     use super::*;
 
-    fn events(count: usize, bytes: usize) -> Vec<Event> {
+    fn events(count: usize, bytes: usize) -> Arc<Shared> {
         let kv = KeyValue {
             value: vec![0; bytes].into(),
             ..KeyValue::default()
@@ -154,25 +192,25 @@ mod tests {
             kv,
             prev_kv: None,
         };
-        vec![event; count]
+        Shared::new(vec![event; count]).unwrap()
     }
 
     #[test]
     fn a_queue_is_bounded_in_events_and_bytes_but_holds_any_one_batch() {
         let watcher = Watcher::new(0, WatchRequest::new("k"));
         let mut queue = watcher.queue();
-        assert!(queue.push_events(events(MAX_EVENTS * 2, 0)));
-        assert!(!queue.push_events(events(1, 0)));
+        assert!(queue.push_events(events(MAX_EVENTS * 2, 0)).is_ok());
+        assert!(queue.push_events(events(1, 0)).is_err());
         queue.pop();
-        assert!(queue.push_events(events(MAX_EVENTS, 0)));
-        assert!(!queue.push_events(events(1, 0)));
+        assert!(queue.push_events(events(MAX_EVENTS, 0)).is_ok());
+        assert!(queue.push_events(events(1, 0)).is_err());
         queue.pop();
-        assert!(queue.push_events(events(1, MAX_BYTES * 2)));
-        assert!(!queue.push_events(events(1, 1)));
+        assert!(queue.push_events(events(1, MAX_BYTES * 2)).is_ok());
+        assert!(queue.push_events(events(1, 1)).is_err());
         queue.pop();
-        assert!(queue.push_events(events(2, MAX_BYTES / 4)));
-        assert!(queue.push_events(events(2, MAX_BYTES / 4)));
-        assert!(!queue.push_events(events(1, 1)));
+        assert!(queue.push_events(events(2, MAX_BYTES / 4)).is_ok());
+        assert!(queue.push_events(events(2, MAX_BYTES / 4)).is_ok());
+        assert!(queue.push_events(events(1, 1)).is_err());
         assert_eq!(queue.items.len(), 2);
     }
 

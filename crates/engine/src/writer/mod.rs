@@ -5,7 +5,7 @@
 //! 2. take all commands that wait, up to a bound, and carry them out in memory, at revisions above the published one,
 //!    where no reader sees them (`apply.rs`);
 //! 3. make all of it durable with one append (`durable.rs`);
-//! 4. publish the revision, the leases and the compaction; hand the changes to the watches; answer;
+//! 4. publish the revision, the leases and the compaction; answer; hand the changes to the watches;
 //! 5. forget some compacted history, and see whether more should be compacted (`upkeep.rs`), or whether the log has grown
 //!    so long that a snapshot should replace it (`snapshot.rs`).
 //!
@@ -139,6 +139,9 @@ impl Writer {
                 Ok(()) => {
                     self.physical.extend(physical);
                     group.settle(None);
+                    // After the answers, so that a writer does not pay for the watches of others; before the next
+                    // turn, so that no more than one group waits to be handed out, and before history is pruned.
+                    self.dispatch();
                 }
                 Err(failure) => {
                     group.settle(Some(&failure));
@@ -299,8 +302,14 @@ impl Writer {
         if let Some(revision) = group.compaction {
             shared.state_mut().set_compacted(revision);
         }
-        let state = shared.state();
-        shared.hub.dispatch(&state, head, now);
+    }
+
+    /// Hands what is published to the watches.
+    fn dispatch(&self) {
+        let shared = &self.shared;
+        let published = shared.published();
+        let now = shared.clock.now();
+        shared.hub.dispatch(&shared.state(), published, now);
     }
 
     /// Lets go of the data, then answers.
