@@ -16,6 +16,9 @@ use crate::{Client, Error};
 /// How long a group waits at most for those who are about to join it.
 const GATHER: Duration = Duration::from_millis(1);
 
+/// Which part of a commit's duration it waits for those who have just been answered.
+const PART_OF_COMMIT: u32 = 4;
+
 /// How often nobody has to come before a group takes off.
 const STILL: u32 = 2;
 
@@ -74,7 +77,7 @@ pub(super) async fn fly(client: Client, mut aboard: Aboard) {
                 members
             });
             aboard.landed = true;
-            hall.pace.lock().committed(commit, members.len() > 1);
+            hall.pace.lock().committed(commit, members.len());
             hall.landed();
             for (place, member) in members.into_iter().enumerate() {
                 let place = u32::try_from(place).ok().filter(|_| wrote);
@@ -141,6 +144,14 @@ pub(super) async fn fly(client: Client, mut aboard: Aboard) {
 async fn gather(hall: &Hall) {
     let begun = Instant::now();
     let (mut size, mut still) = (0, 0);
+    let (due, patience) = {
+        let pace = hall.pace.lock();
+        let fresh = pace
+            .landed
+            .is_some_and(|landed| landed.elapsed() < pace.commit);
+        let patience = pace.commit.checked_div(PART_OF_COMMIT).unwrap_or_default();
+        (if fresh { pace.members } else { 0 }, patience)
+    };
     while still < STILL {
         tokio::task::yield_now().await;
         let (now, full) = hall.on_board(|board| (board.group.members.len(), board.group.full));
@@ -149,6 +160,7 @@ async fn gather(hall: &Hall) {
             return;
         }
         let quiet = now == size && hall.line.load(Ordering::SeqCst) == 0;
+        let quiet = quiet && (now >= due || begun.elapsed() >= patience);
         still = if quiet { still.saturating_add(1) } else { 0 };
         size = now;
     }

@@ -28,7 +28,9 @@
 //!    nothing that it only writes has changed on the board since its step; else it runs again, which costs
 //!    no round trip. From now on its writes are on the board. An attempt on the store joins when no
 //!    member writes what it has read.
-//! 5. *The group takes off* when nobody is about to join, after a millisecond at most, or when it is full: one
+//! 5. *The group takes off* when nobody is about to join, or when it is full. It waits a quarter of a commit, a
+//!    millisecond at most, for as many as the last group had: they have just been answered, and are
+//!    likely to come back. One
 //!    Txn compares what any member has read *of the store*, with each member's bounds for ranges and blind
 //!    writes, and writes what the last member leaves under each key. What a member read of another needs
 //!    no compare: the two happen together or not at all.
@@ -63,6 +65,8 @@
 mod board;
 mod flight;
 mod group;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 use std::sync::Arc;
@@ -133,15 +137,15 @@ struct Pace {
     /// How long the last commit took, and when it landed.
     commit: Duration,
     landed: Option<Instant>,
-    /// Whether the last group had more than one member.
-    together: bool,
+    /// How many members the last group had that has committed.
+    members: usize,
 }
 
 impl Pace {
-    fn committed(&mut self, commit: Duration, together: bool) {
+    fn committed(&mut self, commit: Duration, members: usize) {
         self.conflicts = 0;
         self.commit = commit;
-        self.together = together;
+        self.members = members;
     }
 
     fn refused(&mut self, commit: Duration) -> u32 {
@@ -223,7 +227,7 @@ impl Hall {
 
     /// Whether others are at work, or were a moment ago: they are likely to come back.
     fn in_company(&self) -> bool {
-        self.present.load(Ordering::SeqCst) > 1 || self.pace.lock().together
+        self.present.load(Ordering::SeqCst) > 1 || self.pace.lock().members > 1
     }
 
     /// Whether the last commit is so recent that the board is likely to be right.
