@@ -41,6 +41,8 @@ pub(super) struct Board {
     base: Option<Revision>,
     /// From this revision to the base, nobody but the groups of this board has changed the store.
     since: Revision,
+    /// Who began before this step may have seen what has been taken back, and cannot go on.
+    floor: u64,
     known: BTreeMap<Key, Known>,
     /// Of these ranges all keys are known.
     ranges: Vec<KeyRange>,
@@ -95,9 +97,10 @@ impl Board {
         }
     }
 
-    /// Whether what was seen from this base on can still be followed.
-    fn follows(&self, base: Revision) -> bool {
-        self.base == Some(base) || (self.base.is_some() && self.since <= base)
+    /// Whether what was seen at this step, from this base on, can still be followed.
+    fn follows(&self, step: u64, base: Revision) -> bool {
+        let known = self.base == Some(base) || (self.base.is_some() && self.since <= base);
+        known && self.floor <= step
     }
 
     /// Notes what the board says of a key or range, as of the step that the attempt reads.
@@ -105,7 +108,7 @@ impl Board {
         let (Some(step), Some(base)) = (sets.step(), sets.snapshot()) else {
             return Said::Unknown;
         };
-        if !self.follows(base) {
+        if !self.follows(step, base) {
             return Said::Stale;
         }
         match range {
@@ -150,7 +153,7 @@ impl Board {
         let (Some(step), Some(base)) = (sets.step(), sets.snapshot()) else {
             return Said::Stale;
         };
-        if !self.follows(base) {
+        if !self.follows(step, base) {
             return Said::Stale;
         }
         for key in fetched.keys.keys() {
@@ -221,7 +224,7 @@ impl Board {
     }
 
     fn demands_on_board(&self, sets: &Sets, step: u64, from: Revision) -> Result<Demands, Refusal> {
-        let Some(base) = self.base.filter(|_| self.follows(from)) else {
+        let Some(base) = self.base.filter(|_| self.follows(step, from)) else {
             return Err(Refusal::Stale);
         };
         let mut demands = Demands::default();
@@ -327,14 +330,9 @@ impl Board {
             return false;
         };
         self.step = self.step.saturating_add(1);
+        // Of what they wrote nothing may be left on the board by which to tell who has read it.
+        self.floor = self.step;
         for member in out {
-            for key in member.keys_written() {
-                if let Some(pending) = self.group.writes.get_mut(key) {
-                    pending.changed = self.step;
-                } else if let Some(known) = self.known.get_mut(key) {
-                    known.changed = self.step;
-                }
-            }
             // Whoever has left does not listen.
             let _ = member.answer.send(Answer::Stale);
         }
@@ -366,7 +364,10 @@ impl Board {
         let Some(group) = self.flying.take() else {
             return;
         };
-        let only = |base: Revision| revision == base || revision == base.next();
+        // The revision is the commit's own only if it has changed something for sure: deletes may find
+        // nothing. Else it may be another's.
+        let own = group.puts();
+        let only = |base: Revision| revision == if own { base.next() } else { base };
         if !self.base.is_some_and(only) {
             // Others have been at work: what this commit has not compared may be old.
             self.known
@@ -426,6 +427,8 @@ impl Board {
     /// Forgets all that is known of the store. Who has read it cannot go on.
     pub(super) fn forget(&mut self) {
         self.step = self.step.saturating_add(1);
+        // What is learned next may be of the same revision, without what pended over it.
+        self.floor = self.step;
         self.base = None;
         self.known.clear();
         self.ranges.clear();
@@ -454,7 +457,7 @@ impl Board {
         let (Some(step), Some(base)) = (sets.step(), sets.snapshot()) else {
             return Said::Stale;
         };
-        if !self.follows(base) || self.changed(key) > step {
+        if !self.follows(step, base) || self.changed(key) > step {
             return Said::Stale;
         }
         if self.pending(key).is_some() {

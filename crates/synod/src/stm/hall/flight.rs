@@ -23,12 +23,21 @@ const PART_OF_COMMIT: u32 = 4;
 const STILL: u32 = 2;
 
 /// Lets go of the group when the task ends before it has landed: with its runtime.
-struct Aboard<'h> {
-    hall: &'h Hall,
+pub(super) struct Aboard {
+    hall: Arc<Hall>,
     landed: bool,
 }
 
-impl Drop for Aboard<'_> {
+impl Aboard {
+    pub(super) fn new(hall: &Arc<Hall>) -> Aboard {
+        Aboard {
+            hall: Arc::clone(hall),
+            landed: false,
+        }
+    }
+}
+
+impl Drop for Aboard {
     fn drop(&mut self) {
         if !self.landed {
             // Whoever waits for an answer learns that nobody will send it.
@@ -37,12 +46,10 @@ impl Drop for Aboard<'_> {
     }
 }
 
-/// Brings the group that gathers through its commit.
-pub(super) async fn fly(client: Client, hall: Arc<Hall>) {
-    let mut aboard = Aboard {
-        hall: &hall,
-        landed: false,
-    };
+/// Brings the group that gathers through its commit. `aboard` comes from outside: the task may end
+/// before it has begun.
+pub(super) async fn fly(client: Client, mut aboard: Aboard) {
+    let hall = Arc::clone(&aboard.hall);
     gather(&hall).await;
     let taken_off = hall.on_board(|board| {
         if !board.take_off() {
@@ -55,6 +62,7 @@ pub(super) async fn fly(client: Client, hall: Arc<Hall>) {
     });
     let Some((compares, ops, rereads)) = taken_off else {
         aboard.landed = true;
+        hall.tell();
         return;
     };
     let (begun, wrote) = (Instant::now(), !ops.is_empty());

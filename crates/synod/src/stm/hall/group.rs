@@ -64,10 +64,6 @@ impl Member {
             answer,
         }
     }
-
-    pub(super) fn keys_written(&self) -> impl Iterator<Item = &Key> {
-        self.writes.keys()
-    }
 }
 
 /// The transactions that go together, in their order.
@@ -85,6 +81,12 @@ pub(super) struct Group {
 impl Group {
     pub(super) fn is_empty(&self) -> bool {
         self.members.is_empty()
+    }
+
+    /// Whether it puts anything: then its commit has a revision of its own.
+    pub(super) fn puts(&self) -> bool {
+        let put = |pending: &Pending| matches!(pending.write, Write::Put(..));
+        self.writes.values().any(put)
     }
 
     /// Whether there is room for one more, which demands this and writes that.
@@ -106,12 +108,17 @@ impl Group {
             && keys + ranges <= MAX_REREADS
             && writes <= MAX_REREADS
             && self.bytes + bytes(sets.writes()) <= MAX_BYTES;
-        // A lease that is gone fails who attaches it, so nobody else may write over that.
-        let leased = |key: &Key| {
+        // A lease that is gone fails who attaches it, so nobody else may write over that. And a key that
+        // is put after it was deleted is a new one, as its create revision says.
+        let apart = |(key, write): (&Key, &Write)| {
             let pending = self.writes.get(key).map(|pending| &pending.write);
-            matches!(pending, Some(Write::Put(_, Some(_))))
+            match pending {
+                Some(Write::Put(_, lease)) => lease.is_some(),
+                Some(Write::Delete) => matches!(write, Write::Put(..)),
+                None => false,
+            }
         };
-        if fits && !sets.writes().keys().any(leased) {
+        if fits && !sets.writes().iter().any(apart) {
             Ok(())
         } else {
             Err(Refusal::NotNow)

@@ -35,8 +35,8 @@
 //!    writes, and writes what the last member leaves under each key. What a member read of another needs
 //!    no compare: the two happen together or not at all.
 //! 6. *It lands.* Committed: every member has, at that revision, in the order of joining. The board goes on with
-//!    what was compared and written; with all that it knew, when the revision is the one after the base, for
-//!    then nobody else has changed anything. So the next group can run without asking the store at all.
+//!    what was compared and written; with all that it knew, when the revision is the one after the base and
+//!    the group has put something, or the base itself, for then nobody else has changed anything. So the next group can run without asking the store at all.
 //!    Refused: all members run again, on what came with the refusal; from the third refusal in a row on
 //!    after a delay, on what is read after it.
 //!
@@ -49,7 +49,7 @@
 //! be committed, but no mixture. *Nothing uncommitted gets out*: a member's result, also one that
 //! wrote nothing, is returned after the landing; a closure's own error is returned when what it had read
 //! was confirmed so. *Never weaker*: the demands of each level are compared as when it commits alone.
-//! *No deadlock*: nobody waits for a closure that waits for something else than the store (3.).
+//! *No deadlock*: nobody waits for a closure that waits for something else than the store (3.), or for a second.
 //!
 //! # Ends
 //!
@@ -59,7 +59,8 @@
 //! member, with one token. What the store refuses for good is tried by each member alone, so that it is told
 //! to the one who asked for it. The last attempt that a transaction is allowed is made alone: it fails for its
 //! own conflicts only. A transaction that does not fit beside others is a group of its own. A put with a lease is
-//! not overwritten within its group, since a lease that is gone has to fail it.
+//! not overwritten within its group, since a lease that is gone has to fail it; nor is a key put that a
+//! member before has deleted, since it would keep the create revision of the old one.
 
 mod board;
 mod flight;
@@ -72,7 +73,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use synod_store::{Key, KeyRange, Revision};
+use synod_store::{Applied, ErrorKind, Key, KeyRange, Revision};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
@@ -378,7 +379,7 @@ impl Hall {
                 }
             };
             if first {
-                let task = flight::fly(client.clone(), Arc::clone(self));
+                let task = flight::fly(client.clone(), flight::Aboard::new(self));
                 client.settle().spawn(&runtime, task);
             }
             return Ok(Some(Seat {
@@ -392,17 +393,33 @@ impl Hall {
     /// A group has landed.
     fn landed(&self) {
         self.pace.lock().landed = Some(Instant::now());
+        self.tell();
+    }
+
+    /// There may be room, and nothing may be on its way.
+    fn tell(&self) {
         self.landings
             .send_modify(|landings| *landings = landings.wrapping_add(1));
     }
 
-    /// Nobody looks after the group any more.
+    /// Nobody looks after the group any more: those who gather go with the next.
     fn abandon(&self) {
-        self.on_board(|board| {
-            board.group = group::Group::default();
+        let (waiting, flying) = self.on_board(|board| {
+            let waiting = std::mem::take(&mut board.group).members;
+            let flying = board.passengers();
             board.fail(None);
+            (waiting, flying)
         });
-        self.landed();
+        self.tell();
+        for member in waiting {
+            let _ = member.answer.send(Answer::Stale);
+        }
+        for member in flying {
+            // Its commit may have been sent.
+            let error = synod_store::Error::from_kind(ErrorKind::Timeout);
+            let error = error.with_applied(Applied::Maybe).into();
+            let _ = member.answer.send(Answer::Failed(error));
+        }
     }
 }
 

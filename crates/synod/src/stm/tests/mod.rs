@@ -1,5 +1,6 @@
 //! Tests of transactions: what they see, what they refuse, what they cost, and faults.
 
+mod board;
 mod ends;
 mod faults;
 mod joined;
