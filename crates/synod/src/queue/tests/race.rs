@@ -67,21 +67,24 @@ async fn writers_and_readers(stores: Vec<Client>, items: usize) {
             }
         }));
     }
-    let done = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    // Nobody gives up while items are there: an item that is on its way to whoever leaves goes back, and comes
+    // out after those that were behind it.
+    let done = tokio::sync::watch::Sender::new(0);
     let mut readers = Vec::new();
     for reader in 0..count {
         let queue: Queue = stores[reader % stores.len()].queue("q");
-        let done = Arc::clone(&done);
+        let done = done.clone();
         readers.push(tokio::spawn(async move {
+            let mut all = done.subscribe();
             let mut taken = Vec::new();
-            while done.load(std::sync::atomic::Ordering::SeqCst) < items {
-                let wait = Duration::from_millis(50);
-                if let Some(value) = queue.dequeue_timeout(wait).await.unwrap() {
-                    done.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-                    taken.push(String::from_utf8(value.to_vec()).unwrap());
-                }
+            loop {
+                let value = tokio::select! {
+                    value = queue.dequeue() => value.unwrap(),
+                    _ = all.wait_for(|done| *done == items) => return taken,
+                };
+                taken.push(String::from_utf8(value.to_vec()).unwrap());
+                done.send_modify(|done| *done += 1);
             }
-            taken
         }));
     }
     for writer in writers {
