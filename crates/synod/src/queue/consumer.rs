@@ -369,13 +369,6 @@ impl<O: Order> Core<O> {
         }
         let skipped = skipped.min(behind);
         let singles = count.saturating_sub(1).min(behind.saturating_sub(skipped));
-        let tried = intake
-            .window
-            .iter()
-            .take(skipped.saturating_add(singles).saturating_add(1));
-        if !tried.is_sorted_by(|a, b| a.key < b.key) {
-            return Some(in_turn);
-        }
         Some(Plan {
             batch: 1,
             singles,

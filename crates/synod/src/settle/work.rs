@@ -19,9 +19,9 @@ pub(crate) struct Work {
 pub(crate) struct Search {
     /// What must hold for any of them to run.
     pub(crate) common: Vec<Compare>,
-    /// One between each two alternatives: while it holds, none before it is to run. Where one does not
-    /// hold, those after it do not either.
-    pub(crate) splits: Vec<Compare>,
+    /// One between each two alternatives: while it holds, none of its part before it is to run. The
+    /// parts are what halving comes to: all of them, then those up to its middle and from it on.
+    pub(crate) splits: Vec<Vec<Compare>>,
 }
 
 /// An operation, and how the store comes to the alternative that runs.
