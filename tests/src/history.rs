@@ -1,10 +1,12 @@
 //! Histories of transactions, and a checker that says whether they were strictly serializable.
 //!
 //! A store numbers its states, and each transaction says at which revision it has its place, so no
-//! search is needed: what it read must be what the state before it held (of one that wrote nothing:
-//! the state of its revision), what it wrote must be what changed there, nothing else may have
-//! changed anything, and one that ended before another began must come before it. The states come
-//! from a watch over the whole time: the store's own word, told another way than its reads.
+//! search is needed: what it read must be what the state before it held (of one without a place: the
+//! state of its revision), what it wrote must be what changed there, nothing else may have
+//! changed anything, and one that ended before another began must come before it. Of several that
+//! happened at one revision each must have read what those at the places before it left, and what
+//! the last of them left must be what changed. The states come from a watch over the whole time: the store's
+//! own word, told another way than its reads.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,8 +31,10 @@ pub struct Seen {
     pub began: Instant,
     /// When it returned.
     pub ended: Instant,
-    /// Its place, as it says itself.
+    /// When it happened, as it says itself.
     pub revision: Revision,
+    /// Its place among those that happened at this revision, as it says itself; `None` when nothing did.
+    pub place: Option<u32>,
     /// What it read from the store: ranges with all their pairs.
     pub reads: Vec<(KeyRange, State)>,
     /// What it wrote; `None` for a key that it deleted.
@@ -121,23 +125,40 @@ impl Record {
     /// The first transaction that was not, in words.
     pub fn check(&self, history: &[Seen]) -> Result<(), String> {
         let mut unclaimed = self.changes.clone();
+        let mut together: BTreeMap<Revision, BTreeMap<u32, &Seen>> = BTreeMap::new();
         for seen in history {
-            self.check_reads(seen)?;
-            if seen.writes.is_empty() {
+            let Some(place) = seen.place else {
+                if !seen.writes.is_empty() {
+                    return Err(format!("{seen:?} wrote, and says that nothing was written"));
+                }
+                check_reads(seen, &self.state(seen.revision))?;
                 continue;
+            };
+            let others = together.entry(seen.revision).or_default();
+            if others.insert(place, seen).is_some() {
+                return Err(format!("{seen:?}: twice the same place"));
             }
-            match unclaimed.remove(&seen.revision) {
-                Some(changed) if changed == self.effective(seen) => {}
-                Some(changed) => {
-                    return Err(format!("{seen:?} wrote, but what changed is {changed:?}"));
+        }
+        for (revision, members) in together {
+            let before = self.state(revision.prev());
+            let (mut state, mut writes) = (before.clone(), BTreeMap::new());
+            for seen in members.values() {
+                check_reads(seen, &state)?;
+                for (key, value) in &seen.writes {
+                    match value {
+                        Some(value) => state.insert(key.clone(), value.clone()),
+                        None => state.remove(key),
+                    };
+                    writes.insert(key.clone(), value.clone());
                 }
-                // Deleting what is not there changes nothing.
-                None if self.effective(seen).is_empty() => {}
-                None => {
-                    return Err(format!(
-                        "{seen:?}: nothing changed, or twice the same place"
-                    ));
-                }
+            }
+            // What must have changed: deletes of what was there, and all puts.
+            writes.retain(|key, value| value.is_some() || before.contains_key(key));
+            let changed = unclaimed.remove(&revision).unwrap_or_default();
+            if changed != writes {
+                return Err(format!(
+                    "at {revision} {members:?} wrote, but what changed is {changed:?}"
+                ));
             }
         }
         if let Some((revision, changed)) = unclaimed.first_key_value() {
@@ -147,33 +168,19 @@ impl Record {
         }
         check_real_time(history)
     }
+}
 
-    /// What must have changed: deletes of what was there, and all puts.
-    fn effective(&self, seen: &Seen) -> BTreeMap<Key, Option<Bytes>> {
-        let before = self.state(seen.revision.prev());
-        let mut writes = seen.writes.clone();
-        writes.retain(|key, value| value.is_some() || before.contains_key(key));
-        writes
-    }
-
-    fn check_reads(&self, seen: &Seen) -> Result<(), String> {
-        let at = if seen.writes.is_empty() {
-            seen.revision
-        } else {
-            seen.revision.prev()
-        };
-        let state = self.state(at);
-        for (range, pairs) in &seen.reads {
-            let in_range = |(key, _): &(&Key, &Bytes)| range.contains(key);
-            let expected = state.iter().filter(in_range);
-            if !pairs.iter().eq(expected) {
-                return Err(format!(
-                    "{range:?} at {at} is not what was read: {seen:?}; the state is {state:?}"
-                ));
-            }
+/// Whether a transaction has read this state.
+fn check_reads(seen: &Seen, state: &State) -> Result<(), String> {
+    for (range, pairs) in &seen.reads {
+        let in_range = |(key, _): &(&Key, &Bytes)| range.contains(key);
+        if !pairs.iter().eq(state.iter().filter(in_range)) {
+            return Err(format!(
+                "{range:?} is not what was read: {seen:?}; the state is {state:?}"
+            ));
         }
-        Ok(())
     }
+    Ok(())
 }
 
 /// Who ended before another began must have its place before it.
@@ -183,20 +190,20 @@ fn check_real_time(history: &[Seen]) -> Result<(), String> {
     let mut by_begin: Vec<&Seen> = history.iter().collect();
     by_begin.sort_by_key(|seen| seen.began);
     let mut ended = by_end.into_iter().peekable();
-    let mut latest = Revision::ZERO;
+    // One without a place has read what all at its revision left.
+    let order = |seen: &Seen| (seen.revision, seen.place.is_none(), seen.place);
+    let mut latest = (Revision::ZERO, false, None);
     for seen in by_begin {
         while let Some(earlier) = ended.next_if(|earlier| earlier.ended < seen.began) {
-            latest = latest.max(earlier.revision);
+            latest = latest.max(order(earlier));
         }
-        let late = if seen.writes.is_empty() {
-            seen.revision < latest
+        let late = if seen.place.is_none() {
+            order(seen) < latest
         } else {
-            seen.revision <= latest
+            order(seen) <= latest
         };
         if late {
-            return Err(format!(
-                "{seen:?} began after one at revision {latest} had ended"
-            ));
+            return Err(format!("{seen:?} began after one at {latest:?} had ended"));
         }
     }
     Ok(())

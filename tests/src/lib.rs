@@ -10,6 +10,8 @@
 //! - [`prompt`]: its prompts, on pipes and on terminals.
 //! - [`go`]: programs on etcd's own Go recipes beside ours; [`beside_go!`].
 //! - [`process`]: child processes that end with the test, whatever happens to it.
+//! - [`counted`]: a store that counts what it is asked.
+//! - [`figures`]: committed tables of what things cost, made anew and compared.
 //! - [`history`]: whether transactions were strictly serializable.
 //! - [`ports`]: free loopback ports that stay free.
 //! - [`stores`]: one test on every store, [`each_store!`].
@@ -20,7 +22,9 @@
 pub mod bridge;
 pub mod certs;
 pub mod cli;
+pub mod counted;
 pub mod etcd;
+pub mod figures;
 pub mod go;
 pub mod history;
 pub mod ports;

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use synod::store::{Key, KeyRange, Namespace, Revision, Store};
+use synod::stm::Committed;
+use synod::store::{Key, KeyRange, Namespace, Store};
 use synod::txn::{delete, put};
 use synod::{Client, ConnectOptions, Error, Isolation, Tx};
 use synod_etcd::{EtcdOptions, EtcdStore};
@@ -144,6 +145,33 @@ each_store! {
         }
     }
 
+    /// All tasks on one client: they run in turn, and are committed together.
+    async fn histories_of_one_client_are_strictly_serializable(store: TestStore) {
+        for isolation in VALIDATING {
+            let client = store.client();
+            let clients = [client.clone(), client.clone(), client];
+            let attempts = Arc::new(AtomicU32::new(0));
+            let made = make(store.store(), clients, isolation, 80, &attempts);
+            let (record, history) = made.await;
+            assert_eq!(history.len(), 480);
+            let joined = history.iter().filter(|seen| seen.place > Some(0)).count();
+            let joins = isolation != Isolation::RepeatableReads;
+            assert_eq!(joined > 40, joins, "{isolation:?}: {joined}");
+            record.check(&history).unwrap_or_else(|why| panic!("{isolation:?}: {why}"));
+        }
+    }
+
+    /// Two clients with three tasks each: groups meet groups of others.
+    async fn histories_of_two_clients_are_strictly_serializable(store: TestStore) {
+        for isolation in VALIDATING {
+            let [one, two, _] = clients(&store).await;
+            let attempts = Arc::new(AtomicU32::new(0));
+            let clients = [one.clone(), two, one];
+            let (record, history) = make(store.store(), clients, isolation, 40, &attempts).await;
+            record.check(&history).unwrap_or_else(|why| panic!("{isolation:?}: {why}"));
+        }
+    }
+
     /// The checker objects to what the weaker levels let through.
     async fn the_checker_finds_lost_updates_and_phantoms(store: TestStore) {
         for (isolation, ranges, found) in [
@@ -169,15 +197,15 @@ each_store! {
                             Ok(())
                         });
                         let writes = [(theirs, "theirs")];
-                        let seen = seen(began, committed.await?.revision, vec![], writes);
+                        let seen = seen(began, &committed.await?, vec![], writes);
                         history.lock().await.push(seen);
                     }
                     tx.put(key, "ours");
                     Ok(pairs)
                 });
                 let committed = committed.await.unwrap();
-                let reads = vec![(range.clone(), committed.value)];
-                let seen = seen(began, committed.revision, reads, [(key, "ours")]);
+                let reads = vec![(range.clone(), committed.value.clone())];
+                let seen = seen(began, &committed, reads, [(key, "ours")]);
                 history.lock().await.push(seen);
             };
             change(client.stm(), "h/n", false).await;
@@ -254,9 +282,9 @@ each_store! {
     }
 }
 
-fn seen<const N: usize>(
+fn seen<T, const N: usize>(
     began: Instant,
-    revision: Revision,
+    committed: &Committed<T>,
     reads: Vec<(KeyRange, State)>,
     writes: [(&str, &str); N],
 ) -> Seen {
@@ -264,7 +292,8 @@ fn seen<const N: usize>(
     Seen {
         began,
         ended: Instant::now(),
-        revision,
+        revision: committed.revision,
+        place: committed.place,
         reads,
         writes: writes.into_iter().map(write).collect(),
     }
@@ -358,6 +387,7 @@ async fn make(
                     began,
                     ended: Instant::now(),
                     revision: committed.revision,
+                    place: committed.place,
                     reads: committed.value,
                     writes: plan.writes,
                 });

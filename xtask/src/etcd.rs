@@ -55,7 +55,8 @@ pub(crate) fn version(etcd: &Path) -> Result<String> {
     Ok(line.to_string())
 }
 
-fn on_path(name: &str) -> Option<PathBuf> {
+/// A program on `PATH`.
+pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?)
         .map(|directory| directory.join(name))
         .find(|path| path.is_file())

@@ -19,14 +19,21 @@ const PACKAGE: &str = "src/go.etcd.io/etcd/contrib/recipes";
 pub(crate) const NEEDED: &str = "Debian's golang-go and golang-etcd-server-dev (etcd 3.4), or what SYNOD_GO and \
      SYNOD_GOPATH name";
 
+/// Go, told where etcd's packages are.
+pub(crate) fn command() -> Command {
+    let mut command = Command::new(named("SYNOD_GO").unwrap_or_else(|| "go".into()));
+    let packages = named("SYNOD_GOPATH").unwrap_or_else(|| GOPATH.into());
+    command.env("GO111MODULE", "off").env("GOPATH", packages);
+    command
+}
+
 /// What there is, in words; `None` when something is missing.
 pub(crate) fn find() -> Option<String> {
     let packages = named("SYNOD_GOPATH").unwrap_or_else(|| GOPATH.into());
     if !packages.join(PACKAGE).is_dir() {
         return None;
     }
-    let go = named("SYNOD_GO").unwrap_or_else(|| "go".into());
-    let output = Command::new(go).arg("version").output().ok()?;
+    let output = command().arg("version").output().ok()?;
     let version = String::from_utf8_lossy(&output.stdout);
     let found = format!("{} (packages in {})", version.trim(), packages.display());
     output.status.success().then_some(found)

@@ -2,6 +2,7 @@
 //! this one and one line in [`COMMANDS`].
 
 mod codegen;
+mod compare;
 mod etcd;
 mod fix;
 mod go;
@@ -42,6 +43,12 @@ const COMMANDS: &[Command] = &[
         name: "codegen",
         about: "write crates/wire/src/generated from the .proto files (--check: only compare)",
         run: codegen::run,
+    },
+    Command {
+        name: "compare",
+        about: "measure beside Go, raw calls and Redis, and write docs/performance.md \
+                (--rows NAMES, --nodes 1,3, --repeats N, --seconds S, --render-only)",
+        run: compare::run,
     },
 ];
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use synod::{Client, ConnectOptions, TlsOptions};
+use synod::Client;
 use synod_store::ErrorKind;
 
 use crate::address::{self, Source, Target};
@@ -14,12 +14,15 @@ use crate::failure::{Exit, Failure, Result};
 use crate::local;
 use crate::password;
 use crate::signals::Signals;
+use crate::way::Way;
 
 /// A client, and where it is connected to.
 #[derive(Debug)]
 pub(crate) struct Connected {
     pub(crate) client: Client,
     pub(crate) url: String,
+    /// How to connect once more.
+    pub(crate) way: Way,
 }
 
 /// How long things may take; the client's defaults where nothing is said.
@@ -57,12 +60,12 @@ pub(crate) async fn connect(
             ensured = local::start::ensure(env, port) => ensured?,
         }
     }
-    let options = options(global, env, limits, &target, signals).await?;
+    let way = way(global, env, limits, &target, signals).await?;
     tokio::select! {
         biased;
         stop = signals.stop() => Err(stop.failure()),
-        client = within(limits.patience, &target, options.connect()) => match client? {
-            Ok(client) => Ok(Connected { client, url: target.url }),
+        client = within(limits.patience, &target, way.options().connect()) => match client? {
+            Ok(client) => Ok(Connected { client, url: target.url, way }),
             Err(error) => {
                 let failure = explain(&cannot_reach(&target), &error);
                 Err(with_tls_hint(failure, &target, error.kind()))
@@ -90,37 +93,27 @@ pub(crate) async fn within<T>(
 }
 
 /// How to connect to `target`.
-async fn options(
+async fn way(
     global: &Global,
     env: &Env,
     limits: Limits,
     target: &Target,
     signals: &mut Signals,
-) -> Result<ConnectOptions> {
-    let mut options = ConnectOptions::new(&target.url);
-    if let Some(namespace) = &global.namespace {
-        options = options.with_namespace(namespace);
-    }
-    if let Some(patience) = limits.patience {
-        options = options.with_timeout(patience);
-    }
-    if let Some(ttl) = limits.session_ttl {
-        options = options.with_session_ttl(ttl);
-    }
-    if let Some(pem) = Pem::read(global, env)? {
-        let mut tls = TlsOptions::new();
-        if let Some(ca) = pem.ca {
-            tls = tls.with_ca(ca);
-        }
-        if let Some((cert, key)) = pem.identity {
-            tls = tls.with_identity(cert, key);
-        }
-        options = options.with_tls(tls);
-    }
-    if let Some(user) = password::user(global, env, signals).await? {
-        options = options.with_user(user.name, user.password);
-    }
-    Ok(options)
+) -> Result<Way> {
+    let pem = Pem::read(global, env)?;
+    let tls = pem.is_some();
+    let (ca, identity) = pem.map_or((None, None), |pem| (pem.ca, pem.identity));
+    let user = password::user(global, env, signals).await?;
+    Ok(Way {
+        url: target.url.clone(),
+        namespace: global.namespace.clone(),
+        patience: limits.patience,
+        session_ttl: limits.session_ttl,
+        user: user.map(|user| (user.name, user.password)),
+        tls,
+        ca,
+        identity,
+    })
 }
 
 /// "cannot reach http://h:1 (from --addr)".

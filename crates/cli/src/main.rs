@@ -4,13 +4,17 @@
 //!
 //! - `args`: what can be typed. `cmd`: what it does, a file each. `output`: how answers look.
 //! - `prompt`: the prompt of every primitive. `local`: the server that nobody had to set up.
-//! - `address`, `password`, `connect`: from options and environment to a connected client.
+//! - `bench`: how `synod bench` measures and reports.
+//! - `address`, `password`, `way`, `connect`: from options and environment to a connected client.
+//! - `cluster`: etcd clusters on this machine.
 //! - `child`: a command that `synod` runs and stays with.
 //! - `failure`, `explain`: what went wrong, the exit code, and the way out.
 
 mod address;
 mod args;
+mod bench;
 mod child;
+mod cluster;
 mod cmd;
 mod connect;
 mod env;
@@ -22,6 +26,7 @@ mod output;
 mod password;
 mod prompt;
 mod signals;
+mod way;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

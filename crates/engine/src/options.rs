@@ -90,8 +90,8 @@ impl EngineOptions {
         EngineOptions::new(Some(path.into()))
     }
 
-    /// The most bytes that data and history may take up together, counted with 128 bytes for each version beside its key
-    /// and value. Beyond it puts and lease grants are refused with
+    /// The most bytes that data, history and leases may take up together, counted with 128 bytes for each version beside
+    /// its key and value, and 256 for each lease. Beyond it puts and lease grants are refused with
     /// [`ErrorKind::NoSpace`](synod_store::ErrorKind::NoSpace) until enough is deleted *and* compacted: 1/16 below the
     /// quota the alarm takes itself back.
     pub fn with_quota_bytes(mut self, bytes: u64) -> EngineOptions {

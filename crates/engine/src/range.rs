@@ -46,6 +46,8 @@ impl<'r> RangeCursor<'r> {
     /// Reads the next page of about `budget`; true when there are more.
     pub(crate) fn step(&mut self, view: &View<'_>, budget: usize) -> bool {
         let after = self.after.take();
+        // A value is looked up only to be shown, or to sort by.
+        let bare = self.request.keys_only && self.request.sort_target != SortTarget::Value;
         self.after = view.walk(
             &self.request.range,
             after.as_deref(),
@@ -53,7 +55,11 @@ impl<'r> RangeCursor<'r> {
             |key, version| {
                 self.count = self.count.saturating_add(1);
                 if self.kvs.len() < self.keep && passes(self.request, version) {
-                    self.kvs.push(version.to_pair(key));
+                    self.kvs.push(if bare {
+                        version.to_bare_pair(key)
+                    } else {
+                        version.to_pair(key)
+                    });
                     PAIR_COST
                 } else {
                     1

@@ -8,7 +8,7 @@ use synod_store::{Alarm, AlarmKind, Applied, Error, ErrorKind, Header, Result, R
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
-use crate::lease::Leases;
+use crate::lease::{self, Leases};
 use crate::mvcc::State;
 use crate::options::EngineOptions;
 use crate::watch::{End, Hub};
@@ -66,9 +66,12 @@ impl Shared {
         commands: Sender<Queued>,
     ) -> Shared {
         let head = state.head();
+        let used = state
+            .total_bytes()
+            .saturating_add(lease::bytes_of(leases.len()));
         Shared {
             clock: Arc::clone(&options.clock),
-            over_quota: AtomicBool::new(state.total_bytes() >= options.quota_bytes),
+            over_quota: AtomicBool::new(used >= options.quota_bytes),
             options,
             who,
             state: RwLock::new(state),

@@ -6,14 +6,13 @@
 //! 3. the ranges of the chosen branches are checked (revision neither compacted nor in the future);
 //! 4. the operations run in order on an overlay, which the caller applies to the state as one revision.
 
-use bytes::Bytes;
 use synod_store::{
     Compare, CompareOp, CompareOperand, DeleteRequest, DeleteResponse, Error, ErrorKind, Header,
     KeyRange, KeyValue, LeaseId, PutLease, PutRequest, PutResponse, PutValue, RangeRequest, Result,
     Revision, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
 
-use crate::mvcc::{Change, Overlay, State, StoredKey, Version, View};
+use crate::mvcc::{Change, Overlay, State, StoredKey, StoredValue, Version, View};
 use crate::range;
 
 /// The chosen branch of a transaction, with those of its nested transactions in their order.
@@ -97,7 +96,7 @@ pub(crate) fn holds(compare: &Compare, version: Option<&Version>) -> bool {
         }
         CompareOperand::Value(operand) => version
             .and_then(|version| version.value.as_ref())
-            .is_some_and(|value| ordering_holds(compare.op, value.cmp(operand))),
+            .is_some_and(|value| ordering_holds(compare.op, value.as_ref().cmp(operand))),
     }
 }
 
@@ -281,6 +280,7 @@ impl Run<'_> {
         path.branch(txn)
             .iter()
             .map(|op| {
+                self.overlay.settle();
                 Ok(match op {
                     TxnOp::Range(request) => TxnOpResponse::Range(self.range(request)),
                     TxnOp::Put(request) => TxnOpResponse::Put(self.put(request)?),
@@ -315,7 +315,7 @@ impl Run<'_> {
         let missing = || Error::from(ErrorKind::KeyNotFound);
         let value = match &request.value {
             // A copy of its own: a slice of a network buffer would keep all of that alive.
-            PutValue::Set(value) => Bytes::copy_from_slice(value),
+            PutValue::Set(value) => StoredValue::from(value.as_ref()),
             PutValue::Keep => before.and_then(|v| v.value.clone()).ok_or_else(missing)?,
         };
         let lease = match request.lease {

@@ -6,7 +6,6 @@ use synod_store::Store;
 use synod_wire::convert::kv::compaction;
 use synod_wire::etcdserverpb as pb;
 use synod_wire::etcdserverpb::kv_server::Kv;
-use synod_wire::etcdserverpb::request_op;
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::checks;
@@ -28,10 +27,9 @@ impl Kv for Api {
         &self,
         request: Request<pb::PutRequest>,
     ) -> Result<Response<pb::PutResponse>, Status> {
-        let mut request = request.into_inner();
+        let request = request.into_inner();
         checks::put(&request).map_err(status)?;
         self.check_size(&request)?;
-        own_put(&mut request);
         let request = request.try_into().map_err(status)?;
         let response = self.store().put(request).await.map_err(status)?;
         Ok(Response::new(response.into()))
@@ -51,9 +49,8 @@ impl Kv for Api {
         &self,
         request: Request<pb::TxnRequest>,
     ) -> Result<Response<pb::TxnResponse>, Status> {
-        let mut request = request.into_inner();
+        let request = request.into_inner();
         checks::txn(&request, self.options().max_txn_ops).map_err(status)?;
-        own_txn(&mut request);
         let size = request.encoded_len();
         let txn: synod_store::Txn = request.try_into().map_err(status)?;
         if !txn.is_read_only() {
@@ -79,23 +76,8 @@ impl Api {
     }
 }
 
-/// A copy of its own. What was received is a part of the buffer it was received in, which is far
-/// larger than most values, and a store that keeps one would keep the other.
+/// A copy of its own, for what is kept. What was received is a part of the buffer it was received in,
+/// which is far larger than most values. What a store keeps of a write it copies itself.
 pub(crate) fn own(bytes: &mut Bytes) {
     *bytes = Bytes::copy_from_slice(bytes);
-}
-
-fn own_put(request: &mut pb::PutRequest) {
-    own(&mut request.key);
-    own(&mut request.value);
-}
-
-fn own_txn(request: &mut pb::TxnRequest) {
-    for op in request.success.iter_mut().chain(&mut request.failure) {
-        match &mut op.request {
-            Some(request_op::Request::RequestPut(put)) => own_put(put),
-            Some(request_op::Request::RequestTxn(txn)) => own_txn(txn),
-            _ => {}
-        }
-    }
 }

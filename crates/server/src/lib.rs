@@ -32,7 +32,7 @@
 //! # Layout
 //!
 //! - `server.rs`: from the first connection to the last. `connection.rs`: one connection.
-//! - `limits.rs`: what a request may take. `options.rs`, `error.rs`: what a caller sets and gets.
+//! - `direct.rs`: which service a call goes to. `limits.rs`: what a request may take. `options.rs`, `error.rs`: what a caller sets and gets.
 //! - One file for each service: `kv.rs`, `watch/`, `lease.rs`, `maintenance.rs`, `cluster.rs`,
 //!   `auth.rs`, `lock.rs`, `election/`, `health.rs` (plain HTTP too), `info.rs` (Synod's own).
 
@@ -40,6 +40,7 @@ mod auth;
 mod checks;
 mod cluster;
 mod connection;
+mod direct;
 mod election;
 mod error;
 mod health;

@@ -88,8 +88,8 @@ impl Server {
         let serving = transport
             .layer(MapRequestLayer::new(self.arrival()))
             .layer(MapResponseLayer::new(name_oversize))
-            .add_routes(api.routes())
             .serve_with_incoming_shutdown(
+                api.services(),
                 accept(
                     listener,
                     Arc::clone(&ending.connections),

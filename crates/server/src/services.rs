@@ -12,13 +12,15 @@ use synod_wire::v3lockpb::lock_server::LockServer;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 
+use crate::direct::Direct;
 use crate::state::Api;
 
 impl Api {
     /// Every service, and plain HTTP beside them. What none of them knows is UNIMPLEMENTED.
-    pub(crate) fn routes(&self) -> Routes {
+    pub(crate) fn services(&self) -> Direct {
         let most = self.options().max_message_bytes();
-        let grpc = Routes::new(KvServer::new(self.clone()).max_decoding_message_size(most))
+        let kv = KvServer::new(self.clone()).max_decoding_message_size(most);
+        let grpc = Routes::default()
             .add_service(WatchServer::new(self.clone()).max_decoding_message_size(most))
             .add_service(LeaseServer::new(self.clone()).max_decoding_message_size(most))
             .add_service(ClusterServer::new(self.clone()).max_decoding_message_size(most))
@@ -28,6 +30,10 @@ impl Api {
             .add_service(ElectionServer::new(self.clone()).max_decoding_message_size(most))
             .add_service(HealthServer::new(self.clone()))
             .add_service(SynodServer::new(self.clone()));
-        self.http_routes(grpc.into_axum_router()).into()
+        let router: Routes = self.http_routes(grpc.into_axum_router()).into();
+        Direct {
+            kv,
+            router: router.prepare(),
+        }
     }
 }

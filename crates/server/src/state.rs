@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use synod::__mechanism::waiters::Lines;
 use synod_store::{Error, Header, Store};
 use synod_wire::convert::error::to_status;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +17,8 @@ use crate::limits::Arriving;
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) store: Arc<dyn Store>,
+    /// Where the callers of the Lock and Election services wait, with watches that all share.
+    pub(crate) lines: Lines,
     pub(crate) options: ServerOptions,
     pub(crate) started: SystemTime,
     pub(crate) connections: Arc<AtomicUsize>,
@@ -28,6 +31,7 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn new(store: Arc<dyn Store>, options: ServerOptions) -> State {
         State {
+            lines: Lines::new(Arc::clone(&store)),
             store,
             options,
             started: SystemTime::now(),

@@ -5,7 +5,7 @@ use std::borrow::Borrow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use synod::__mechanism::waiters::{self, Join, Neighbours, Place, Suffix};
+use synod::__mechanism::waiters::{Join, Neighbours, Place, Suffix};
 use synod_store::{Error, ErrorKind, Header, Key, LeaseGrantRequest, LeaseId, Store};
 use synod_wire::convert::error::to_status;
 use tonic::Status;
@@ -62,9 +62,8 @@ impl Api {
             neighbours: Neighbours::All,
             patience: PATIENCE,
         };
-        waiters::join(self.store().clone(), join)
-            .await
-            .map_err(|error| failed(error, "the lease has ended"))
+        let joined = self.state.lines.join(join).await;
+        joined.map_err(|error| failed(error, "the lease has ended"))
     }
 
     /// Waits for the head of the line. `lost` is what to say if the caller's own key goes away.

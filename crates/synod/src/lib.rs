@@ -75,7 +75,7 @@ pub use txn::Txn;
 pub mod __mechanism {
     /// A line in which each waits for the one before it.
     pub mod waiters {
-        pub use crate::waiters::{Join, Neighbours, Place, Suffix, join};
+        pub use crate::waiters::{Join, Lines, Neighbours, Place, Suffix};
     }
 }
 

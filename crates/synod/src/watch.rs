@@ -42,6 +42,7 @@ pub(crate) struct Lookout {
     store: Arc<dyn Store>,
     request: WatchRequest,
     watch: Option<Watch>,
+    since: Revision,
     net: Duration,
     next_read: Instant,
     /// What to wait before the watch is opened anew; none while it holds.
@@ -72,11 +73,18 @@ impl Lookout {
         Ok(Lookout {
             store,
             request,
+            since: watch.header().revision,
             watch: Some(watch),
             net,
             next_read: jittered(net),
             trouble: None,
         })
+    }
+
+    /// All that happens after this revision is told by [`Lookout::next`], or that something may be missing:
+    /// a read made at this revision or later needs no other when the watch is there.
+    pub(crate) fn since(&self) -> Revision {
+        self.since
     }
 
     /// Waits for the next change after `read`, the revision of the last read.

@@ -1,6 +1,8 @@
 //! The command line: what can be typed. What it does is in `cmd`.
 
 mod barrier;
+mod bench;
+mod cluster;
 mod global;
 mod hold;
 mod queue;
@@ -13,6 +15,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 pub(crate) use barrier::{BarrierArgs, BarrierCommand, DoubleBarrierArgs, HoldBarrierArgs};
+pub(crate) use bench::{BenchArgs, Numbers, What};
+pub(crate) use cluster::{ClusterArgs, ClusterCommand, StartArgs};
 pub(crate) use global::{Format, Global};
 pub(crate) use hold::{ElectArgs, HoldArgs, LockArgs, RwLockArgs, SemaphoreArgs};
 pub(crate) use queue::{
@@ -47,9 +51,11 @@ Examples:
   synod barrier wait                          until somebody opens it
   synod double-barrier -c 3 -- ./phase.sh     begin and end together
   synod txn --when 'version(k) = 0' --then 'put k v'
+  synod bench queue                           how fast it is here, and on any store
   synod --addr h1:2379,h2:2379 queue pop      on an etcd cluster
   synod --addr file:/var/lib/app queue len    on an embedded store, without a server
   synod serve --data ./data                   a server that etcd's clients can use too
+  synod cluster start --nodes 3               an etcd cluster on this machine
 
 Environment:
   SYNOD_ADDR, ETCDCTL_ENDPOINTS               --addr, the first one that is set
@@ -61,6 +67,7 @@ Environment:
                                               or ~/.local/share/synod
   SYNOD_STATE_DIR                             its log and state, and the prompts' histories;
                                               $XDG_STATE_HOME/synod or ~/.local/state/synod
+  SYNOD_ETCD                                  the etcd binary for `synod cluster`
   SYNOD_LOG                                   what to log on stderr, such as `debug`
 ";
 
@@ -107,8 +114,12 @@ pub(crate) enum Command {
     Stm(StmArgs),
     /// One transaction: conditions, and what runs when they hold or do not
     Txn(TxnArgs),
+    /// Measures the primitives on a store: throughput, latencies, and whether they keep their word
+    Bench(BenchArgs),
     /// Serves the etcd v3 API in the foreground, on a durable store or in memory
     Serve(ServeArgs),
+    /// An etcd cluster on this machine, to try things on: starts it, shows it, ends it
+    Cluster(ClusterArgs),
     /// Shows what answers, where its data is, its size, revision and clients
     #[command(after_help = STATUS_EXAMPLES)]
     Status,

@@ -1,6 +1,8 @@
 //! What the commands do: a file or folder each, named like the command.
 
 mod barrier;
+mod bench;
+mod cluster;
 mod completions;
 mod double_barrier;
 mod elect;
@@ -44,6 +46,11 @@ pub(crate) async fn run(cli: Cli, context: Context) -> Result<()> {
         Command::Elect(args) => elect::run(&global, args, context).await,
         Command::Stm(args) => stm::run(&global, args, context).await,
         Command::Txn(args) => txn::run(&global, args, context).await,
+        Command::Bench(args) => bench::run(&global, args, context).await,
+        Command::Cluster(args) => {
+            global.refuse_connection("cluster", "it works on processes of this machine")?;
+            cluster::run(args, context).await
+        }
         Command::Serve(args) => {
             global.refuse_connection("serve", "a server listens: see --listen and --cert-file")?;
             serve::run(args, context).await

@@ -235,7 +235,8 @@ fn running_for(since: SystemTime) -> String {
     humantime::format_duration(Duration::from_secs(seconds)).to_string()
 }
 
-fn bytes(count: u64) -> String {
+/// A size, readable.
+pub(super) fn bytes(count: u64) -> String {
     const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
     for (name, unit) in UNITS {
         if count >= unit {

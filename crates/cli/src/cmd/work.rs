@@ -24,7 +24,7 @@ pub(super) async fn with_client(
     context: &mut Context,
     work: impl AsyncFnOnce(&Client, &str, &mut Context) -> Result<()>,
 ) -> Result<()> {
-    let Connected { client, url } =
+    let Connected { client, url, .. } =
         connect(global, &context.env, limits.into(), &mut context.signals).await?;
     let done = work(&client, &url, context).await;
     // Nothing can be said of this but what was said already.

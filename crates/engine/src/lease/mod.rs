@@ -17,6 +17,14 @@ pub(crate) const MIN_TTL: u64 = 2;
 /// The greatest time to live that can be asked for, in seconds.
 pub(crate) const MAX_TTL: u64 = 9_000_000_000;
 
+/// What a lease is counted for against the quota: its places in the tables here and in the writer's.
+pub(crate) const LEASE_BYTES: u64 = 256;
+
+/// What `count` leases are counted for.
+pub(crate) fn bytes_of(count: usize) -> u64 {
+    LEASE_BYTES.saturating_mul(count as u64)
+}
+
 /// What publishing a group does to the leases.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LeaseOp {

@@ -8,6 +8,9 @@ use synod_store::Revision;
 
 use super::state::{State, cost};
 
+/// A log of so few revisions is not worth shrinking.
+const LEAST_LOG: usize = 4096;
+
 /// How far pruning has come.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Pruned {
@@ -36,6 +39,7 @@ impl State {
             self.log.pop_front();
             self.log_start = self.log_start.next();
         }
+        self.shrink_log();
         if self.pruned.floor < floor {
             // What was made at the floor stays in the log, but what it replaced can go.
             self.pruned.at_floor = true;
@@ -46,6 +50,13 @@ impl State {
             self.pruned.floor = floor;
         }
         false
+    }
+
+    /// Gives back what the log took when it was far longer. Growing again costs less than was saved: it halves at least.
+    fn shrink_log(&mut self) {
+        if self.log.capacity() > LEAST_LOG && self.log.len() < self.log.capacity() / 4 {
+            self.log.shrink_to(self.log.len().saturating_mul(2));
+        }
     }
 
     /// Prunes the keys that `revision` changed; false when the budget ran out before.
@@ -88,8 +99,6 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::super::{Change, StoredKey, Version};
     use super::*;
 
@@ -99,7 +108,7 @@ mod tests {
             created: state.head().next(),
             version: 1,
             lease: None,
-            value: Some(Bytes::from_static(b"v")),
+            value: Some(b"v".as_slice().into()),
         };
         let key = StoredKey::from(key.as_bytes());
         state.apply(vec![Change { key, version }], |_, _, _| ());
@@ -163,6 +172,23 @@ mod tests {
         assert!(!state.prune(head, usize::MAX));
         assert_eq!(state.superseded_bytes(), 0);
         assert_eq!(state.keys.len(), 2);
+    }
+
+    #[test]
+    fn the_log_gives_its_memory_back_and_keeps_what_is_left() {
+        let mut state = State::new();
+        for turn in 0..LEAST_LOG * 3 {
+            put(&mut state, ["a", "b", "c"][turn % 3]);
+        }
+        let grown = state.log.capacity();
+        let head = state.head();
+        let floor = Revision(head.0 - 100);
+        state.set_compacted(floor);
+        assert!(!state.prune(floor, usize::MAX));
+        assert!(state.log.capacity() < grown / 4, "{}", state.log.capacity());
+        assert_eq!(state.changed_at(head).len(), 1);
+        assert_eq!(state.changed_at(floor).len(), 1);
+        assert!(state.changed_at(floor.prev()).is_empty());
     }
 
     #[test]

@@ -8,6 +8,10 @@ use synod_store::{Key, KeyValue, LeaseId, Revision};
 /// A key as the state holds it: one allocation, shared by the map, the log and the leases.
 pub(crate) type StoredKey = Arc<[u8]>;
 
+/// A value as the state holds it: its bytes and their count of owners in one allocation. A `Bytes` would be twice as
+/// wide, and makes a second allocation for the count when it is first shared.
+pub(crate) type StoredValue = Arc<[u8]>;
+
 /// What a key was set to at one revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Version {
@@ -20,7 +24,7 @@ pub(crate) struct Version {
     /// The lease that it is attached to.
     pub(crate) lease: Option<LeaseId>,
     /// The value; `None` says that the key was deleted.
-    pub(crate) value: Option<Bytes>,
+    pub(crate) value: Option<StoredValue>,
 }
 
 impl Version {
@@ -44,12 +48,30 @@ impl Version {
     pub(crate) fn to_pair(&self, key: &[u8]) -> KeyValue {
         KeyValue {
             key: Key::from(key),
-            value: self.value.clone().unwrap_or_default(),
+            value: self.value.as_ref().map(shared).unwrap_or_default(),
+            ..self.to_bare_pair(key)
+        }
+    }
+
+    /// The pair without its value.
+    pub(crate) fn to_bare_pair(&self, key: &[u8]) -> KeyValue {
+        KeyValue {
+            key: Key::from(key),
+            value: Bytes::new(),
             create_revision: self.created,
             mod_revision: self.modified,
             version: self.version,
             lease: self.lease,
         }
+    }
+}
+
+/// The value as readers take it, without a copy of its bytes.
+fn shared(value: &StoredValue) -> Bytes {
+    if value.is_empty() {
+        Bytes::new()
+    } else {
+        Bytes::from_owner(StoredValue::clone(value))
     }
 }
 
@@ -171,7 +193,7 @@ mod tests {
             created: Revision(at),
             version: 1,
             lease: None,
-            value: Some(Bytes::from(at.to_string())),
+            value: Some(at.to_string().into_bytes().into()),
         }
     }
 
@@ -189,6 +211,25 @@ mod tests {
             .chain([&history.newest])
             .map(|version| version.modified.0)
             .collect()
+    }
+
+    /// A million keys pay for each byte of these, and for the free places beside them in the map's nodes.
+    #[test]
+    fn a_version_stays_small() {
+        assert_eq!(size_of::<Version>(), 48);
+        assert_eq!(size_of::<History>(), 56);
+        assert_eq!(size_of::<StoredKey>(), 16);
+    }
+
+    #[test]
+    fn a_value_is_shared_with_its_readers_and_not_copied() {
+        let version = put(7);
+        let stored = version.value.as_ref().unwrap().as_ptr();
+        let pair = version.to_pair(b"k");
+        assert_eq!(pair.value.as_ptr(), stored);
+        assert_eq!(version.to_bare_pair(b"k").value, Bytes::new());
+        drop(version);
+        assert_eq!(pair.value, "7", "the reader's share keeps it alive");
     }
 
     #[test]

@@ -15,6 +15,6 @@ mod history;
 mod state;
 mod view;
 
-pub(crate) use history::{StoredKey, Version};
+pub(crate) use history::{StoredKey, StoredValue, Version};
 pub(crate) use state::{Change, State};
 pub(crate) use view::{Overlay, View};

@@ -14,12 +14,24 @@ use super::state::{Change, State};
 pub(crate) struct Overlay {
     latest: BTreeMap<StoredKey, Version>,
     changes: Vec<Change>,
+    /// How many of the changes are in `latest`.
+    settled: usize,
 }
 
 impl Overlay {
+    /// Adds a write, which a look finds after the next [`settle`](Overlay::settle).
     pub(crate) fn set(&mut self, key: StoredKey, version: Version) {
-        self.latest.insert(StoredKey::clone(&key), version.clone());
         self.changes.push(Change { key, version });
+    }
+
+    /// Lets looks find all writes. Called before an operation, not after it: most transactions have one, after which
+    /// nobody looks.
+    pub(crate) fn settle(&mut self) {
+        for change in self.changes.get(self.settled..).unwrap_or_default() {
+            let key = StoredKey::clone(&change.key);
+            self.latest.insert(key, change.version.clone());
+        }
+        self.settled = self.changes.len();
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -26,7 +26,7 @@ mod tests;
 use bytes::Bytes;
 use prost::Message;
 
-pub(crate) use commit::{Commit, CommitChange};
+pub(crate) use commit::{Commit, CommitChange, encode as encode_commit};
 pub(crate) use compaction::Compaction;
 pub(crate) use identity::{FORMAT, Identity, Opened};
 pub(crate) use lease::{LeaseEnd, LeaseGrant};

@@ -2,8 +2,10 @@
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use synod_store::Revision;
 
 use super::*;
+use crate::mvcc::Change;
 
 fn bytes() -> impl Strategy<Value = Bytes> {
     prop::collection::vec(any::<u8>(), 0..20).prop_map(Bytes::from)
@@ -60,6 +62,23 @@ proptest! {
     #[test]
     fn every_record_comes_back(record in record()) {
         prop_assert_eq!(Record::from_bytes(&record.clone().into_bytes()), Ok(record));
+    }
+
+    /// The encoder that writes take must give what the message gives, byte for byte.
+    #[test]
+    fn a_commit_is_encoded_as_its_message(
+        revision: u64, changes in prop::collection::vec(change(), 0..4),
+    ) {
+        let changes: Vec<CommitChange> = changes
+            .into_iter()
+            .map(|change| CommitChange { modified: 0, ..change })
+            .collect();
+        let applied: Vec<Change> = changes
+            .iter()
+            .map(|change| change.clone().at(Revision(revision)))
+            .collect();
+        let message = Record::Commit(Commit { revision, changes });
+        prop_assert_eq!(encode_commit(Revision(revision), &applied), message.into_bytes());
     }
 
     #[test]

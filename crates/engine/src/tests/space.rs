@@ -18,6 +18,30 @@ async fn refusal(store: &Engine, key: &str, bytes: usize) -> Option<ErrorKind> {
 }
 
 #[tokio::test]
+async fn leases_count_towards_the_quota_and_give_back_what_they_took() {
+    let store = Engine::open(EngineOptions::memory().with_quota_bytes(100_000)).unwrap();
+    let request = || LeaseGrantRequest::new(Duration::from_secs(900));
+    let mut leases = Vec::new();
+    let refused = loop {
+        match store.lease_grant(request()).await {
+            Ok(granted) => leases.push(granted.id),
+            Err(error) => break error.kind(),
+        }
+        assert!(leases.len() < 1000, "leases without a bound");
+    };
+    assert_eq!(refused, ErrorKind::NoSpace);
+    assert!(leases.len() > 300, "{}", leases.len());
+    assert_eq!(refusal(&store, "small", 0).await, Some(ErrorKind::NoSpace));
+    assert_eq!(store.alarms().await.unwrap().len(), 1);
+    for id in leases.drain(..100) {
+        store.lease_revoke(id).await.unwrap();
+    }
+    assert!(store.alarms().await.unwrap().is_empty());
+    assert_eq!(refusal(&store, "small", 0).await, None);
+    store.lease_grant(request()).await.unwrap();
+}
+
+#[tokio::test]
 async fn the_quota_refuses_puts_until_enough_is_deleted_and_compacted() {
     let options = EngineOptions::memory()
         .with_quota_bytes(100_000)

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use synod_store::{
     CompactResponse, Error, ErrorKind, LeaseGrantResponse, LeaseId, LeaseRevokeResponse, Result,
     Revision, Txn, TxnResponse,
@@ -12,9 +13,9 @@ use synod_store::{
 use super::Writer;
 use super::group::Group;
 use super::head::Head;
-use crate::lease::{LeaseOp, MAX_TTL, MIN_TTL};
+use crate::lease::{self, LeaseOp, MAX_TTL, MIN_TTL};
 use crate::mvcc::{Change, State, StoredKey, Version};
-use crate::record::{Commit, Compaction, LeaseEnd, LeaseGrant, Record};
+use crate::record::{Compaction, LeaseEnd, LeaseGrant, Record, encode_commit};
 use crate::txn::{self, Ground};
 
 impl Writer {
@@ -25,15 +26,15 @@ impl Writer {
         }
         let state = head.state();
         let revision = state.head().next();
-        self.record(group, || Record::Commit(Commit::new(revision, &changes)));
+        self.record(group, || encode_commit(revision, &changes));
         state.apply(changes, |key, from, to| group.moved(key, from, to));
     }
 
     /// Stores a record with the group, if records are kept.
-    fn record(&self, group: &mut Group, record: impl FnOnce() -> Record) {
+    fn record(&self, group: &mut Group, record: impl FnOnce() -> Bytes) {
         group.count = group.count.saturating_add(1);
         if self.keeps_records {
-            group.records.push(record().into_bytes());
+            group.records.push(record());
         }
     }
 
@@ -44,6 +45,23 @@ impl Writer {
             return Err(Error::new(ErrorKind::NoSpace, text));
         }
         if self.shared.over_quota.load(Ordering::Relaxed) {
+            return Err(ErrorKind::NoSpace.into());
+        }
+        Ok(())
+    }
+
+    /// What counts against the quota: data, history and leases.
+    pub(super) fn used_bytes(&self, state: &State) -> u64 {
+        let leases = lease::bytes_of(self.leases.len());
+        state.total_bytes().saturating_add(leases)
+    }
+
+    /// Refuses what would grow by `growth` beyond the quota, and from then on whatever grows.
+    fn check_quota(&mut self, used: u64, growth: u64) -> Result<()> {
+        let quota = self.shared.options.quota_bytes;
+        if growth > 0 && used.saturating_add(growth) > quota {
+            self.upkeep.full_at = used;
+            self.shared.over_quota.store(true, Ordering::Relaxed);
             return Err(ErrorKind::NoSpace.into());
         }
         Ok(())
@@ -78,15 +96,10 @@ impl Writer {
         } else {
             run(head.state())?
         };
-        let total = head.state().total_bytes();
+        let used = self.used_bytes(head.state());
         let live = outcome.changes.iter().filter(|c| c.version.is_live());
         let growth = live.fold(0, |sum: u64, change| sum.saturating_add(change.cost()));
-        let quota = self.shared.options.quota_bytes;
-        if growth > 0 && total.saturating_add(growth) > quota {
-            self.upkeep.full_at = total;
-            self.shared.over_quota.store(true, Ordering::Relaxed);
-            return Err(ErrorKind::NoSpace.into());
-        }
+        self.check_quota(used, growth)?;
         self.commit(head, group, outcome.changes);
         let mut response = outcome.response;
         response.header = self.shared.header_at(response.header.revision);
@@ -113,6 +126,7 @@ impl Writer {
             None => self.free_lease_id(),
         };
         self.check_space()?;
+        self.check_quota(self.used_bytes(head.state()), lease::LEASE_BYTES)?;
         let ttl = Duration::from_secs(seconds);
         self.leases.insert(id, ttl);
         group.lease_ops.push(LeaseOp::Grant(id, ttl));
@@ -121,6 +135,7 @@ impl Writer {
                 id: id.get(),
                 ttl_seconds: seconds,
             })
+            .into_bytes()
         });
         Ok(LeaseGrantResponse {
             header: self.shared.header_at(head.state().head()),
@@ -161,7 +176,9 @@ impl Writer {
                 version: Version::deletion(revision),
             })
             .collect();
-        self.record(group, || Record::LeaseEnd(LeaseEnd { id: id.get() }));
+        self.record(group, || {
+            Record::LeaseEnd(LeaseEnd { id: id.get() }).into_bytes()
+        });
         self.commit(head, group, changes);
         group.lease_ops.push(LeaseOp::End(id));
         Ok(LeaseRevokeResponse {
@@ -188,6 +205,7 @@ impl Writer {
             Record::Compaction(Compaction {
                 revision: revision.0,
             })
+            .into_bytes()
         });
         Ok(CompactResponse {
             header: self.shared.header_at(head.state().head()),

@@ -1,7 +1,7 @@
 //! One group: what the commands that are made durable together did.
 
 use bytes::Bytes;
-use synod_store::{Applied, Error, ErrorKind, LeaseId, Result, Revision};
+use synod_store::{Applied, Error, ErrorKind, LeaseId, Result, Revision, TxnResponse};
 
 use super::command::Reply;
 use crate::lease::LeaseOp;
@@ -21,7 +21,33 @@ impl Failure {
     }
 }
 
-type Answer = Box<dyn FnOnce(Option<&Failure>) + Send>;
+/// What is sent when the group is settled.
+enum Answer {
+    /// Nearly all answers; so it needs no box.
+    Txn(Reply<TxnResponse>, Result<TxnResponse>),
+    Other(Box<dyn Settle>),
+}
+
+/// Sends an answer of any type.
+trait Settle: Send {
+    fn settle(self: Box<Self>, failure: Option<&Failure>);
+}
+
+impl<T: Send> Settle for (Reply<T>, Result<T>) {
+    fn settle(self: Box<Self>, failure: Option<&Failure>) {
+        let (reply, answer) = *self;
+        send(reply, answer, failure);
+    }
+}
+
+fn send<T>(reply: Reply<T>, answer: Result<T>, failure: Option<&Failure>) {
+    let answer = match failure {
+        None => answer,
+        Some(failure) => Err(failure.error()),
+    };
+    // Nobody waits any more if the caller was dropped.
+    let _ = reply.send(answer);
+}
 
 /// What a group did to the state in memory, what is to be stored of it, and who waits for it.
 #[derive(Default)]
@@ -40,19 +66,20 @@ pub(super) struct Group {
 impl Group {
     /// Answers `reply` when the group is durable. Even a refusal waits: it may rest on what the group did before.
     pub(super) fn answer<T: Send + 'static>(&mut self, reply: Reply<T>, answer: Result<T>) {
-        self.answers.push(Box::new(move |failure| {
-            let answer = match failure {
-                None => answer,
-                Some(failure) => Err(failure.error()),
-            };
-            // Nobody waits any more if the caller was dropped.
-            let _ = reply.send(answer);
-        }));
+        self.answers.push(Answer::Other(Box::new((reply, answer))));
+    }
+
+    /// The same for a transaction.
+    pub(super) fn answer_txn(&mut self, reply: Reply<TxnResponse>, answer: Result<TxnResponse>) {
+        self.answers.push(Answer::Txn(reply, answer));
     }
 
     pub(super) fn settle(self, failure: Option<&Failure>) {
         for answer in self.answers {
-            answer(failure);
+            match answer {
+                Answer::Txn(reply, answer) => send(reply, answer, failure),
+                Answer::Other(answer) => answer.settle(failure),
+            }
         }
     }
 

@@ -221,7 +221,7 @@ impl Writer {
         match command {
             Command::Txn { txn, puts, reply } => {
                 let answer = self.txn(head, group, &txn, puts);
-                group.answer(reply, answer);
+                group.answer_txn(reply, answer);
             }
             Command::Grant { id, ttl, reply } => {
                 let answer = self.grant(head, group, id, ttl);

@@ -48,7 +48,7 @@ impl Upkeep {
             moments: VecDeque::from([(now, shared.published())]),
             progress_due: None,
             pruning: shared.state().compaction().is_some(),
-            full_at: shared.state().total_bytes(),
+            full_at: u64::MAX,
         }
     }
 
@@ -124,7 +124,7 @@ impl Writer {
         if self.journal.log_bytes().abs_diff(self.measured) > MEASURE {
             self.measure_disk();
         }
-        let total = self.shared.state().total_bytes();
+        let total = self.used_bytes(&self.shared.state());
         let quota = self.shared.options.quota_bytes;
         if total < quota.saturating_sub(quota / 16).min(self.upkeep.full_at) {
             self.shared.over_quota.store(false, Ordering::Relaxed);

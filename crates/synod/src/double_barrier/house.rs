@@ -12,9 +12,10 @@ use synod_store::{
 use tokio::runtime::Handle;
 
 use super::keys::{Keys, MOST, Round};
-use crate::settle::{Alternative, Outcome, Settle, Work};
+use crate::retry::Sent;
+use crate::settle::{Outcome, Settle, Work};
 use crate::sight::Sight;
-use crate::{Client, Error, Result, retry};
+use crate::{Client, Error, Result, Session, retry, session};
 
 /// What all participants of one double barrier in one client share.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub(super) struct Known {
     pub(super) since: Revision,
     /// The last full round's number.
     pub(super) number: u64,
+    /// When somebody last made old copies of a Txn void; zero when nobody ever did.
+    pub(super) void: Revision,
 }
 
 /// A free place.
@@ -98,6 +101,7 @@ impl House {
         loop {
             let reads = [
                 RangeRequest::new(keys.round.clone()),
+                RangeRequest::new(keys.void.clone()).keys_only(),
                 RangeRequest::new(keys.places()).keys_only(),
                 RangeRequest::new(keys.go_waiters())
                     .keys_only()
@@ -111,7 +115,8 @@ impl House {
                 range.map(|range| range.kvs).unwrap_or_default()
             });
             let mut next = || found.next().unwrap_or_default();
-            let (round, places, mut go) = (next().pop(), next(), next());
+            let (round, void, places) = (next().pop(), next().pop(), next());
+            let mut go = next();
             go.extend(next());
             if let Some(kv) = go.first() {
                 return Err(Error::GoLayout {
@@ -135,6 +140,7 @@ impl House {
                             known: Known {
                                 since,
                                 number: round.number,
+                                void: void.map_or(Revision::ZERO, |kv| kv.mod_revision),
                             },
                             place,
                         }),
@@ -178,22 +184,15 @@ impl House {
         Ok(())
     }
 
-    /// Takes a place. `Some(true)`: the round is full with that. `None`: things do not stand as
-    /// was known.
+    /// Takes a place, by which `occupant` is known.
     pub(super) async fn take(
         &self,
         count: u32,
         free: Free,
-        put: impl Fn(Key) -> PutRequest,
-    ) -> Result<Option<(Revision, bool)>> {
+        occupant: &Bytes,
+        session: &Session,
+    ) -> Take {
         let keys = &self.keys;
-        let own = keys.place(free.place);
-        let unchanged = [
-            Compare::modified_at(keys.round.clone(), free.known.since),
-            Compare::absent(own.clone()),
-            Compare::absent(keys.go_waiters()),
-            Compare::absent(keys.go_ready.clone()),
-        ];
         let others = (0..count.min(MOST)).filter(|place| *place != free.place);
         let taken = others.map(|place| {
             let op = CompareOp::Greater;
@@ -203,104 +202,164 @@ impl House {
             count,
             number: free.known.number.saturating_add(1),
         };
-        let full = Alternative {
-            guards: unchanged.iter().cloned().chain(taken).collect(),
-            ops: vec![
-                put(own.clone()).into(),
-                PutRequest::new(keys.round.clone(), round.encode()).into(),
-                DeleteRequest::new(keys.left.clone()).into(),
-            ],
+        let full = Txn::new().when(taken).and_then([
+            TxnOp::from(PutRequest::new(keys.round.clone(), round.encode())),
+            DeleteRequest::new(keys.left.clone()).into(),
+        ]);
+        let own = keys.place(free.place);
+        let put = PutRequest::new(own.clone(), occupant.clone()).with_lease(session.lease());
+        let txn = Txn::new()
+            .when([
+                Compare::modified_at(keys.round.clone(), free.known.since),
+                Compare::modified_at(keys.void.clone(), free.known.void),
+                Compare::absent(own),
+                Compare::absent(keys.go_waiters()),
+                Compare::absent(keys.go_ready.clone()),
+            ])
+            .and_then([TxnOp::from(put), full.into()]);
+        let Sent { answer, doubt } = retry::txn(&*self.store, &txn, self.patience).await;
+        let response = match answer {
+            Ok(response) => response,
+            Err(error) => {
+                // A lease does not come back: no copy can apply, and what one has put is gone.
+                let open = doubt && !error.is_lease_gone();
+                let error = match open {
+                    true => self.late(),
+                    false => session::lease_gone(session, error.into()),
+                };
+                return Take::Failed { error, open };
+            }
         };
-        let join = Alternative {
-            guards: unchanged.to_vec(),
-            ops: vec![put(own).into()],
-        };
-        let work = Work {
-            first: full,
-            others: vec![join],
-        };
-        Ok(match self.settle.run(work).await? {
-            Outcome::Done {
-                alternative,
-                revision,
-                ..
-            } => Some((revision, alternative == 0)),
-            Outcome::GuardsFalse => None,
-        })
+        if response.succeeded {
+            let full = response.responses.into_iter().nth(1);
+            let full = full.and_then(TxnOpResponse::into_txn);
+            return Take::Taken(Taken {
+                created: response.header.revision,
+                full: full.is_some_and(|full| full.succeeded),
+                doubt,
+            });
+        }
+        if !doubt {
+            return Take::Stale;
+        }
+        match self.stand_for_good(free).await {
+            Ok(standing) if standing.occupant == occupant => Take::Taken(Taken {
+                created: standing.created,
+                full: standing.round == standing.created,
+                // None can arrive any more.
+                doubt: false,
+            }),
+            Ok(_) => Take::Stale,
+            Err(_) => Take::Failed {
+                error: self.late(),
+                open: true,
+            },
+        }
+    }
+
+    fn late(&self) -> Error {
+        Error::Timeout {
+            after: self.patience,
+        }
+    }
+
+    /// How a place stands once no copy of a Txn that was to take it can apply any more.
+    pub(super) async fn stand_for_good(&self, free: Free) -> Result<Standing> {
+        let void = &self.keys.void;
+        let txn = Txn::new()
+            .when([Compare::modified_at(void.clone(), free.known.void)])
+            .and_then([PutRequest::new(void.clone(), "")]);
+        // Whoever was faster has made them void too.
+        retry::read(self.patience, || self.store.txn(txn.clone())).await?;
+        self.stand(free.place).await
     }
 
     /// Gives up a place in a round that is not full. False when it is full, or the place is lost.
     pub(super) async fn withdraw(&self, held: Held) -> Result<bool> {
-        let Alternative { guards, ops } = self.withdrawal(held);
-        let outcome = self.settle.run(Work::new(guards, ops)).await?;
-        Ok(matches!(outcome, Outcome::Done { .. }))
+        let guards = self.withdrawal(held);
+        let outcome = self.settle.run(Work::new(guards, self.withdrawn(held)));
+        Ok(matches!(outcome.await?, Outcome::Done { .. }))
     }
 
-    fn withdrawal(&self, held: Held) -> Alternative {
-        let own = self.keys.place(held.place);
-        Alternative {
-            guards: vec![
-                Compare::created_at(own.clone(), held.created),
-                Compare::modified_at(self.keys.round.clone(), held.since),
-            ],
-            ops: vec![DeleteRequest::new(own).into()],
+    fn withdrawal(&self, held: Held) -> Vec<Compare> {
+        vec![
+            Compare::created_at(self.keys.place(held.place), held.created),
+            Compare::modified_at(self.keys.round.clone(), held.known.since),
+        ]
+    }
+
+    fn withdrawn(&self, held: Held) -> Vec<TxnOp> {
+        let mut ops = vec![DeleteRequest::new(self.keys.place(held.place)).into()];
+        if held.doubt {
+            // The round gathers still: a late copy would take the place again.
+            ops.push(PutRequest::new(self.keys.void.clone(), "").into());
         }
+        ops
     }
 
     /// Gives up a place; `full` when it is known that the round was.
-    pub(super) async fn leave(&self, held: Held, full: bool) -> Result<Out> {
+    ///
+    /// A place is created once, so however often this is sent it happens once. An answer that was lost
+    /// tells only that it has happened, not how.
+    pub(super) async fn leave(&self, held: Held, session: &Session, full: bool) -> Result<Out> {
         let keys = &self.keys;
         let own = keys.place(held.place);
-        let mine = Compare::created_at(own.clone(), held.created);
         let before = u64::from(held.count.saturating_sub(1));
-        let last = Alternative {
-            guards: vec![
-                mine.clone(),
-                Compare::version(keys.left.clone(), CompareOp::Equal, before),
-            ],
-            ops: vec![
-                DeleteRequest::new(own.clone()).into(),
-                DeleteRequest::new(keys.left.clone()).into(),
+        let last = Txn::new()
+            .when([Compare::version(
+                keys.left.clone(),
+                CompareOp::Equal,
+                before,
+            )])
+            .and_then([
+                TxnOp::from(DeleteRequest::new(keys.left.clone())),
                 PutRequest::new(keys.done.clone(), "").into(),
-            ],
-        };
-        let left = Alternative {
-            guards: vec![mine],
-            ops: vec![
-                DeleteRequest::new(own).into(),
-                PutRequest::new(keys.left.clone(), "").into(),
-            ],
-        };
-        let (work, shift) = if full {
-            (
-                Work {
-                    first: last,
-                    others: vec![left],
-                },
-                1,
-            )
+            ])
+            .or_else([PutRequest::new(keys.left.clone(), "")]);
+        let delete = TxnOp::from(DeleteRequest::new(own.clone()));
+        let mut txn = Txn::new().and_then([delete, last.into()]);
+        if full {
+            txn = txn.when([Compare::created_at(own, held.created)]);
         } else {
-            let first = self.withdrawal(held);
-            (
-                Work {
-                    first,
-                    others: vec![last, left],
-                },
-                0,
-            )
+            // Not in the round, or in it, or neither.
+            txn = Txn::new()
+                .when(self.withdrawal(held))
+                .and_then(self.withdrawn(held))
+                .or_else([txn.when([Compare::created_at(own, held.created)])]);
+        }
+        let Sent { answer, doubt } = retry::txn(&*self.store, &txn, self.patience).await;
+        let response = answer?;
+        let revision = response.header.revision;
+        let left = if full {
+            response.succeeded.then_some(response.responses)
+        } else if response.succeeded {
+            return Ok(Out::Withdrawn);
+        } else {
+            let left = response.responses.into_iter().next();
+            let left = left.and_then(TxnOpResponse::into_txn);
+            left.filter(|left| left.succeeded)
+                .map(|left| left.responses)
         };
-        Ok(match self.settle.run(work).await? {
-            Outcome::Done {
-                alternative,
-                revision,
-                ..
-            } => match alternative.saturating_add(shift) {
-                0 => Out::Withdrawn,
-                1 => Out::Last,
-                _ => Out::Left(revision),
-            },
-            Outcome::GuardsFalse => Out::Gone,
-        })
+        match left {
+            Some(responses) => {
+                let last = responses.into_iter().nth(1);
+                let last = last.and_then(TxnOpResponse::into_txn);
+                Ok(match last {
+                    Some(last) if last.succeeded => Out::Last,
+                    _ => Out::Left(revision),
+                })
+            }
+            // Nobody else deletes the place as long as the lease lives: an earlier copy has.
+            None if doubt && self.is_alive(session).await? => Ok(Out::Left(revision)),
+            None => Ok(Out::Gone),
+        }
+    }
+
+    /// Whether the store says that the session's lease is there.
+    async fn is_alive(&self, session: &Session) -> Result<bool> {
+        let lease = || self.store.lease_time_to_live(session.lease(), false);
+        let lease = retry::read(self.patience, lease).await?;
+        Ok(lease.remaining.is_some())
     }
 
     /// Reads a place and the round at one revision: when the place was taken and by which word, when
@@ -326,6 +385,29 @@ impl House {
     }
 }
 
+/// What came of an attempt to take a place.
+#[derive(Debug)]
+pub(super) enum Take {
+    Taken(Taken),
+    /// Things do not stand as was known.
+    Stale,
+    /// `open`: it may be taken all the same, now or later.
+    Failed {
+        error: Error,
+        open: bool,
+    },
+}
+
+/// A place as it was taken.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Taken {
+    pub(super) created: Revision,
+    /// The round is full with that.
+    pub(super) full: bool,
+    /// A copy of the Txn was not answered.
+    pub(super) doubt: bool,
+}
+
 /// A place that was taken.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Held {
@@ -333,8 +415,10 @@ pub(super) struct Held {
     pub(super) place: u32,
     /// The place's create revision.
     pub(super) created: Revision,
-    /// The modification revision of the round's key when it was taken.
-    pub(super) since: Revision,
+    /// What was known of the round when it was taken.
+    pub(super) known: Known,
+    /// Whether a copy of the Txn that took it may still arrive.
+    pub(super) doubt: bool,
 }
 
 /// A place and its round at one revision.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use synod_store::{Key, KeyRange};
 
 /// The most participants: one Txn compares the places of all of them, and etcd takes 128 operations
-/// along a path of nested Txns, of which the rest is for the other guards and a lane.
+/// along a path of nested Txns, of which the rest is for the other guards.
 pub(super) const MOST: u32 = 112;
 
 /// The keys of one double barrier.
@@ -18,6 +18,8 @@ pub(super) struct Keys {
     pub(super) done: Key,
     /// Its version counts those who have left.
     pub(super) left: Key,
+    /// Put by who makes old copies of a Txn void.
+    pub(super) void: Key,
     places: Key,
     go_waiters: Key,
     /// Where etcd's Go recipe has its flag.
@@ -30,6 +32,7 @@ impl Keys {
             round: prefix.join("at/round"),
             done: prefix.join("at/done"),
             left: prefix.join("left"),
+            void: prefix.join("void"),
             places: prefix.join("place/"),
             go_waiters: name.join("/waiters/"),
             go_ready: name.join("/ready"),
@@ -114,7 +117,8 @@ mod tests {
         assert!(keys.places().contains(&keys.place(MOST)));
         assert!(keys.at().contains(&keys.round) && keys.at().contains(&keys.done));
         assert!(!keys.at().contains(&keys.left) && !keys.places().contains(&keys.left));
-        assert!(keys.all().contains(&keys.left));
+        assert!(!keys.at().contains(&keys.void) && !keys.places().contains(&keys.void));
+        assert!(keys.all().contains(&keys.left) && keys.all().contains(&keys.void));
         assert!(keys.go_waiters().contains(b"a/waiters/1790000000000000000"));
         assert!(!keys.go_waiters().contains(b"ab/waiters/1"));
     }

@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use synod_store::{EventFilter, EventKind, Key, PutRequest, Revision, WatchRequest};
+use synod_store::{EventFilter, EventKind, Revision, WatchRequest};
 use tokio::sync::oneshot;
 use tokio_util::sync::DropGuard;
 
-use super::house::{Free, Held, House, Known, Out};
+use super::house::{Free, Held, House, Known, Out, Take};
 use super::keys::occupant;
 use crate::retry::Backoff;
 use crate::sight::{Sight, View};
 use crate::watch::{Lookout, Nudge};
-use crate::{Client, Error, Result, Session, Token, retry, session};
+use crate::{Client, Error, Result, Session, retry};
 
 /// For this long a wait relies on what all watch; then it watches what concerns itself, too.
 const SOON: Duration = Duration::from_millis(50);
@@ -72,6 +72,7 @@ async fn join_now(
     stay: DropGuard,
 ) -> Result<Member> {
     let word: u128 = rand::random();
+    let occupant = occupant(word, identity);
     let mut free = hint.map(|hint| Free {
         known: hint.known,
         place: hint.place,
@@ -82,30 +83,25 @@ async fn join_now(
             Some(free) => free,
             None => house.look(count, hint.map(|hint| hint.place)).await?,
         };
-        let put =
-            |key: Key| PutRequest::new(key, occupant(word, identity)).with_lease(session.lease());
-        let taken = match house.take(count, chosen, put).await {
-            Ok(taken) => taken,
-            Err(error) => {
-                if let Some(token) = error.token() {
+        let taken = match house.take(count, chosen, &occupant, &session).await {
+            Take::Taken(taken) => taken,
+            Take::Stale => continue,
+            Take::Failed { error, open } => {
+                if open {
                     let unseen = Unseen {
                         count,
                         chosen,
-                        occupant: occupant(word, identity),
+                        occupant,
                     };
-                    let (house, settle) = (Arc::clone(&house), house.settle.clone());
-                    let (runtime, token) = (house.runtime.clone(), token.clone());
-                    let session = session.clone();
+                    let settle = house.settle.clone();
+                    let runtime = house.runtime.clone();
                     settle.spawn(&runtime, async move {
-                        unseen.give_up(house, session, token).await;
+                        unseen.give_up(house, session).await;
                         drop(stay);
                     });
                 }
-                return Err(session::lease_gone(&session, error));
+                return Err(error);
             }
-        };
-        let Some((created, full)) = taken else {
-            continue;
         };
         return Ok(Member {
             house,
@@ -113,11 +109,12 @@ async fn join_now(
             held: Held {
                 count,
                 place: chosen.place,
-                created,
-                since: chosen.known.since,
+                created: taken.created,
+                known: chosen.known,
+                doubt: taken.doubt,
             },
             number: chosen.known.number.saturating_add(1),
-            full: full.then_some(created),
+            full: taken.full.then_some(taken.created),
             out: false,
             stay: Some(stay),
         });
@@ -133,15 +130,11 @@ struct Unseen {
 
 impl Unseen {
     /// Gives the place up once it is known that it was taken. The lease is the backstop.
-    async fn give_up(self, house: Arc<House>, session: Session, token: Token) {
-        while session.is_alive() {
-            let Ok(_) = house.settle.resolve(&token).await else {
-                if house.settle.is_abandoned() {
-                    return;
-                }
-                continue;
-            };
-            let Ok(standing) = house.stand(self.chosen.place).await else {
+    async fn give_up(self, house: Arc<House>, session: Session) {
+        let mut backoff = Backoff::new();
+        while session.is_alive() && !house.settle.is_abandoned() {
+            let Ok(standing) = house.stand_for_good(self.chosen).await else {
+                backoff.wait().await;
                 continue;
             };
             if standing.occupant == self.occupant {
@@ -149,11 +142,11 @@ impl Unseen {
                     count: self.count,
                     place: self.chosen.place,
                     created: standing.created,
-                    since: self.chosen.known.since,
+                    known: self.chosen.known,
+                    // None can arrive any more.
+                    doubt: false,
                 };
-                if house.leave(held, false).await.is_err() {
-                    continue;
-                }
+                give_up(house, session, held, false).await;
             }
             return;
         }
@@ -163,7 +156,7 @@ impl Unseen {
 /// Gives a place up. As long as the session lives nobody else does, so it is tried again and again.
 async fn give_up(house: Arc<House>, session: Session, held: Held, full: bool) {
     let mut backoff = Backoff::new();
-    while let Err(error) = house.leave(held, full).await {
+    while let Err(error) = house.leave(held, &session, full).await {
         tracing::debug!(name = %house.name, %error, "a place could not be given up");
         if !session.is_alive() || house.settle.is_abandoned() {
             return;
@@ -201,7 +194,7 @@ impl Member {
         let house = &self.house;
         let seen = |view: &View| {
             let round = view.modified(&house.keys.round);
-            (round > self.held.since).then_some(round)
+            (round > self.held.known.since).then_some(round)
         };
         if let Ok(full) = tokio::time::timeout(SOON, house.at.find(seen)).await {
             return full;
@@ -216,7 +209,7 @@ impl Member {
             if standing.created != self.held.created {
                 return Err(Error::SessionLost);
             }
-            if standing.round > self.held.since {
+            if standing.round > self.held.known.since {
                 return Ok(standing.round);
             }
             tokio::select! {
@@ -248,7 +241,7 @@ impl Member {
             return Ok(true);
         }
         let standing = self.house.stand(self.held.place).await?;
-        if standing.created != self.held.created || standing.round <= self.held.since {
+        if standing.created != self.held.created || standing.round <= self.held.known.since {
             self.out = true;
             return Err(Error::SessionLost);
         }
@@ -270,13 +263,14 @@ impl Member {
             known: Known {
                 since: full,
                 number: self.number,
+                ..self.held.known
             },
         };
         let (answer, answered) = oneshot::channel();
         let (house, held) = (Arc::clone(&self.house), self.held);
         let (session, stay) = (self.session.clone(), self.stay.take());
         let task = async move {
-            let out = house.leave(held, true).await;
+            let out = house.leave(held, &session, true).await;
             let failed = out.is_err();
             // A caller who has gone has left.
             drop(answer.send(out));

@@ -12,6 +12,7 @@
 //! P at/done         empty            none           the last to leave       who goes last
 //! P left            empty            none           all who leave a round   the last to leave; who completes
 //!                                                   but the last            the next; who goes last
+//! P void            empty            none           who was not answered    who goes last
 //! ```
 //!
 //! `P` is `__synod/double-barrier/NAME/`. There are as many places as participants, numbered from `000`.
@@ -21,50 +22,61 @@
 //!
 //! # Protocol
 //!
-//! *Look* (when nothing is known, or a Txn objected): in one Txn, read `at/round`, the places, and the
-//! Go layout's keys. A Go key: an error. No `at/round`, or one with another count and no place taken:
+//! *Look* (when nothing is known, or a Txn objected): in one Txn, read `at/round`, `void`, the places, and
+//! the Go layout's keys. A Go key: an error. No `at/round`, or one with another count and no place taken:
 //! `If mod(at/round)=since and no place Then put(at/round)`, and look again. Another count and somebody
 //! inside: an error. No free place: too many. Else choose a free one: that of the last round, else by lot.
 //!
 //! *Enter*:
-//! 1. One Txn. Guards of both alternatives: `mod(at/round)=since`, `create(own place)=0`, no Go key.
-//!    - If besides `create(place)>since` for each other place: `Then put(own place), put(at/round,
-//!      ROUND+1), delete(left)`. The round is full, and this call has completed it.
-//!    - Else `put(own place)`.
-//!    - Guards false: look, and again.
+//! 1. `If mod(at/round)=since and mod(void)=v and create(own place)=0 and no Go key Then put(own place) +
+//!    (If create(place)>since for each other place Then put(at/round, ROUND+1), delete(left))`. When the
+//!    inner guards hold too the round is full, and this call has completed it. Outer guards false: look,
+//!    and again.
 //! 2. Wait until `mod(at/round)>since`: the round is full. All participants of a client share one watch
 //!    of `at/`. After 50 ms the own place is watched too: gone before the round was full, or created
 //!    anew: the session is lost.
 //!
-//! *Bow out*, of a place created at `c`: `If create(own place)=c and mod(at/round)=since Then delete(own
-//! place)`. Guards false: the round is full, and the call has entered; or the place is lost.
+//! *An answer to 1. that was lost*: send the same again. Guards false then: `If mod(void)=v Then put(void)`,
+//! after which no copy can apply any more, and read the own place: its word tells. So no lane is needed.
 //!
-//! *Leave* a round of `N` that was full at `f`:
-//! 1. One Txn. If `create(own place)=c` and `version(left)=N-1`: `Then delete(own place), delete(left),
-//!    put(at/done)`: all have left. Else if `create(own place)=c`: `Then delete(own place), put(left)`.
-//!    Else the place, and with it the session, was lost.
-//! 2. Not the last: wait until `mod(at/done)>f` or `mod(at/round)>f` or `at/round` is gone. After 50 ms
-//!    watch the places too: no place with a create revision up to `f` is left, as when somebody died.
+//! *Bow out*, of a place created at `c`: `If create(own place)=c and mod(at/round)=since Then delete(own
+//! place)`, and put(void) if an answer to *enter* was lost: while the round gathers a late copy would take
+//! the place again. Guards false: the round is full, and the call has entered; or the place is lost.
+//!
+//! *Leave* a round of `N` that was full:
+//! 1. `If create(own place)=c Then delete(own place) + (If version(left)=N-1 Then delete(left), put(at/done)
+//!    Else put(left))`. When the inner guard holds all have left. Outer guard false: the place, and with it
+//!    the session, was lost; or, after a lost answer, while the lease lives: an earlier copy has done it.
+//! 2. Not the last, as far as it knows: wait until `mod(at/done)>f` or `mod(at/round)>f`, where the round
+//!    was full at `f`, or `at/round` is gone. After 50 ms watch the places too: no place with a create
+//!    revision up to `f` is left, as when somebody died.
 //!
 //! *Go last*: when a client's last handle goes: `If no place Then delete(all of P)`.
 //!
-//! Entering, bowing out and leaving go through a lane on stores that can lose answers. They run in tasks:
-//! a place whose caller has gone is given up, however often that has to be tried while the session lives.
-//! Until then the next call on the same handle waits, so that no participant counts twice.
+//! Bowing out of a call whose time is up goes through a lane on stores that can lose answers, as its
+//! caller must know which it was. All of these run in tasks: a place whose caller has gone is given up,
+//! however often that has to be tried while the session lives. Until then the next call on the same handle
+//! waits, so that no participant counts twice.
 //!
 //! # Why it holds
 //!
-//! *A round is full exactly when `N` live places of it are taken.* `at/round` is put only by the first
-//! alternative of *enter* (and on an empty house). At that revision every other place exists, was created
+//! *A round is full exactly when `N` live places of it are taken.* `at/round` is put only by the inner
+//! branch of *enter* (and on an empty house). At that revision every other place exists, was created
 //! after the round before was full, and the own one is created. A place of a dead participant does not
 //! exist, and one of the round before has a lower create revision. There is no moment between the last
 //! place and the flag: nobody can die in it.
 //!
-//! *Nobody misses it.* A call that takes a place by the second alternative has seen `mod(at/round)=since`
+//! *Nobody misses it.* A call that takes a place without completing the round has seen `mod(at/round)=since`
 //! and a place that was not taken by this round. Whoever takes the last of these is the one for whom the
-//! first alternative holds, because its guards are compared with the same `since`. While a place of the
-//! round before is taken, the first alternative is false; so when the next round is full, the round
+//! inner guards hold, because its outer ones are compared with the same `since`. While a place of the
+//! round before is taken, the inner guards are false; so when the next round is full, the round
 //! before is over, and there is never more than one full round.
+//!
+//! *No late copy takes a place.* Each compares `mod(at/round)=since` and `mod(void)=v`. Once the round is
+//! full the first is false for ever; whoever goes before that, and had a copy unanswered, makes the second
+//! false; and when the session is lost, the lease that the copy wants to attach is gone. What is cleared
+//! is set up anew with a higher revision of `at/round`. A copy of *leave* compares a place that is created
+//! once.
 //!
 //! *Who is in it knows.* `at/round` never goes back while somebody is inside: only an empty house is set up
 //! anew or cleared. So a place that still exists with `c` and a revision of `at/round` above `since` mean
@@ -78,7 +90,9 @@
 //!
 //! # Cost
 //!
-//! Enter 1 round trip, leave 1, and one event each; 2 to 3 more for the first round.
+//! A round of `N` takes `2N` Txns: each participant sends one to enter and one to leave, all at once, and
+//! hears of the others by one event each. The first round takes 2 to 3 more, and a lease. No Txn objects
+//! in the rounds after it: what a call needs to know comes from the Txn and the event of the call before.
 
 mod go;
 mod guest;
@@ -243,8 +257,8 @@ impl DoubleBarrier {
     /// - [`Error::GoLayout`]: a Go program uses the name; see [`DoubleBarrier::go_compatible`].
     /// - [`Error::SessionLost`]: the session was lost while it waited.
     /// - [`Error::InvalidArgument`]: the count is 0 or too large, or this handle is inside already.
-    /// - [`Error::Unknown`], [`Error::Timeout`], or what else the store answered: it could not be reached
-    ///   for the client's timeout.
+    /// - [`Error::Timeout`], or what else the store answered: it could not be reached for the client's
+    ///   timeout. With the Go layout also [`Error::Unknown`].
     pub async fn enter_timeout(&self, timeout: Duration) -> Result<bool> {
         self.enter_by(Some(deadline(timeout))).await
     }

@@ -18,7 +18,7 @@ guard! {
     /// have been replaced. Give [`Leadership::fencing_token`] to those it commands, or write with
     /// [`Leadership::txn`].
     #[must_use = "who drops its leadership resigns"]
-    Leadership {
+    Leadership(Hold) {
         value: Slot<Bytes>,
         /// When the key is known to have been put last.
         put: Mutex<Revision>,

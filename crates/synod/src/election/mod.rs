@@ -7,8 +7,8 @@
 //! NAME/LEASE-NUMBER   the proposal  the session  the candidate  the candidate, or the lease's end
 //! ```
 //!
-//! `LEASE` is the session's lease in hexadecimal, `NUMBER` one that the process gives once, so that two
-//! campaigns of one session are two candidates. `/` is appended to the name as it is.
+//! `LEASE` is the session's lease in hexadecimal, `NUMBER` one that no other key of the process has, so
+//! that two campaigns of one session are two candidates. `/` is appended to the name as it is.
 //!
 //! # Protocol
 //!
@@ -16,7 +16,7 @@
 //!
 //! 1. *Campaign*: `If create(key)=0 Then put(key, proposal, lease), range(NAME/)`. `c` is the key's
 //!    create revision. Nobody before it: elected.
-//! 2. *Wait* for the end of the nearest before it, watching that key and the own one; then look again:
+//! 2. *Wait* for the end of the nearest before it, watching that key, and the own one after 100 ms; then look again:
 //!    `get(key), range(NAME/) created before c`. Nobody before, and the own key in place: elected. So
 //!    nobody is told to lead whose lease has died. *Try*: `If create(key)=0 and create(NAME/)=0 Then put`.
 //! 3. *Proclaim*: `If mod(key)=m Then put(key, proposal), keeping the lease, Else get(key)`, where `m` is
@@ -35,7 +35,7 @@
 //! | call | round trips |
 //! | --- | --- |
 //! | `campaign`, nobody before | 1 |
-//! | `campaign`, behind others | 3 to stand in line, 1 when it is our turn; 2 more for each that gives up out of turn just before |
+//! | `campaign`, behind others | 1 to join, 2 to watch the one before unless that watch is still there, 1 when it is our turn; 2 more after 100 ms, and for each that gives up out of turn just before |
 //! | `try_campaign` | 1 |
 //! | `proclaim`, `resign`, `leader`, `check` | 1 |
 //! | `observe` | 2 to begin, then none but a read every half minute without events |
@@ -235,6 +235,8 @@ impl Election {
             prefix: self.prefix(),
             neighbours: Neighbours::Direct,
             value: value.clone(),
+            // Who campaigns is to be seen.
+            gate: None,
         })
     }
 

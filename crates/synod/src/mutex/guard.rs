@@ -1,5 +1,6 @@
 //! [`MutexGuard`]: the lock, while it is held.
 
+use super::held::Held;
 use crate::waiters::guard;
 
 guard! {
@@ -11,5 +12,18 @@ guard! {
     /// lives holds a guard of a lock that another has by now. Give [`MutexGuard::fencing_token`] to
     /// whatever the lock protects, or write with [`MutexGuard::is_owner`] as a condition.
     #[must_use = "the lock is released when this is dropped"]
-    MutexGuard, unlock
+    MutexGuard(Held), unlock
+}
+
+impl MutexGuard {
+    /// How many guards have had the lock before this one under the same
+    /// [`fencing_token`](MutexGuard::fencing_token): rises from 0 while the lock is
+    /// [handed over](super::Mutex::local_handover) between the tasks of one client, and is 0 without that.
+    ///
+    /// The pair of the fencing token and this rises from guard to guard, the token compared first. What
+    /// compares plain tokens must take an equal one too.
+    #[must_use]
+    pub fn turn(&self) -> u64 {
+        self.hold.turn()
+    }
 }

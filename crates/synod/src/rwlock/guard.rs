@@ -1,6 +1,6 @@
 //! [`RwLockReadGuard`] and [`RwLockWriteGuard`]: the lock, while it is held.
 
-use crate::waiters::guard;
+use crate::waiters::{Hold, guard};
 
 guard! {
     /// The lock for reading, while it is held. Dropping it unlocks in the background;
@@ -9,7 +9,7 @@ guard! {
     /// It may be sent to other tasks, and outlives the [`RwLock`](super::RwLock) and the client that
     /// it was made from. Holding it is no proof, as with a [`MutexGuard`](crate::MutexGuard).
     #[must_use = "the lock is released when this is dropped"]
-    RwLockReadGuard, unlock
+    RwLockReadGuard(Hold), unlock
 }
 
 guard! {
@@ -19,5 +19,5 @@ guard! {
     /// It may be sent to other tasks, and outlives the [`RwLock`](super::RwLock) and the client that
     /// it was made from. Holding it is no proof, as with a [`MutexGuard`](crate::MutexGuard).
     #[must_use = "the lock is released when this is dropped"]
-    RwLockWriteGuard, unlock
+    RwLockWriteGuard(Hold), unlock
 }

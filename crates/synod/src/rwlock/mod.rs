@@ -9,16 +9,16 @@
 //! ```
 //!
 //! `/` is appended to the name as it is. `LEASE` is the session's lease in hexadecimal, `NUMBER` one that
-//! the process gives once. No key is ever put twice: Go's side orders by modification revision, which
-//! is the create revision then.
+//! no other key of the process has. No key is ever put over another: Go's side orders by modification
+//! revision, which is the create revision then.
 //!
 //! # Protocol
 //!
 //! 1. *Join*: `If create(key)=0 Then put(key, identity, lease), range(LINE) Else get(key), range(LINE)`,
 //!    keys only. `LINE` is `NAME/write/` for a reader, both prefixes for a writer; only keys directly under
 //!    them count. The own key's create revision `c` is the fencing token.
-//! 2. *Wait* until no key in the line was created before `c`: watch the nearest of them and one's
-//!    own, and look again when it is gone: `get(key), range(LINE) created before c`.
+//! 2. *Wait* until no key in the line was created before `c`: watch the nearest of them, and one's
+//!    own after 100 ms, and look again when it is gone: `get(key), range(LINE) created before c`.
 //! 3. *Try*: `If create(key)=0 and create(LINE)=0 Then put(key, identity, lease)`.
 //! 4. *Unlock*: `If create(key)=c Then delete(key)`.
 //!
@@ -29,7 +29,7 @@
 //!
 //! | call | free | held |
 //! | --- | --- | --- |
-//! | `read`, `write` | 1 | 3 to stand in line, 1 when it is our turn |
+//! | `read`, `write` | 1 | 1 to join, 2 to watch the one before unless that watch is still there, 1 when it is our turn; 2 more after 100 ms |
 //! | `try_read`, `try_write` | 1 | 1 |
 //! | `unlock`, `check`, `holders` | 1 | 1 |
 //!
@@ -45,7 +45,7 @@ use std::time::Duration;
 
 use synod_store::Key;
 
-use crate::waiters::{Neighbours, Wanted};
+use crate::waiters::{Gate, Neighbours, Wanted};
 use crate::{Client, Result, Session};
 
 pub use crate::waiters::Holder;
@@ -60,6 +60,7 @@ pub struct RwLock {
     client: Client,
     name: Key,
     session: Option<Session>,
+    gate: Gate,
 }
 
 /// Who holds an [`RwLock`].
@@ -85,9 +86,11 @@ impl Client {
     /// The readers-writer lock of this name. Asks nobody.
     #[must_use]
     pub fn rwlock(&self, name: impl Into<Key>) -> RwLock {
+        let name = name.into();
         RwLock {
+            gate: Gate::of(self, &name),
             client: self.clone(),
-            name: name.into(),
+            name,
             session: None,
         }
     }
@@ -275,6 +278,7 @@ impl RwLock {
             prefix: self.prefix(access),
             neighbours: Neighbours::Under(before),
             value: self.client.identity(),
+            gate: Some(self.gate.clone()),
         })
     }
 }

@@ -68,7 +68,7 @@ async fn join_now(
     permits: u32,
 ) -> Result<Ticket> {
     let keys = &shared.keys;
-    let key = keys.ticket(permits, &own_suffix(&session));
+    let key = keys.ticket(permits, &own_suffix(&shared.client, &session));
     let client = &shared.client;
     let put = PutRequest::new(key.clone(), client.identity()).with_lease(session.lease());
     let txn = request(keys, &key, put, total);

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! `ROOT` is `__synod/semaphore/NAME` (see *Names* above). The key is a ticket for `N` permits, in
-//! decimal; `LEASE` is the session's lease in hexadecimal, `NUMBER` one that the process gives once.
+//! decimal; `LEASE` is the session's lease in hexadecimal, `NUMBER` one that no other key of the process has.
 //!
 //! # Protocol
 //!

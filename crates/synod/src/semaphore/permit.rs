@@ -1,6 +1,6 @@
 //! [`SemaphorePermit`]: permits that are held.
 
-use crate::waiters::guard;
+use crate::waiters::{Hold, guard};
 
 guard! {
     /// Permits of a [`Semaphore`](super::Semaphore), while they are held. Dropping them gives them back in
@@ -10,7 +10,7 @@ guard! {
     /// was made from. *Holding it is no proof*: a process that was stopped for longer than its session
     /// lives has permits that another was given by now.
     #[must_use = "the permits are given back when this is dropped"]
-    SemaphorePermit {
+    SemaphorePermit(Hold) {
         permits: u32,
     },
     release

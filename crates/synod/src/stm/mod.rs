@@ -21,13 +21,19 @@
 //!    1, 2, 4 ... 32 times the duration of a commit, and at most a second. After a delay all that is read again,
 //!    in one request: it would be refused again otherwise, as old as it is.
 //!
+//! 6. *Together*: transactions of one client at one of the levels SS and S run in turn, and those that are ready at
+//!    the same time are committed by one Txn of this form, in their order: the module `hall` says how, and why
+//!    that changes no guarantee.
+//!
 //! *Why a commit is serializable*: at the commit's revision everything read is as it was read, so the transaction
 //! could have run there, alone and in no time. *Why in real time*: that revision lies between call and return. A
 //! transaction of one linearizable request has its place at that request's revision.
 //!
 //! *Interoperates with* the STM of etcd's Go package, which has no keys of its own either.
 
+mod course;
 mod delays;
+mod hall;
 mod isolation;
 mod run;
 mod sets;

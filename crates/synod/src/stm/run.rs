@@ -1,27 +1,27 @@
 //! [`Stm`]: runs a closure again and again, until an attempt commits.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
-use synod_store::{Key, KeyRange, Revision, TxnOpResponse};
-use tokio::time::Instant;
+use synod_store::{Key, Revision};
 
-use super::sets::{Fetched, Sets, bounded};
-use super::tx::{Attempt, Ended, Source, Tx, fetch};
-use super::{Isolation, delays};
+use super::course::Course;
+use super::hall::Hall;
+use super::{Isolation, Tx};
 use crate::{Client, Error, Result};
-
-/// How often in a row an attempt may find the state compacted away that it reads.
-const RESTARTS: u32 = 16;
 
 /// Transactions to be, with their options. Handles are cheap to clone, and can run any number.
 #[derive(Debug, Clone)]
 pub struct Stm {
-    client: Client,
-    isolation: Isolation,
-    max_attempts: Option<u32>,
-    timeout: Option<Duration>,
-    prefetch: Vec<Key>,
+    pub(super) client: Client,
+    pub(super) isolation: Isolation,
+    pub(super) max_attempts: Option<u32>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) prefetch: Vec<Key>,
+    /// Where its transactions meet the client's others, at the levels that have such a place.
+    pub(super) hall: Option<Arc<Hall>>,
+    pub(super) joined: bool,
 }
 
 /// A transaction that has committed.
@@ -30,11 +30,15 @@ pub struct Stm {
 pub struct Committed<T> {
     /// What the closure returned.
     pub value: T,
-    /// When the writes happened; what was read was so right before. Without writes: a revision at
-    /// which all that was read was so. [`Revision::ZERO`] when nothing was read either, or nothing
+    /// When the writes happened; what was read was so right before, after those that committed at the
+    /// same revision at an earlier [`place`](Committed::place). Without a place: a revision at which all
+    /// that was read was so. [`Revision::ZERO`] when nothing was read either, or nothing
     /// says so, as with [`Isolation::ReadCommitted`].
     pub revision: Revision,
-    /// How many attempts it took.
+    /// Its place among the transactions that were committed together at this revision, from 0: each
+    /// of them has seen what those before it wrote. `None` when none of them wrote anything.
+    pub place: Option<u32>,
+    /// How many attempts it took: runs of its closure.
     pub attempts: u32,
 }
 
@@ -42,12 +46,15 @@ impl Client {
     /// Transactions on this store; see [`stm`](crate::stm).
     #[must_use]
     pub fn stm(&self) -> Stm {
+        let isolation = Isolation::default();
         Stm {
             client: self.clone(),
-            isolation: Isolation::default(),
+            isolation,
             max_attempts: None,
             timeout: None,
             prefetch: Vec::new(),
+            hall: Hall::of(self, isolation),
+            joined: true,
         }
     }
 }
@@ -58,6 +65,7 @@ impl Stm {
     #[must_use]
     pub fn with_isolation(mut self, isolation: Isolation) -> Stm {
         self.isolation = isolation;
+        self.hall = Hall::of(&self.client, isolation);
         self
     }
 
@@ -85,8 +93,24 @@ impl Stm {
         self
     }
 
-    /// Runs a transaction. Its closure may run several times, and must not do anything but read and
-    /// write through its argument.
+    /// Whether its transactions are run in turn with others of this client at the same level, and
+    /// committed together with them; they are unless this says otherwise.
+    ///
+    /// Joined, transactions that want the same keys at once cost one round trip together instead of one each
+    /// and one more for each loser; their closures may see, at the levels
+    /// [`SerializableSnapshot`](Isolation::SerializableSnapshot) and
+    /// [`Serializable`](Isolation::Serializable), what others are about to commit. What is guaranteed is
+    /// the same. Switch it off for a closure that must see nothing but what was committed (one that
+    /// panics or does something else at once about what it sees), or for transactions so long that they
+    /// hold back others; the other levels never join.
+    #[must_use]
+    pub fn with_joined_commits(mut self, joined: bool) -> Stm {
+        self.joined = joined;
+        self
+    }
+
+    /// Runs a transaction. Its closure may run several times, also on a state that is never committed, and
+    /// must not do anything but read and write through its argument.
     ///
     /// Write it as `async |tx| { .. }`, without `move`: so it borrows what it needs, and can be run again.
     /// Such a transaction can be spawned as a task, with whatever the task owns.
@@ -167,151 +191,35 @@ impl Stm {
         let mut course = Course::begin(self)?;
         loop {
             let (attempt, tx) = course.next().await?;
-            let returned = course.in_time(closure(tx)).await?;
-            let Ended { sets, restart } = attempt.end();
-            if let Some(error) = restart {
-                course.restart(error)?;
+            let returned = course.in_time(attempt.run(closure(tx))).await?;
+            let mut ended = attempt.end();
+            if let Some(restart) = ended.restart.take() {
+                course.restart(restart)?;
                 continue;
             }
-            let value = returned?;
-            if let Some(revision) = course.commit(sets).await? {
-                return Ok(Committed {
-                    value,
-                    revision,
-                    attempts: course.attempts,
-                });
+            if returned.is_err() {
+                // It may be owed to a state that never comes to be: to be confirmed like a result.
+                ended.sets.discard_writes();
             }
-        }
-    }
-}
-
-/// The attempts of one transaction.
-struct Course<'s> {
-    stm: &'s Stm,
-    deadline: Option<Instant>,
-    attempts: u32,
-    /// Conflicts in a row.
-    conflicts: u32,
-    restarts: u32,
-    /// What the next attempt knows before it begins.
-    ahead: Option<Fetched>,
-    /// What the last attempt has read, when that was in its way.
-    rereads: Vec<KeyRange>,
-    /// How long the last commit took.
-    commit: Duration,
-}
-
-impl<'s> Course<'s> {
-    fn begin(stm: &'s Stm) -> Result<Course<'s>> {
-        if stm.max_attempts == Some(0) {
-            return Err(Error::InvalidArgument(
-                "a transaction needs at least one attempt".to_owned(),
-            ));
-        }
-        let deadline = stm.timeout;
-        Ok(Course {
-            stm,
-            deadline: deadline.and_then(|timeout| Instant::now().checked_add(timeout)),
-            attempts: 0,
-            conflicts: 0,
-            restarts: 0,
-            ahead: None,
-            rereads: Vec::new(),
-            commit: Duration::ZERO,
-        })
-    }
-
-    /// The next attempt, when there may be one.
-    async fn next(&mut self) -> Result<(std::sync::Arc<Attempt>, Tx)> {
-        let attempts = self.attempts;
-        let mut ranges = Vec::new();
-        if attempts > 0 {
-            if self.stm.max_attempts == Some(attempts) {
-                return Err(Error::Conflict { attempts });
-            }
-            let delay = delays::wait(self.conflicts, self.commit);
-            if self.in_time(delay).await? {
-                // What came with the refusal is old by now, and would be refused for sure where
-                // others commit all the time.
-                self.ahead = None;
-                ranges = std::mem::take(&mut self.rereads);
-            }
-        }
-        self.attempts = attempts.saturating_add(1);
-        // A member that lags behind may answer a first attempt only.
-        let stale = ranges.is_empty() && !self.stm.isolation.is_snapshot();
-        if self.ahead.is_none() && ranges.is_empty() {
-            ranges = self.stm.prefetch.iter().map(KeyRange::one).collect();
-        }
-        if !ranges.is_empty() {
-            let source = Source {
-                at: None,
-                stale,
-                bounded: true,
+            let sure = returned.is_err() && (ended.trouble || ended.sets.step().is_none());
+            let committed = if sure {
+                Ok(Some((Revision::ZERO, None)))
+            } else {
+                course.commit(ended).await
             };
-            let fetched = self
-                .in_time(fetch(&self.stm.client, ranges, source))
-                .await??;
-            self.ahead = Some(fetched);
-        }
-        let sets = Sets::new(self.stm.isolation, self.ahead.take());
-        Ok(Attempt::begin(&self.stm.client, sets))
-    }
-
-    /// Waits for something as long as the transaction may last.
-    async fn in_time<R>(&self, work: impl Future<Output = R>) -> Result<R> {
-        let Some(deadline) = self.deadline else {
-            return Ok(work.await);
-        };
-        let late = |_| match self.attempts {
-            attempts if self.conflicts > 0 => Error::Conflict { attempts },
-            _ => Error::Timeout {
-                after: self.stm.timeout.unwrap_or_default(),
-            },
-        };
-        tokio::time::timeout_at(deadline, work).await.map_err(late)
-    }
-
-    /// An attempt could not go on for this reason; an error once that has been so too often.
-    fn restart(&mut self, error: Error) -> Result<()> {
-        self.restarts = self.restarts.saturating_add(1);
-        self.conflicts = self.conflicts.saturating_add(1);
-        if self.restarts > RESTARTS {
-            return Err(error);
-        }
-        Ok(())
-    }
-
-    /// Commits what an attempt has done; `None` when it met a conflict.
-    async fn commit(&mut self, sets: Sets) -> Result<Option<Revision>> {
-        self.restarts = 0;
-        if sets.is_read_only() && sets.is_one_read() {
-            return Ok(Some(sets.snapshot().unwrap_or_default()));
-        }
-        let rereads = sets.rereads();
-        let txn = self.stm.client.txn();
-        let begun = Instant::now();
-        let sent = txn
-            .when(sets.compares())
-            .and_then(sets.ops())
-            .or_else(rereads.iter().map(bounded))
-            .send()
-            .await?;
-        self.commit = begun.elapsed();
-        if sent.succeeded {
-            return Ok(Some(sent.revision));
-        }
-        self.conflicts = self.conflicts.saturating_add(1);
-        self.ahead = sent.responses.map(|responses| {
-            let mut ahead = Fetched::at(sent.revision);
-            for (range, response) in rereads.iter().cloned().zip(responses) {
-                if let TxnOpResponse::Range(response) = response {
-                    ahead.add(range, response);
+            match (returned, committed) {
+                (Ok(value), Ok(Some((revision, place)))) => {
+                    return Ok(Committed {
+                        value,
+                        revision,
+                        place,
+                        attempts: course.attempts(),
+                    });
                 }
+                (_, Ok(None)) => {}
+                (Err(error), _) => return Err(error),
+                (Ok(_), Err(error)) => return Err(error.into()),
             }
-            ahead
-        });
-        self.rereads = rereads;
-        Ok(None)
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What one attempt has read and written, and the Txn that commits it. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use synod_store::{
@@ -16,7 +16,7 @@ use crate::{Error, Result};
 pub(super) const MAX_COMPARES: usize = MAX_OPS - 2;
 
 /// The most reads that a commit has room for in its Else, beside Synod's own record.
-const MAX_REREADS: usize = MAX_OPS - 3;
+pub(super) const MAX_REREADS: usize = MAX_OPS - 3;
 
 /// A key as an attempt has read it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,9 +38,33 @@ impl From<KeyValue> for Seen {
 
 /// What an attempt will do to a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Write {
+pub(super) enum Write {
     Put(Bytes, Option<LeaseId>),
     Delete,
+}
+
+impl Write {
+    /// What is under the key then.
+    pub(super) fn value(&self) -> Option<Bytes> {
+        match self {
+            Write::Put(value, _) => Some(value.clone()),
+            Write::Delete => None,
+        }
+    }
+
+    /// The operation that does it.
+    pub(super) fn op(&self, key: &Key) -> TxnOp {
+        match self {
+            Write::Put(value, lease) => {
+                let put = PutRequest::new(key, value.clone());
+                match lease {
+                    Some(lease) => put.with_lease(*lease).into(),
+                    None => put.into(),
+                }
+            }
+            Write::Delete => DeleteRequest::new(key).into(),
+        }
+    }
 }
 
 /// Reads that one request brought, for an attempt to use when it comes to them.
@@ -102,6 +126,10 @@ pub(super) struct Sets {
     ahead_used: bool,
     /// How many requests the reads took.
     requests: usize,
+    /// The step of the client's [board](super::hall) that the reads are of, when they are of it.
+    step: Option<u64>,
+    /// Keys that were read as transactions of this client leave them that have not committed yet.
+    pending: BTreeSet<Key>,
 }
 
 impl Sets {
@@ -113,6 +141,65 @@ impl Sets {
             ahead,
             ..Sets::default()
         }
+    }
+
+    /// Reads from now on are of the client's board, at this step, which stands on the store's state
+    /// of this revision.
+    pub(super) fn begin_on_board(&mut self, step: u64, base: Revision) {
+        self.step = Some(step);
+        self.snapshot = Some(base);
+    }
+
+    /// The step of the board that the reads are of; `None` when they are of the store.
+    pub(super) fn step(&self) -> Option<u64> {
+        self.step
+    }
+
+    /// Notes what the board says of a key. What was read before stays as it was read.
+    pub(super) fn note_key(&mut self, key: &Key, seen: Seen, pending: bool) {
+        if self.reads.contains_key(key) {
+            return;
+        }
+        self.reads.insert(key.clone(), seen);
+        if pending {
+            self.pending.insert(key.clone());
+        }
+    }
+
+    /// Notes that all keys of a range have been noted.
+    pub(super) fn note_range(&mut self, range: KeyRange) {
+        self.ranges.push(range);
+    }
+
+    /// Whether the key was read as it will be once transactions of this client have committed.
+    pub(super) fn is_pending(&self, key: &Key) -> bool {
+        self.pending.contains(key)
+    }
+
+    /// What was pending has been committed, at this revision.
+    pub(super) fn settle(&mut self, key: &Key, revision: Revision) {
+        self.pending.remove(key);
+        if let Some(seen) = self.reads.get_mut(key) {
+            seen.revision = revision;
+        }
+    }
+
+    /// What was read: keys, and ranges each of whose keys is among them.
+    pub(super) fn reads(&self) -> &BTreeMap<Key, Seen> {
+        &self.reads
+    }
+
+    pub(super) fn ranges(&self) -> &[KeyRange] {
+        &self.ranges
+    }
+
+    pub(super) fn writes(&self) -> &BTreeMap<Key, Write> {
+        &self.writes
+    }
+
+    /// Takes back all writes: what was read is still to be confirmed.
+    pub(super) fn discard_writes(&mut self) {
+        self.writes.clear();
     }
 
     /// The state to read from; `None` for the current one.
@@ -142,6 +229,14 @@ impl Sets {
         self.use_ahead();
         self.reads.insert(key.clone(), seen.clone());
         Some(seen)
+    }
+
+    /// What a request before the attempt's first read has brought.
+    pub(super) fn read_ahead(&mut self, fetched: Fetched) {
+        if self.isolation.is_snapshot() {
+            self.snapshot.get_or_insert(fetched.revision);
+        }
+        self.ahead = Some(fetched);
     }
 
     fn use_ahead(&mut self) {
@@ -248,6 +343,10 @@ impl Sets {
 
     /// Whether there is nothing to compare when nothing was written: all was read at one moment.
     pub(super) fn is_one_read(&self) -> bool {
+        if self.step.is_some() {
+            // What the board says is not known to be so until it has been compared.
+            return self.reads_nothing();
+        }
         !self.isolation.validates()
             || self.requests == 0
             || (self.isolation.is_snapshot() && self.requests == 1)
@@ -268,33 +367,31 @@ impl Sets {
         let unchanged =
             |range: KeyRange| Compare::mod_revision(range, CompareOp::Less, snapshot.next());
         compares.extend(self.ranges.iter().cloned().map(unchanged));
-        if self.isolation == Isolation::SerializableSnapshot && !self.reads_nothing() {
-            let blind = self.writes.keys().filter(|key| {
-                let in_range = || self.ranges.iter().any(|range| range.contains(key));
-                !self.reads.contains_key(*key) && !in_range()
-            });
-            compares.extend(blind.map(|key| unchanged(KeyRange::One(key.clone()))));
-        }
+        let blind = self.blind().cloned();
+        compares.extend(blind.map(|key| unchanged(KeyRange::One(key))));
         compares
     }
 
-    fn reads_nothing(&self) -> bool {
+    /// The keys that are only written, where these are not to be newer than the first read either.
+    pub(super) fn blind(&self) -> impl Iterator<Item = &Key> {
+        let guarded = self.isolation == Isolation::SerializableSnapshot && !self.reads_nothing();
+        let writes = guarded.then(|| self.writes.keys());
+        writes.into_iter().flatten().filter(|key| {
+            let in_range = || self.ranges.iter().any(|range| range.contains(key));
+            !self.reads.contains_key(*key) && !in_range()
+        })
+    }
+
+    pub(super) fn reads_nothing(&self) -> bool {
         self.reads.is_empty() && self.ranges.is_empty()
     }
 
     /// What the commit does.
     pub(super) fn ops(&self) -> Vec<TxnOp> {
-        let op = |(key, write): (&Key, &Write)| match write {
-            Write::Put(value, lease) => {
-                let put = PutRequest::new(key, value.clone());
-                match lease {
-                    Some(lease) => put.with_lease(*lease).into(),
-                    None => put.into(),
-                }
-            }
-            Write::Delete => DeleteRequest::new(key).into(),
-        };
-        self.writes.iter().map(op).collect()
+        self.writes
+            .iter()
+            .map(|(key, write)| write.op(key))
+            .collect()
     }
 
     /// What is read again when the conditions do not hold, for the next attempt.
@@ -302,13 +399,20 @@ impl Sets {
         if !self.isolation.validates() {
             return Vec::new();
         }
-        let single = |key: &&Key| !self.ranges.iter().any(|range| range.contains(key));
-        let keys = self.reads.keys().filter(single).cloned();
-        let mut all: Vec<KeyRange> = keys.map(KeyRange::One).collect();
-        all.extend(self.ranges.iter().cloned());
-        all.truncate(MAX_REREADS);
-        all
+        rereads(self.reads.keys(), &self.ranges)
     }
+}
+
+/// These keys and ranges, no key twice, as many as a commit can read.
+pub(super) fn rereads<'k>(
+    keys: impl Iterator<Item = &'k Key>,
+    ranges: &[KeyRange],
+) -> Vec<KeyRange> {
+    let single = |key: &&Key| !ranges.iter().any(|range| range.contains(key));
+    let mut all: Vec<KeyRange> = keys.filter(single).cloned().map(KeyRange::One).collect();
+    all.extend(ranges.iter().cloned());
+    all.truncate(MAX_REREADS);
+    all
 }
 
 /// The request that reads a key, or a range as far as a commit has room for it.
@@ -321,7 +425,7 @@ pub(super) fn bounded(range: &KeyRange) -> RangeRequest {
 }
 
 /// Whether every key of `inner` is one of `outer`.
-fn encloses(outer: &KeyRange, inner: &KeyRange) -> bool {
+pub(super) fn encloses(outer: &KeyRange, inner: &KeyRange) -> bool {
     if inner.is_empty() {
         return true;
     }

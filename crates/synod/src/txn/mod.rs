@@ -22,6 +22,7 @@ use std::pin::Pin;
 use synod_store::{ErrorKind, Header, Revision, TxnOpResponse};
 
 use crate::settle::{MAX_OPS, Outcome, Work, weight, weight_of_fork};
+use crate::waiters::Turn;
 use crate::{Client, Error, Result, retry};
 
 pub(crate) use recall::overlap;
@@ -49,6 +50,8 @@ pub use words::{delete, get, nested, put, put_with_lease};
 pub struct Txn {
     client: Client,
     fence: Option<Compare>,
+    /// The guard's turn, outside of which it does not begin.
+    turn: Option<Turn>,
     txn: synod_store::Txn,
 }
 
@@ -68,6 +71,7 @@ impl Client {
         Txn {
             client: self.clone(),
             fence: None,
+            turn: None,
             txn: synod_store::Txn::new(),
         }
     }
@@ -96,6 +100,12 @@ impl Txn {
     /// was false once must stay so.
     pub(crate) fn fenced(mut self, fence: Compare) -> Txn {
         self.fence = Some(fence);
+        self
+    }
+
+    /// It does not begin once this turn is over: [`Error::NotOwner`] then.
+    pub(crate) fn within(mut self, turn: Turn) -> Txn {
+        self.turn = Some(turn);
         self
     }
 
@@ -167,7 +177,15 @@ impl Txn {
     }
 
     /// Runs it; answers that were lost stay so.
-    pub(crate) async fn send(self) -> Result<Sent> {
+    pub(crate) async fn send(mut self) -> Result<Sent> {
+        let Some(turn) = self.turn.take() else {
+            return self.send_now().await;
+        };
+        let under_way = turn.begin().ok_or_else(|| self.not_owner())?;
+        under_way.ended(self.send_now().await)
+    }
+
+    async fn send_now(self) -> Result<Sent> {
         self.check()?;
         self.check_deletes()?;
         if self.txn.is_read_only() {

@@ -1,21 +1,21 @@
 //! What every guard of a lock can do: [`guard!`](crate::waiters::guard) makes one around a
 //! [`Hold`](super::Hold).
 
-/// Makes a guard: its documentation and name, what it has beside the hold, and what its release is
-/// called.
+/// Makes a guard: its documentation and name, the kind of hold, what it has beside that, and what its
+/// release is called.
 macro_rules! guard {
     (
         $(#[$meta:meta])*
-        $name:ident $({ $($(#[$about:meta])* $field:ident: $type:ty,)* })?, $release:ident
+        $name:ident($hold:ty) $({ $($(#[$about:meta])* $field:ident: $type:ty,)* })?, $release:ident
     ) => {
         $(#[$meta])*
         pub struct $name {
-            hold: $crate::waiters::Hold,
+            hold: $hold,
             $($($(#[$about])* $field: $type,)*)?
         }
 
         impl $name {
-            pub(super) fn new(hold: $crate::waiters::Hold $($(, $field: $type)*)?) -> $name {
+            pub(super) fn new(hold: $hold $($(, $field: $type)*)?) -> $name {
                 $name { hold $($(, $field)*)? }
             }
 

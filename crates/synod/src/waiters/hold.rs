@@ -3,7 +3,8 @@
 //! # Protocol
 //!
 //! 1. Join the line with a key that no other call has: `LEASE-NUMBER`, the session's lease in
-//!    hexadecimal and a number that this process gives once. Value: the client's identity.
+//!    hexadecimal and a number that no other key of this process has (`numbers`). Value: the client's
+//!    identity.
 //! 2. The head of the line is ours, the session lives by the clock of this moment: held.
 //! 3. *Release*: `If create(key)=c Then delete(key)`, so that an old token frees nobody.
 //!
@@ -11,11 +12,12 @@
 //! with the client's own one, another is begun and the line is joined again.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use synod_store::{Compare, Key, KeyValue, RangeRequest, Revision};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Join, Line, Neighbours, Place, Suffix, join};
 use crate::{Client, Error, Result, Session, Txn, retry};
@@ -33,6 +35,30 @@ pub(crate) struct Wanted {
     pub(crate) neighbours: Neighbours,
     /// The own key's value.
     pub(crate) value: Bytes,
+    /// Bounds how many of one client's calls stand in the line at once.
+    pub(crate) gate: Option<Gate>,
+}
+
+/// How many calls of one client may wait in one line at once. Further ones wait here, first come, first
+/// served: a line is read by everyone who joins it, so that a thousand tasks in it would be read a
+/// thousand times.
+#[derive(Debug, Clone)]
+pub(crate) struct Gate(Arc<Semaphore>);
+
+/// The most calls of one client that wait in one line at once.
+const STANDING: usize = 16;
+
+impl Gate {
+    /// The gate of this line, which all of the client's calls pass.
+    pub(crate) fn of(client: &Client, prefix: &Key) -> Gate {
+        let gate = || Semaphore::new(STANDING);
+        Gate(client.registry().get("line", prefix, gate))
+    }
+
+    async fn pass(&self) -> Option<OwnedSemaphorePermit> {
+        // An error means that it was closed, which nobody does.
+        Arc::clone(&self.0).acquire_owned().await.ok()
+    }
 }
 
 /// The head of a line. Dropping it releases it in the background.
@@ -47,6 +73,8 @@ pub(crate) struct Hold {
 impl Wanted {
     /// Waits until the head of the line is ours.
     pub(crate) async fn take(&self) -> Result<Hold> {
+        // Until the head is ours: who holds it does not count.
+        let _standing = self.pass_gate().await?;
         let (session, place) = self.join(false).await?;
         match place {
             Some(place) => self.wait(session, place).await,
@@ -71,6 +99,21 @@ impl Wanted {
         }
     }
 
+    /// Waits until fewer of the client's calls stand in the line than may.
+    async fn pass_gate(&self) -> Result<Option<OwnedSemaphorePermit>> {
+        let Some(gate) = &self.gate else {
+            return Ok(None);
+        };
+        let Some(session) = &self.session else {
+            return Ok(gate.pass().await);
+        };
+        tokio::select! {
+            biased;
+            () = session.lost() => Err(Error::SessionLost),
+            permit = gate.pass() => Ok(permit),
+        }
+    }
+
     /// All who are in the line, the oldest first.
     pub(crate) async fn line(&self) -> Result<Vec<KeyValue>> {
         let line = Line::of(&self.prefix, &self.neighbours);
@@ -87,22 +130,27 @@ impl Wanted {
     /// Joins the line; with `only_if_free`, not if anybody is in it.
     async fn join(&self, only_if_free: bool) -> Result<(Session, Option<Place>)> {
         let joining = |session| async move {
-            let request = self.request(&session);
             let vigils = self.client.vigils();
-            let place = if only_if_free {
+            let number = vigils.numbers().take();
+            let request = self.request(&session, number);
+            let key = request.prefix.join(&request.suffix);
+            let mut place = if only_if_free {
                 join::try_join(vigils, request).await?
             } else {
                 Some(join::join(vigils, request).await?)
             };
+            if let Some(place) = place.as_mut().filter(|place| *place.key() == key) {
+                place.number = Some(number);
+            }
             Ok((session, place))
         };
         under_session(&self.client, self.session.as_ref(), joining).await
     }
 
-    fn request(&self, session: &Session) -> Join {
+    fn request(&self, session: &Session, number: u64) -> Join {
         Join {
             prefix: self.prefix.clone(),
-            suffix: own_suffix(session).into(),
+            suffix: suffix(session, number).into(),
             sharing: Suffix::Unique,
             value: self.value.clone(),
             lease: session.lease(),
@@ -113,9 +161,11 @@ impl Wanted {
 }
 
 /// The last part of a key that one call alone has.
-pub(crate) fn own_suffix(session: &Session) -> String {
-    static NUMBER: AtomicU64 = AtomicU64::new(1);
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+pub(crate) fn own_suffix(client: &Client, session: &Session) -> String {
+    suffix(session, client.vigils().numbers().take())
+}
+
+fn suffix(session: &Session, number: u64) -> String {
     format!("{}-{number}", session.lease())
 }
 

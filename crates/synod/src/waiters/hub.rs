@@ -9,12 +9,14 @@
 //!    the prefix, keys only, once for all subscribers. A key that is not there at a revision of at least `c`, or was
 //!    created anew, is gone. A subscriber who came before that read was made is covered by it; one who
 //!    comes later reads by itself, under a watch that stands or under the next such read.
-//! 4. The store could not be reached for the patience, or refuses: all are told, and the hub is over. The
+//! 4. The last deletions are remembered. Who has seen its key at a revision `r`, and subscribes later, is
+//!    told at once if the key is among them; if they reach back to `r`, it need not read.
+//! 5. The store could not be reached for the patience, or refuses: all are told, and the hub is over. The
 //!    task's runtime ends: all are told that, and go elsewhere.
 //!
 //! The last subscriber's end is the hub's.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -31,6 +33,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::slot::Slot;
 use crate::watch::{self, Lookout, Nudge};
 use crate::{Error, Result, retry};
+
+/// How many deletions are remembered.
+const REMEMBERED: usize = 256;
 
 /// One watch for many.
 #[derive(Debug)]
@@ -52,6 +57,33 @@ enum Phase {
 struct Subscribers {
     next: u64,
     by_key: HashMap<Key, Vec<Subscriber>>,
+    recent: VecDeque<(Revision, Key)>,
+    /// Every deletion after this revision that was told is in `recent`; unknown until the watch stands.
+    complete_after: Option<Revision>,
+}
+
+impl Subscribers {
+    /// Whether the key that was created then is known to be gone.
+    fn is_gone(&self, key: &Key, created: Revision) -> bool {
+        let later = |(revision, _): &&(Revision, Key)| *revision > created;
+        let mut recent = self.recent.iter().rev().take_while(later);
+        recent.any(|(_, gone)| gone == key)
+    }
+
+    fn remember(&mut self, revision: Revision, key: Key) {
+        self.recent.push_back((revision, key));
+        if self.recent.len() > REMEMBERED
+            && let Some((oldest, _)) = self.recent.pop_front()
+        {
+            self.complete_after = self.complete_after.map(|after| after.max(oldest));
+        }
+    }
+
+    /// Everything was read at this revision, for events may be missing before it.
+    fn read_at(&mut self, revision: Revision) {
+        self.recent.clear();
+        self.complete_after = Some(revision);
+    }
 }
 
 #[derive(Debug)]
@@ -81,6 +113,8 @@ pub(super) struct Subscription {
     word: oneshot::Receiver<Word>,
     /// What was said, once it was.
     said: Option<Word>,
+    /// Every deletion after this revision is, or was, told.
+    since: Option<Revision>,
 }
 
 impl Hub {
@@ -129,11 +163,13 @@ impl Hub {
             created,
             tell,
         };
-        let of_key = subscribers.by_key.entry(key.clone()).or_default();
-        // A hub that is over tells nobody: dropping the other end says so.
-        if !hub.is_over() {
+        let since = subscribers.complete_after;
+        if subscribers.is_gone(&key, created) {
+            let _ = subscriber.tell.send(Word::Gone);
+        } else if !hub.is_over() {
+            let of_key = subscribers.by_key.entry(key.clone()).or_default();
             of_key.push(subscriber);
-        }
+        } // A hub that is over tells nobody: dropping the other end says so.
         drop(subscribers);
         Subscription {
             hub,
@@ -141,6 +177,7 @@ impl Hub {
             number,
             word,
             said: None,
+            since,
         }
     }
 
@@ -155,6 +192,7 @@ impl Hub {
 
     fn tell_of(&self, event: &Event) {
         let mut subscribers = self.subscribers.lock();
+        subscribers.remember(event.kv.mod_revision, event.kv.key.clone());
         if let Some(of_key) = subscribers.by_key.get_mut(&event.kv.key) {
             tell_some(of_key, |created| event.kv.mod_revision > created);
         }
@@ -186,6 +224,7 @@ impl Task {
         let open = || Lookout::open_with(Arc::clone(&self.store), request.clone(), self.net);
         let mut lookout = retry::insist(self.patience, open).await?;
         self.with_hub(|hub| {
+            hub.subscribers.lock().read_at(lookout.since());
             hub.phase.send_if_modified(|phase| {
                 let opening = *phase == Phase::Opening;
                 if opening {
@@ -231,7 +270,10 @@ impl Task {
         let gone = |key: &Key, created: Revision| {
             created <= header.revision && there.get(key) != Some(&created)
         };
-        self.with_hub(|hub| hub.tell(gone));
+        self.with_hub(|hub| {
+            hub.subscribers.lock().read_at(header.revision);
+            hub.tell(gone);
+        });
         Ok(())
     }
 
@@ -263,6 +305,11 @@ impl Drop for Task {
 }
 
 impl Subscription {
+    /// Whether everything that happens after `read` is told.
+    pub(super) fn tells_after(&self, read: Revision) -> bool {
+        self.since.is_some_and(|since| since <= read)
+    }
+
     /// Waits until the watch stands. False when the hub has ended with its runtime.
     pub(super) async fn stands(&mut self) -> Result<bool> {
         let mut phase = self.hub.phase.subscribe();

@@ -52,6 +52,7 @@ pub(super) async fn try_join(vigils: &Vigils, mut join: Join) -> Result<Option<P
 /// turn.
 async fn in_background(vigils: &Vigils, join: Join, only_if_free: bool) -> Result<Joined> {
     let runtime = crate::runtime()?;
+    vigils.leftovers().see_to(&runtime);
     let (answer, answered) = oneshot::channel();
     let task = {
         let (vigils, runtime) = (vigils.clone(), runtime.clone());
@@ -126,6 +127,8 @@ async fn send(vigils: Vigils, join: Join, runtime: Handle, only_if_free: bool) -
         lease: join.lease,
         patience: join.patience,
         found: found.filter(|_| !own),
+        number: None,
+        seen: header.revision,
         position: 0,
         nearest: None,
         head: None,

@@ -9,7 +9,8 @@
 //! One task for all of a client's leftovers, as long as there are any, reads them and deletes what it
 //! finds, guarded by the create revision that it read: at first after milliseconds, for 30 s at least every
 //! second, then every 10 s. It forgets the first kind once it is deleted or was not there any more, and the
-//! second once its lease is gone, as no copy can apply then, or after an hour.
+//! second once its lease is gone, as no copy can apply then, or after an hour. When its runtime ends, the
+//! next who joins a line begins another.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -100,6 +101,16 @@ impl Leftovers {
         self.push(runtime, key, lease, None);
     }
 
+    /// Has the keys looked for that are left from a runtime which has ended, in this one.
+    pub(super) fn see_to(&self, runtime: &Handle) {
+        let mut state = self.state.lock();
+        if !state.leftovers.is_empty() {
+            let sweeping = std::mem::replace(&mut state.sweeping, true);
+            drop(state);
+            self.sweep_in(runtime, sweeping);
+        }
+    }
+
     fn push(&self, runtime: &Handle, key: Key, lease: LeaseId, created: Option<Revision>) {
         let mut state = self.state.lock();
         state.leftovers.push(Leftover {
@@ -111,6 +122,11 @@ impl Leftovers {
         let sweeping = std::mem::replace(&mut state.sweeping, true);
         // Before the task is made: a runtime that has ended drops it on the spot.
         drop(state);
+        self.sweep_in(runtime, sweeping);
+        self.come.notify_one();
+    }
+
+    fn sweep_in(&self, runtime: &Handle, sweeping: bool) {
         if !sweeping {
             let sweep = Sweep {
                 leftovers: self.clone(),
@@ -118,7 +134,6 @@ impl Leftovers {
             };
             runtime.spawn(sweep.run());
         }
-        self.come.notify_one();
     }
 }
 

@@ -16,11 +16,13 @@
 //!    only. `c` is the key's create revision; those before it are the keys created before it. Later
 //!    ones have higher revisions, so they only ever become fewer.
 //! 2. *Nobody before*: the line's head is ours at the revision of that answer. One round trip.
-//! 3. *Wait*: watch the own key and the nearest before it (both at now), wait until both watches
-//!    stand, then *look*: `get(key), range(LINE) created before c`, keys only, at one revision. The own one
-//!    gone, or created anew: lost. Nobody before: the head is ours, as the same answer shows the own key
-//!    in place; so nobody is told "yours" whose lease died while it waited. Another one nearest: watch
-//!    that. Else wait until one of the two is gone, and look again.
+//! 3. *Wait*: watch the nearest before the own key, at now. Had that watch stood when the Txn of 1. was
+//!    answered, as one does that was left from another wait, nothing was missed. Else *look*:
+//!    `get(key), range(LINE) created before c`, keys only, at one revision. The own one gone, or
+//!    created anew: lost. Nobody before: the head is ours, as the same answer shows the own key in place;
+//!    so nobody is told "yours" whose lease died while it waited. Another one nearest: watch that. Else
+//!    wait until the nearest is gone, and look again: always, also when no look came before.
+//!    Who has waited for 100 ms watches the own key too, and reads both: its end is the wait's.
 //! 4. *Try*: `If create(key)=0 and create(LINE)=0 Then` as above: a key is written only if it is the head.
 //!    (Keys of nested names fail this compare without being in the line: then 1. under another key, with
 //!    `-2` at its end, as a late copy of the first is deleted; and away again.)
@@ -49,19 +51,23 @@
 //!
 //! # Cost
 //!
-//! Free: 1 round trip. Else 1 to join, 2 to stand in line (the watches are opened at once), 1 when it
-//! is our turn; 2 more for each that gives up out of turn just before us.
+//! Free: 1 round trip. Else 1 to join; 2 to stand in line, none when the watch of the same predecessor
+//! is still there, as it is for a second; 1 when it is our turn; 2 more for each that gives up out of turn just before us,
+//! and 2 for a wait of more than 100 ms.
 
 mod clean;
 mod guard;
 mod hold;
 mod holder;
 mod hub;
+mod idle;
 mod join;
 mod leftovers;
+mod numbers;
 mod place;
 #[cfg(test)]
 mod tests;
+mod turn;
 mod vigil;
 
 use std::sync::Arc;
@@ -75,9 +81,10 @@ use synod_store::{
 use crate::{Result, retry};
 
 pub(crate) use guard::guard;
-pub(crate) use hold::{Hold, Wanted, own_suffix, under_session};
+pub(crate) use hold::{Gate, Hold, Wanted, own_suffix, under_session};
 pub use holder::Holder;
 pub use place::Place;
+pub(crate) use turn::Turn;
 pub(crate) use vigil::Vigils;
 
 /// Whose keys count as standing before one's own.
@@ -119,18 +126,31 @@ pub struct Join {
     pub patience: Duration,
 }
 
-/// Joins a line.
-///
-/// # Cancel safety
-///
-/// When this is dropped, the line is left in the background.
-///
-/// # Errors
-///
-/// [`ErrorKind::LeaseNotFound`](synod_store::ErrorKind::LeaseNotFound) when there is no such lease, or
-/// what else the store answered.
-pub async fn join(store: Arc<dyn Store>, join: Join) -> Result<Place> {
-    join::join(&Vigils::new(store), join).await
+/// The lines of a store, for whoever is not a client: all who join through it share their watches. Cheap
+/// to clone.
+#[derive(Debug, Clone)]
+pub struct Lines(Vigils);
+
+impl Lines {
+    /// The lines of this store. Asks nobody.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>) -> Lines {
+        Lines(Vigils::new(store))
+    }
+
+    /// Joins a line. One round trip.
+    ///
+    /// # Cancel safety
+    ///
+    /// When this is dropped, the line is left in the background.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::LeaseNotFound`](synod_store::ErrorKind::LeaseNotFound) when there is no such lease,
+    /// or what else the store answered.
+    pub async fn join(&self, join: Join) -> Result<Place> {
+        join::join(&self.0, join).await
+    }
 }
 
 /// The keys among which a place is counted.

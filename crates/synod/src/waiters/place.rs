@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use synod_store::{Header, Key, KeyValue, LeaseId, RangeRequest, Revision, Store, Txn, TxnOp};
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use super::clean::leave;
 use super::vigil::Vigil;
@@ -24,6 +25,10 @@ pub struct Place {
     pub(super) patience: Duration,
     /// The pair that was there already.
     pub(super) found: Option<KeyValue>,
+    /// The number in the own key, if it may be used again once the key is gone.
+    pub(super) number: Option<u64>,
+    /// When the line was seen last.
+    pub(super) seen: Revision,
     /// How many are before.
     pub(super) position: usize,
     /// The last of them.
@@ -55,6 +60,8 @@ impl Place {
             lease,
             patience: client.timeout(),
             found: None,
+            number: None,
+            seen: created,
             position: 0,
             nearest: None,
             head: None,
@@ -112,6 +119,7 @@ impl Place {
         if let Some(header) = self.head.take() {
             return Ok(header);
         }
+        let watch_own = Instant::now() + self.vigils.own_watch();
         let mut own: Option<Vigil> = None;
         let mut before: Option<(Key, Vigil)> = None;
         loop {
@@ -122,55 +130,57 @@ impl Place {
                 }
                 continue;
             };
-            // Both at once; the own one is kept from one predecessor to the next.
-            let (mut vigil, own) = match (before.take(), &mut own) {
-                (Some((key, vigil)), Some(own)) if key == nearest => (vigil, own),
-                (_, Some(own)) => (
-                    self.vigils.open(&nearest, created, self.patience).await?,
-                    own,
-                ),
-                (_, own) => {
-                    let opening = tokio::try_join!(
-                        self.vigils.open(&nearest, created, self.patience),
-                        self.vigils.open(&self.key, self.created, self.patience),
-                    );
-                    let (vigil, opened) = opening?;
-                    (vigil, own.insert(opened))
-                }
+            let mut vigil = match before.take() {
+                Some((key, vigil)) if key == nearest => vigil,
+                _ => self.vigils.open(&nearest, created, self.patience).await?,
             };
-            let header = self.look().await?;
-            match &self.nearest {
-                None => return Ok(header),
-                Some((created, key)) if *key == nearest => {
-                    let created = *created;
-                    self.watch(own, &mut vigil, &nearest, created, header.revision)
-                        .await?;
-                    self.nearest = None;
+            if !vigil.tells_after(self.seen) {
+                let header = self.look().await?;
+                match &self.nearest {
+                    None => return Ok(header),
+                    Some((anew, key)) if *key == nearest && *anew == created => {}
+                    Some(_) => {
+                        before = Some((nearest, vigil));
+                        continue;
+                    }
                 }
-                Some(_) => {}
             }
-            before = Some((nearest, vigil));
+            self.watch(&mut own, watch_own, &mut vigil, &nearest, created)
+                .await?;
+            self.nearest = None;
         }
     }
 
-    /// Waits until the key before is gone. An error when the own one is.
+    /// Waits until the key before is gone. An error when the own one is, which is watched from some
+    /// moment on.
     async fn watch(
         &self,
-        own: &mut Vigil,
+        own: &mut Option<Vigil>,
+        watch_own: Instant,
         before: &mut Vigil,
         key: &Key,
         created: Revision,
-        mut read: Revision,
     ) -> Result<()> {
+        let mut read = self.seen;
         loop {
-            let gone = tokio::select! {
-                gone = own.gone(read) => {
-                    if gone? {
-                        return Err(Error::SessionLost);
+            let gone = match own {
+                Some(own) => tokio::select! {
+                    gone = own.gone(read) => {
+                        if gone? {
+                            return Err(Error::SessionLost);
+                        }
+                        false
                     }
-                    false
-                }
-                gone = before.gone(read) => gone?,
+                    gone = before.gone(read) => gone?,
+                },
+                None => match tokio::time::timeout_at(watch_own, before.gone(read)).await {
+                    Ok(gone) => gone?,
+                    Err(_) => {
+                        let opening = self.vigils.open(&self.key, self.created, self.patience);
+                        *own = Some(opening.await?);
+                        false
+                    }
+                },
             };
             if gone {
                 return Ok(());
@@ -192,6 +202,7 @@ impl Place {
         let (mut others, header) = self.read(reads).await?;
         others.retain(|kv| self.line.counts(&kv.key));
         self.count(others.into_iter());
+        self.seen = header.revision;
         Ok(header)
     }
 
@@ -245,8 +256,16 @@ impl Place {
         if left.is_ok() && self.leave_on_drop {
             self.leave_on_drop = false;
             self.watch_for_copies();
+            if let Some(number) = self.free_number() {
+                self.vigils.numbers().give_back(number);
+            }
         }
         left
+    }
+
+    /// The number in the own key, if nothing can make that key again once it is deleted.
+    fn free_number(&self) -> Option<u64> {
+        self.number.filter(|_| !self.doubt)
     }
 
     fn watch_for_copies(&self) {
@@ -268,6 +287,7 @@ impl Drop for Place {
             key: self.key.clone(),
             lease: self.lease,
             created: self.created,
+            number: self.free_number(),
             left: false,
         };
         self.runtime.spawn(leaving.run(self.patience));
@@ -283,6 +303,7 @@ struct Leaving {
     key: Key,
     lease: LeaseId,
     created: Revision,
+    number: Option<u64>,
     left: bool,
 }
 
@@ -290,7 +311,12 @@ impl Leaving {
     async fn run(mut self, patience: Duration) {
         let store = self.vigils.store();
         match leave(&**store, &self.key, self.created, patience).await {
-            Ok(_) => self.left = true,
+            Ok(_) => {
+                self.left = true;
+                if let Some(number) = self.number {
+                    self.vigils.numbers().give_back(number);
+                }
+            }
             Err(error) => {
                 tracing::debug!(key = %self.key, %error, "a key could not be deleted yet")
             }

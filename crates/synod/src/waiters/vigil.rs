@@ -6,17 +6,21 @@
 //!    of their own key each: whoever waits alone hears of two keys only, however many others wait
 //!    elsewhere.
 //! 2. Further ones share a watch of the whole prefix ([`Hub`]): however many wait, there are three.
-//! 3. Either way: once the vigil stands, its keeper reads the key. What happens after that read is
-//!    told, and doubt leads to another read.
+//! 3. Either way: once the vigil stands, its keeper reads the key, unless the vigil
+//!    [tells all](Vigil::tells_after) that happened since the keeper saw the key last. What happens after
+//!    that read is told, and doubt leads to another read.
+//! 4. A watch of a single key outlives its vigil for a while (`idle`): then it need not be opened and read
+//!    again.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use synod_store::{EventFilter, Key, RangeRequest, Revision, Store, WatchRequest};
 
 use super::hub::{Hub, Subscription, Word};
+use super::idle::{LINGER, Prefix, Watches, prefix_of, retire};
 use super::leftovers::Leftovers;
+use super::numbers::Numbers;
 use crate::retry::Backoff;
 use crate::slot::Slot;
 use crate::watch::{Lookout, NET, Nudge};
@@ -25,40 +29,42 @@ use crate::{Error, Result, retry};
 /// How many watches of single keys there may be under one prefix before the next shares one.
 const SINGLE: usize = 2;
 
+/// Who has waited for so long watches its own key too. Most waits in a busy line are shorter: they are
+/// spared the watch, and the event of their own key's end.
+const OWN_WATCH: Duration = Duration::from_millis(100);
+
 /// What the waiters and holders of one client share. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Vigils {
     store: Arc<dyn Store>,
-    prefixes: Arc<Slot<HashMap<Key, Prefix>>>,
+    watches: Arc<Slot<Watches>>,
     leftovers: Leftovers,
+    numbers: Numbers,
     /// After so long without an event the keys are read anew.
     net: Duration,
-}
-
-/// The watches under one prefix.
-#[derive(Debug, Default)]
-struct Prefix {
-    single: usize,
-    hub: Weak<Hub>,
+    /// How long a watch outlives its vigil.
+    linger: Duration,
+    /// How long a wait may last without a watch of the own key.
+    own_watch: Duration,
 }
 
 /// A watch of a single key is counted as long as this lives.
 #[derive(Debug)]
 struct Counted {
-    prefixes: Arc<Slot<HashMap<Key, Prefix>>>,
+    watches: Arc<Slot<Watches>>,
     prefix: Key,
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let mut prefixes = self.prefixes.lock();
-        if let Some(prefix) = prefixes.get_mut(&self.prefix) {
+        let mut watches = self.watches.lock();
+        if let Some(prefix) = watches.prefixes.get_mut(&self.prefix) {
             prefix.single = prefix.single.saturating_sub(1);
         }
     }
 }
 
-/// A watch of one key, which was there when it was created last. Dropping it ends it.
+/// A watch of one key, which was there when it was created last. Dropping it ends it, soon.
 #[derive(Debug)]
 pub(crate) struct Vigil {
     vigils: Vigils,
@@ -71,10 +77,21 @@ pub(crate) struct Vigil {
 #[derive(Debug)]
 enum Sight {
     Single {
-        lookout: Box<Lookout>,
+        /// Taken by the vigil's end alone.
+        lookout: Option<Box<Lookout>>,
         _counted: Counted,
     },
     Shared(Subscription),
+}
+
+/// How a key is to be watched.
+enum Choice {
+    /// By the watch that it has already.
+    Again(Box<Lookout>, Counted),
+    /// By one of its own.
+    Single(Counted),
+    /// Together with others.
+    Shared(Arc<Hub>),
 }
 
 impl Vigils {
@@ -82,8 +99,11 @@ impl Vigils {
         Vigils {
             leftovers: Leftovers::new(Arc::clone(&store)),
             store,
-            prefixes: Arc::default(),
+            watches: Arc::default(),
+            numbers: Numbers::default(),
             net: NET,
+            linger: LINGER,
+            own_watch: OWN_WATCH,
         }
     }
 
@@ -91,6 +111,24 @@ impl Vigils {
     pub(super) fn with_net(mut self, net: Duration) -> Vigils {
         self.net = net;
         self
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_linger(mut self, linger: Duration) -> Vigils {
+        self.linger = linger;
+        self
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_own_watch(mut self, own_watch: Duration) -> Vigils {
+        self.own_watch = own_watch;
+        self
+    }
+
+    /// How many watches have no vigil at present.
+    #[cfg(test)]
+    pub(super) fn idle(&self) -> usize {
+        self.watches.lock().idle
     }
 
     #[cfg(test)]
@@ -108,8 +146,18 @@ impl Vigils {
         &self.leftovers
     }
 
+    /// How long a wait may last without a watch of the own key.
+    pub(super) fn own_watch(&self) -> Duration {
+        self.own_watch
+    }
+
+    /// The numbers of keys.
+    pub(super) fn numbers(&self) -> &Numbers {
+        &self.numbers
+    }
+
     /// Begins to watch a key that was created then. When this returns, the watch stands: read the key
-    /// next.
+    /// next, unless the vigil tells all that happened since it was seen.
     pub(crate) async fn open(
         &self,
         key: &Key,
@@ -128,17 +176,23 @@ impl Vigils {
     async fn sight(&self, key: &Key, created: Revision, patience: Duration) -> Result<Sight> {
         loop {
             match self.choose(key, patience)? {
-                Err(counted) => {
+                Choice::Again(lookout, counted) => {
+                    return Ok(Sight::Single {
+                        lookout: Some(lookout),
+                        _counted: counted,
+                    });
+                }
+                Choice::Single(counted) => {
                     let request = WatchRequest::new(key.clone()).without(EventFilter::NoPut);
                     let lookout = retry::insist(patience, || {
                         Lookout::open_with(Arc::clone(&self.store), request.clone(), self.net)
                     });
                     return Ok(Sight::Single {
-                        lookout: Box::new(lookout.await?),
+                        lookout: Some(Box::new(lookout.await?)),
                         _counted: counted,
                     });
                 }
-                Ok(hub) => {
+                Choice::Shared(hub) => {
                     let mut subscription = Hub::subscribe(hub, key.clone(), created);
                     if subscription.stands().await? {
                         return Ok(Sight::Shared(subscription));
@@ -148,35 +202,41 @@ impl Vigils {
         }
     }
 
-    /// The hub to share, or the right to a watch of one's own.
-    fn choose(&self, key: &Key, patience: Duration) -> Result<Result<Arc<Hub>, Counted>> {
+    fn choose(&self, key: &Key, patience: Duration) -> Result<Choice> {
         let runtime = crate::runtime()?;
-        let end = key.iter().rposition(|byte| *byte == b'/');
-        let end = end.map_or(0, |last| last.saturating_add(1));
-        let name = Key::from(key.get(..end).unwrap_or_default());
+        let name = prefix_of(key);
+        let counted = |prefix: &mut Prefix, name| {
+            prefix.single = prefix.single.saturating_add(1);
+            let watches = Arc::clone(&self.watches);
+            Counted {
+                watches,
+                prefix: name,
+            }
+        };
         // Outside of the lock's scope: the last owner of a hub must not be dropped within.
         let over;
-        let mut prefixes = self.prefixes.lock();
-        if !prefixes.contains_key(&name) {
-            prefixes.retain(|_, prefix| prefix.single > 0 || prefix.hub.strong_count() > 0);
+        let mut watches = self.watches.lock();
+        let all = &mut *watches;
+        if !all.prefixes.contains_key(&name) {
+            all.prefixes.retain(|_, prefix| !prefix.is_empty());
         }
-        let prefix = prefixes.entry(name.clone()).or_default();
+        let prefix = all.prefixes.entry(name.clone()).or_default();
+        if let Some(lookout) = prefix.take_idle(key) {
+            all.idle = all.idle.saturating_sub(1);
+            return Ok(Choice::Again(lookout, counted(prefix, name)));
+        }
         match prefix.hub.upgrade() {
-            Some(hub) if !hub.is_over() => return Ok(Ok(hub)),
+            Some(hub) if !hub.is_over() => return Ok(Choice::Shared(hub)),
             hub => over = hub,
         }
         let chosen = if prefix.single < SINGLE {
-            prefix.single = prefix.single.saturating_add(1);
-            Err(Counted {
-                prefixes: Arc::clone(&self.prefixes),
-                prefix: name,
-            })
+            Choice::Single(counted(prefix, name))
         } else {
             let hub = Hub::start(&runtime, Arc::clone(&self.store), name, patience, self.net);
             prefix.hub = Arc::downgrade(&hub);
-            Ok(hub)
+            Choice::Shared(hub)
         };
-        drop(prefixes);
+        drop(watches);
         drop(over);
         Ok(chosen)
     }
@@ -221,7 +281,29 @@ impl Vigils {
     }
 }
 
+impl Drop for Vigil {
+    fn drop(&mut self) {
+        if let Sight::Single { lookout, .. } = &mut self.sight
+            && let Some(lookout) = lookout.take()
+        {
+            retire(&self.vigils.watches, &self.key, lookout, self.vigils.linger);
+        }
+    }
+}
+
 impl Vigil {
+    /// Whether everything that happens to the key after `read` is told, so that whoever saw it then need
+    /// not read it again.
+    pub(crate) fn tells_after(&self, read: Revision) -> bool {
+        match &self.sight {
+            Sight::Single { lookout, .. } => {
+                let since = lookout.as_ref().map(|lookout| lookout.since());
+                since.is_some_and(|since| since <= read)
+            }
+            Sight::Shared(subscription) => subscription.tells_after(read),
+        }
+    }
+
     /// Waits for the end of the key, which is there at `read`. False for whatever else happens: then it
     /// must be looked whether the key is still there.
     ///
@@ -234,7 +316,11 @@ impl Vigil {
     /// What cannot pass by itself, or when the store could not be reached for the patience.
     pub(crate) async fn gone(&mut self, read: Revision) -> Result<bool> {
         match &mut self.sight {
-            Sight::Single { lookout, .. } => match lookout.next(read).await {
+            Sight::Single { lookout: None, .. } => Ok(false),
+            Sight::Single {
+                lookout: Some(lookout),
+                ..
+            } => match lookout.next(read).await {
                 Ok(Nudge::Events(events)) => {
                     let later = |event: &synod_store::Event| event.kv.mod_revision > self.created;
                     Ok(events.iter().any(later))

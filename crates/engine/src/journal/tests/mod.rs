@@ -55,6 +55,25 @@ fn open_with(sim: &Sim, options: Options) -> Result<(FileJournal<Sim>, Vec<Bytes
     Ok((journal, found))
 }
 
+/// What a commit costs the disk, however many records it has.
+#[test]
+fn a_group_is_one_write_and_one_sync() {
+    let sim = Sim::default();
+    let roomy = Options {
+        segment_bytes: 1 << 20,
+        ..OPTIONS
+    };
+    let (mut journal, _) = open_with(&sim, roomy).unwrap();
+    let mut next = 1;
+    for group in [1, 1, 100, 1000] {
+        let records: Vec<Bytes> = (next..next + group).map(record).collect();
+        let before = sim.ops();
+        journal.append(&records).unwrap();
+        assert_eq!(sim.ops() - before, 2, "{group} records");
+        next += group;
+    }
+}
+
 fn expected(count: u64) -> Vec<Bytes> {
     (1..=count).map(record).collect()
 }

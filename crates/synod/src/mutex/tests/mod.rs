@@ -1,6 +1,8 @@
 //! The mutex: cost, order, guards and what stays behind.
 
+mod crowd;
 mod faults;
+mod handover;
 
 use std::time::Duration;
 
@@ -62,7 +64,8 @@ async fn a_wait_costs_what_is_promised() {
     let first = mutex.lock().await.unwrap();
     let (txns, ranges) = (faulty.txns(), faulty.ranges());
     let second = in_line(&faulty, &mutex, 2).await;
-    until(|| faulty.txns() - txns == 2 && faulty.watches() == 2).await;
+    // The own key is watched after a while.
+    until(|| faulty.txns() - txns >= 2 && faulty.watches() == 2).await;
     // Events of others wake nobody.
     for number in 0..50 {
         let put = PutRequest::new(format!("m/x/{number}"), "");
@@ -70,14 +73,17 @@ async fn a_wait_costs_what_is_promised() {
     }
     first.unlock().await.unwrap();
     let second = second.await.unwrap().unwrap();
-    // Join, look, the first one's unlock, look.
-    assert_eq!((faulty.txns() - txns, faulty.ranges() - ranges), (4, 0));
+    // Join, a read when the own key's watch stands, the first one's unlock, look; another look if anything
+    // happened between the join and the first watch.
+    let took = faulty.txns() - txns;
+    assert!((4..=5).contains(&took), "{took}");
+    assert_eq!(faulty.ranges(), ranges);
     drop(second);
 }
 
 #[tokio::test]
-async fn each_of_many_waiters_takes_four_round_trips() {
-    const WAITERS: u64 = 30;
+async fn each_of_many_waiters_takes_few_round_trips() {
+    const WAITERS: u64 = 15;
     let faulty = Faulty::new();
     let mutex = client(&faulty).mutex("m");
     let first = mutex.lock().await.unwrap();
@@ -86,8 +92,7 @@ async fn each_of_many_waiters_takes_four_round_trips() {
     for number in 0..WAITERS {
         waiters.push(in_line(&faulty, &mutex, number + 2).await);
     }
-    until(|| faulty.txns() - txns == 2 * WAITERS as usize).await;
-    assert_eq!(faulty.watches(), 3);
+    until(|| faulty.watches() == 3).await;
     let mut guard = first;
     let mut token = guard.fencing_token();
     for waiter in waiters {
@@ -96,8 +101,11 @@ async fn each_of_many_waiters_takes_four_round_trips() {
         assert!(guard.fencing_token() > token);
         token = guard.fencing_token();
     }
-    // Two to stand in line, one when it is their turn, one to unlock the one before.
-    assert_eq!(faulty.txns() - txns, 4 * WAITERS as usize);
+    // One to join, one when it is their turn, one to unlock the one before; one more where a watch was
+    // opened, and one where the wait took long.
+    let took = faulty.txns() - txns;
+    let waiters = WAITERS as usize;
+    assert!((3 * waiters..=5 * waiters).contains(&took), "{took}");
     assert_eq!(faulty.watches(), 3);
     drop(guard);
     until_empty(&faulty).await;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use synod_store::{Compare, Key, PutRequest, Store, TxnOp};
 use tokio::sync::Mutex;
 
+use super::acks::Acks;
 use super::alarm::Alarms;
 use super::gate::Gate;
 use super::keys::{Beside, Id};
@@ -39,6 +40,7 @@ pub(crate) struct Depot {
     pub(super) gate: Arc<dyn Gate>,
     pub(super) tender: Tender,
     pub(super) alarms: Alarms,
+    pub(super) acks: Acks,
     /// Held by the one caller that puts something in under a capacity.
     pub(super) room_turn: Mutex<()>,
     /// The leases under the marks of de-duplication ids.
@@ -82,6 +84,7 @@ impl Depot {
             gate: Arc::clone(core) as Arc<dyn Gate>,
             tender: Tender::default(),
             alarms: Alarms::default(),
+            acks: Acks::default(),
             room_turn: Mutex::default(),
             marks: Slot::default(),
             tidy: Slot::default(),

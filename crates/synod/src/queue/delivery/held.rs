@@ -87,22 +87,43 @@ impl Held {
     async fn end(&self, landing: Landing) -> Result<Outcome> {
         let mut guards = vec![self.lasts()];
         guards.extend(landing.guards);
-        let mut ops: Vec<TxnOp> = vec![
-            DeleteRequest::new(self.depot.beside.taken(self.id)).into(),
-            DeleteRequest::new(self.depot.beside.owner(self.id)).into(),
-        ];
+        let mut ops = Vec::from(self.removal());
         ops.extend(landing.ops);
         let outcome = self.depot.settle.run(Work::new(guards, ops)).await?;
         if matches!(outcome, Outcome::Done { .. }) {
-            // The marker is gone for certain: its lease is free for another.
-            for lease in std::mem::take(&mut *self.leases.lock()) {
-                self.depot.leases.give_back(lease);
-            }
+            self.free();
         }
         Ok(outcome)
     }
 
-    async fn ack(&self) -> Result<()> {
+    /// Ends these deliveries, all or none: their items are gone for good.
+    pub(super) async fn ack_all(all: &[&Held]) -> Result<Outcome> {
+        let Some(depot) = all.first().map(|held| &held.depot) else {
+            return Ok(Outcome::GuardsFalse);
+        };
+        let guards = all.iter().map(|held| held.lasts()).collect();
+        let ops = all.iter().flat_map(|held| held.removal()).collect();
+        let outcome = depot.settle.run(Work::new(guards, ops)).await?;
+        if matches!(outcome, Outcome::Done { .. }) {
+            all.iter().for_each(|held| held.free());
+        }
+        Ok(outcome)
+    }
+
+    /// What takes an item from its way.
+    fn removal(&self) -> [TxnOp; 2] {
+        let beside = &self.depot.beside;
+        [beside.taken(self.id), beside.owner(self.id)].map(|key| DeleteRequest::new(key).into())
+    }
+
+    /// The marker is gone for certain: its lease is free for another.
+    fn free(&self) {
+        for lease in std::mem::take(&mut *self.leases.lock()) {
+            self.depot.leases.give_back(lease);
+        }
+    }
+
+    pub(super) async fn ack(&self) -> Result<()> {
         let nowhere = Landing {
             guards: Vec::new(),
             ops: Vec::new(),
@@ -237,6 +258,14 @@ impl Held {
     }
 }
 
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Delivery {
     pub(super) fn new(held: Held) -> Result<Delivery> {
         let runtime = crate::runtime()?;
@@ -306,7 +335,8 @@ impl Delivery {
         now.checked_add(self.remaining()).unwrap_or(now)
     }
 
-    /// The work is done: the item is gone for good. One round trip.
+    /// The work is done: the item is gone for good. One round trip, which those share who acknowledge
+    /// at the same time with clones of one handle, or handles of one client.
     ///
     /// # Cancel safety
     ///
@@ -321,7 +351,7 @@ impl Delivery {
     /// know. Anything else the store answered: the item is delivered again when its bound has run out.
     pub async fn ack(mut self) -> Result<()> {
         self.ended = true;
-        self.held.ack().await
+        self.held.depot.ack(&self.held).await
     }
 
     /// The work was not done: the item goes back into its queue at once, or among the

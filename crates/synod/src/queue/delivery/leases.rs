@@ -9,13 +9,14 @@
 //!    marker alive that nobody tends.
 //! 3. A spare lease is used only in the first half of its life; a delivery that begins with one
 //!    older than a tenth renews it at once, without waiting for the answer.
-//! 4. Spares that nobody uses, and more than 16, are revoked; all of them when the client closes.
+//! 4. Spares that nobody uses, and more than 128, are revoked; all of them when the client closes.
 //!
 //! So a consumer that works off one item after another grants one lease in all.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use synod_store::{ErrorKind, LeaseGrantRequest, LeaseId, Store};
 use tokio::time::Instant;
 
@@ -25,8 +26,11 @@ use crate::settle::Settle;
 use crate::slot::Slot;
 use crate::{Error, Result};
 
-/// The most leases that are kept for later.
-const SPARES: usize = 16;
+/// The most leases that are kept for later: more than one claim needs for all whom it serves.
+const SPARES: usize = 128;
+
+/// How many are revoked at once.
+const AT_ONCE: usize = 16;
 
 /// How long a revocation may take; the lease runs out by itself anyhow.
 const REVOKE: Duration = Duration::from_secs(2);
@@ -221,11 +225,15 @@ impl Leases {
     }
 
     async fn revoke(&self, leases: Vec<Lease>) {
-        for lease in leases {
+        let revoke = async |lease: Lease| {
             let revoked = tokio::time::timeout(REVOKE, self.store.lease_revoke(lease.id)).await;
             if !matches!(revoked, Ok(Ok(_))) {
                 tracing::debug!(lease = %lease.id, "a lease is left to run out");
             }
+        };
+        // A few at once: somebody may wait for the client to close.
+        for some in leases.chunks(AT_ONCE) {
+            join_all(some.iter().map(|lease| revoke(*lease))).await;
         }
     }
 }

@@ -37,9 +37,17 @@
 //! put(taken/ID, attempt n+1), put(taken-by/ID, leased)`. Who lost a claim to another client tries up to
 //! six items in the next.
 //!
+//! *Take several*, for callers of one client that wait together (`counter.rs`): up to 100 items in one Txn,
+//! each with an `ID` and a lease of its own: `If mod(tries/i)!=r_i for each i, and GUARDS of the last Then
+//! (If mod(i)=r_i Then delete(i), put(taken/ID_i), put(taken-by/ID_i)) for each i Else get(tries/i) for
+//! each i`. After the Else, the same with the counts that were read. An answer that was lost is made up for
+//! by reading the markers: those created at the Txn's revision are this client's. What was taken for a
+//! caller that has left goes to the next who wants the same, else back, uncounted.
+//!
 //! Let `m` be the revision at which the marker `taken-by/ID` was created, the take's own.
 //!
-//! - *Ack*: `If create(taken-by/ID)=m Then delete(taken/ID), delete(taken-by/ID)`.
+//! - *Ack*: `If create(taken-by/ID)=m Then delete(taken/ID), delete(taken-by/ID)`. Up to 60 that are made
+//!   at once go together, all or none, and singly when that does not apply (`acks.rs`).
 //! - *Nack*: the same, and *in* (below), or `put(dead/...)` after the last attempt, or `put(later/...)`.
 //! - *Extend*: renew the lease; for longer than it can last, `If create(taken-by/ID)=m Then
 //!   put(taken-by/ID)` with another.
@@ -75,8 +83,10 @@
 //!
 //! Go's queue and priority queue, whose consumers and producers see ordinary items.
 
+mod acks;
 mod alarm;
 mod claim;
+mod counter;
 mod dead;
 mod depot;
 mod gate;
@@ -95,6 +105,7 @@ mod tender;
 #[cfg(test)]
 mod tests;
 mod tidy;
+mod wants;
 
 use std::time::Duration;
 

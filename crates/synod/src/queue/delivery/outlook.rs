@@ -29,6 +29,13 @@ pub(super) struct Looker {
     /// Where the cursor moves once what was seen is used up.
     next_cursor: Option<Key>,
     full_due: Instant,
+}
+
+/// What the last look and the claims after it have found out.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// Where each item must be the first one there is: nothing lay before this key at this revision.
+    pub(super) proven: Option<(Key, Revision)>,
     /// The largest value among those seen last; `None` while nothing is known.
     pub(super) largest: Option<usize>,
 }
@@ -39,7 +46,6 @@ impl Looker {
             cursor: start,
             next_cursor: None,
             full_due: Instant::now(),
-            largest: None,
         }
     }
 }
@@ -101,13 +107,29 @@ where
     /// Looks once. Returns at which revision, if it has seen all that there is from there on.
     async fn look_from(&self, looker: &mut Looker, from: &Key) -> Result<Option<Seen>> {
         let core = &self.core;
-        let with_values = looker.largest.is_some_and(|largest| largest <= SMALL);
+        // The store checks that nothing has come before it since; if so the look begins at the start.
+        let proven = {
+            let proven = self.known.lock().proven.take();
+            proven.filter(|_| from == core.order.start())
+        };
+        let proof = proven
+            .as_ref()
+            .and_then(|(cursor, since)| core.order.proof(cursor, *since));
+        let begin = match (&proven, &proof) {
+            (Some((cursor, _)), Some(_)) => cursor,
+            _ => from,
+        };
+        let with_values = self
+            .known
+            .lock()
+            .largest
+            .is_some_and(|largest| largest <= SMALL);
         self.stock.lock().look();
         let seen = look(
             &*core.store,
             &core.order,
-            from,
-            &[],
+            begin,
+            proof.as_deref().unwrap_or_default(),
             with_values,
             core.patience,
         )
@@ -120,7 +142,10 @@ where
             .items
             .iter()
             .filter_map(|item| item.value.as_ref().map(Bytes::len));
-        looker.largest = sizes.max().or(looker.largest);
+        {
+            let mut known = self.known.lock();
+            known.largest = sizes.max().or(known.largest);
+        }
         for item in &seen.items {
             core.order.saw(&item.key);
         }

@@ -66,12 +66,16 @@ where
         &self.taker().depot
     }
 
-    pub(crate) async fn take(&self, waits: bool) -> Result<Option<Delivery>> {
+    /// Takes up to `max` items; waits for the first one if asked to.
+    pub(crate) async fn take(&self, max: usize, waits: bool) -> Result<Vec<Delivery>> {
         let options = self.side.options.check()?;
+        if max == 0 {
+            return Ok(Vec::new());
+        }
         let taker = self.taker();
         loop {
-            let taken = taker.take(self.client, options, waits).await?;
-            if taken.is_some() || !waits {
+            let taken = taker.take(self.client, options, max, waits).await?;
+            if !taken.is_empty() || !waits {
                 return Ok(taken);
             }
         }
@@ -229,10 +233,41 @@ macro_rules! delivery_methods {
             pub async fn take(&self) -> $crate::Result<$crate::Delivery> {
                 self.allowed()?;
                 loop {
-                    if let Some(delivery) = self.handle().take(true).await? {
+                    if let Some(delivery) = self.handle().take(1, true).await?.pop() {
                         return Ok(delivery);
                     }
                 }
+            }
+
+            /// Takes up to `max` of the first items at once, in order; waits for the first one. As many
+            /// as one request can move: 100 at most, less of large values.
+            ///
+            /// Each is a delivery of its own, to be acknowledged or given back by itself. Those that are
+            /// acknowledged at the same time share a round trip, as with `futures::future::join_all`.
+            ///
+            /// # Cancel safety
+            ///
+            #[doc = concat!("As [`", stringify!($handle), "::take`].")]
+            ///
+            /// # Errors
+            ///
+            #[doc = concat!("As [`", stringify!($handle), "::take`].")]
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// # fn main() -> Result<(), Box<dyn std::error::Error>> { tokio::runtime::Runtime::new()?.block_on(async {
+            /// # let client = synod::Client::connect("memory:").await?;
+            #[doc = $put]
+            /// for job in queue.take_many(10).await? {
+            ///     assert_eq!(job.value().as_ref(), b"resize cat.png");
+            ///     job.ack().await?;
+            /// }
+            /// # Ok(()) }) }
+            /// ```
+            pub async fn take_many(&self, max: usize) -> $crate::Result<Vec<$crate::Delivery>> {
+                self.allowed()?;
+                self.handle().take(max, true).await
             }
 
             /// Takes the first item; `None` when there is none.
@@ -246,7 +281,8 @@ macro_rules! delivery_methods {
             #[doc = concat!("As [`", stringify!($handle), "::take`].")]
             pub async fn try_take(&self) -> $crate::Result<Option<$crate::Delivery>> {
                 self.allowed()?;
-                self.handle().take(false).await
+                let taken = self.handle().take(1, false).await;
+                taken.map(|mut taken| taken.pop())
             }
 
             /// Takes the first item; waits for it at most `timeout`, then returns `None`.

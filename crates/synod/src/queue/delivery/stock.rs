@@ -11,6 +11,9 @@ use crate::slot::Slot;
 /// The most bytes of values that one claim carries.
 const CLAIM_BYTES: usize = 256 << 10;
 
+/// The most offers in one claim while their values are not known, and so their sizes.
+const UNKNOWN: usize = 8;
+
 /// An item that may be taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Offer {
@@ -76,6 +79,11 @@ impl Stock {
         self.offers.is_empty()
     }
 
+    /// Whether all that the last look saw was claimed, and nothing was forgotten.
+    pub(super) fn is_used_up(&self) -> bool {
+        self.offers.is_empty() && self.busy.is_empty() && !self.doubt && !self.dropped
+    }
+
     fn pop(&mut self, count: usize) -> Vec<Offer> {
         let mut bytes = 0usize;
         let mut popped = Vec::new();
@@ -84,7 +92,8 @@ impl Stock {
                 break;
             };
             bytes = bytes.saturating_add(offer.size());
-            if bytes > CLAIM_BYTES && !popped.is_empty() {
+            let unknown = offer.item.value.is_none() && popped.len() >= UNKNOWN;
+            if (bytes > CLAIM_BYTES || unknown) && !popped.is_empty() {
                 break;
             }
             self.busy.insert(offer.name());
@@ -265,6 +274,17 @@ impl Popped {
     pub(super) fn keep(&mut self, count: usize) {
         let rest = self.offers.split_off(count.min(self.offers.len()));
         self.stock.lock().give_back(rest);
+    }
+
+    /// Leaves to others what is too much for one claim, now that the sizes are known.
+    pub(super) fn trim(&mut self) {
+        let mut bytes = 0usize;
+        let fits = self.offers.iter().take_while(|offer| {
+            bytes = bytes.saturating_add(offer.size());
+            bytes <= CLAIM_BYTES
+        });
+        let count = fits.count().max(1);
+        self.keep(count);
     }
 
     /// Takes in what the items hold, one answer for each. Those that are gone are left out. Returns

@@ -5,9 +5,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use synod_store::{ErrorKind, Key, RangeRequest, Txn, TxnOpResponse};
-use tokio::runtime::Handle;
-use tokio::sync::{Mutex, Notify, OwnedMutexGuard, oneshot};
+use synod_store::{ErrorKind, Key, RangeRequest, Revision, Txn, TxnOpResponse};
+use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::claim::{Claim, Meaning, tries};
@@ -16,23 +15,24 @@ use super::gate::Gate;
 use super::held::{Delivery, Held};
 use super::keys::Id;
 use super::options::Options;
-use super::outlook::{Looker, SMALL, Watching};
+use super::outlook::{Known, Looker, SMALL, Watching};
 use super::record::decode_tries;
 use super::stock::{Offer, Popped, Stock};
-use super::{PAUSE, ROUNDS};
+use super::wants::Wants;
 use crate::queue::{Core, Order};
-use crate::settle::{Outcome, Settle};
+use crate::settle::Outcome;
 use crate::slot::Slot;
 use crate::{Client, Error, Result, retry};
 
-/// How many offers a claim tries once one was lost to another client.
-const CHAIN: usize = 6;
+/// How many claims of one client are on their way at once: while one is, callers gather for the next.
+/// Where each item must be the first one there is, the next one has to know how the last one ended.
+const TURNS: usize = 2;
 
 /// How much longer, or shorter, to hold back after a claim that was lost, or won; and the longest.
 const SPREAD: (f64, f64, Duration) = (2.0, 0.87, Duration::from_millis(100));
 
 /// How often a claim whose lease was gone is tried with another one.
-const GRANTS: usize = 3;
+pub(super) const GRANTS: usize = 3;
 
 /// What the takers of one queue in one client share.
 #[derive(Debug)]
@@ -43,30 +43,19 @@ pub(crate) struct Taker<O: Order> {
     /// There are offers for another one who waits.
     pub(super) stocked: Notify,
     pub(super) looker: Mutex<Looker>,
+    /// What claims have found out for the next look. They wait for no look: who looks may be a caller
+    /// that nobody polls.
+    pub(super) known: Slot<Known>,
     pub(super) watching: Mutex<Watching>,
     /// How many callers wait for an item to come.
     pub(super) waiting: AtomicUsize,
     pub(super) race: Slot<Race>,
-    /// Where each item must be the first one there is: held by the one claim that is on its way.
-    turn: Arc<Mutex<()>>,
+    /// The callers.
+    pub(super) wants: Slot<Wants>,
+    /// Held by each claim that is on its way.
+    turn: Arc<Semaphore>,
     /// How many claims have ended.
-    turns: AtomicUsize,
-}
-
-/// The answer to a claim. When its caller leaves without it, the item goes back uncounted.
-struct Answered<'t> {
-    settle: &'t Settle,
-    runtime: &'t Handle,
-    receiver: oneshot::Receiver<Result<Option<Delivery>>>,
-}
-
-impl Drop for Answered<'_> {
-    fn drop(&mut self) {
-        self.receiver.close();
-        if let Ok(Ok(Some(unwanted))) = self.receiver.try_recv() {
-            self.settle.spawn(self.runtime, unwanted.unseen());
-        }
-    }
+    pub(super) turns: AtomicUsize,
 }
 
 /// How hard others try for the same items.
@@ -74,7 +63,7 @@ impl Drop for Answered<'_> {
 pub(super) struct Race {
     spread: Duration,
     /// Whether the last claim was lost.
-    lost: bool,
+    pub(super) lost: bool,
     /// Whether the stock came through the watch just now, to everybody.
     pub(super) fresh: bool,
 }
@@ -94,91 +83,34 @@ where
             depot: Arc::new(Depot::new(client, core, name, own)),
             stock: Arc::new(Slot::new(Stock::new(O::EXACT))),
             stocked: Notify::new(),
+            known: Slot::default(),
             looker: Mutex::new(Looker::new(core.order.start().clone())),
             watching: Mutex::new(None),
             waiting: AtomicUsize::new(0),
             race: Slot::default(),
-            turn: Arc::default(),
+            wants: Slot::default(),
+            turn: Arc::new(Semaphore::new(if O::EXACT { 1 } else { TURNS })),
             turns: AtomicUsize::new(0),
         });
         *known = Arc::downgrade(&taker);
         taker
     }
 
-    /// Takes the first item; waits for one if asked to.
-    pub(super) async fn take(
-        self: &Arc<Self>,
-        client: &Client,
-        options: Options,
-        waits: bool,
-    ) -> Result<Option<Delivery>> {
-        let runtime = crate::runtime()?;
-        self.depot.tend_when_due(&runtime, ROUNDS);
-        let patience = Instant::now() + self.core.patience;
-        loop {
-            self.hold_back().await;
-            let turn = match O::EXACT {
-                true => Some(self.turn().await?),
-                false => None,
-            };
-            let chain = if self.race.lock().lost { CHAIN } else { 1 };
-            let (popped, more) = Popped::pop(&self.stock, chain);
-            if more {
-                self.stocked.notify_one();
-            }
-            if popped.offers.is_empty() {
-                drop(turn);
-                match self.find(waits).await {
-                    Ok(true) => continue,
-                    Ok(false) => return Ok(None),
-                    Err(error) if waits && error.is_transient() && Instant::now() < patience => {
-                        tokio::time::sleep(PAUSE).await;
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-            // A task of its own: the caller may leave while the claim is on its way.
-            let (answer, answered) = oneshot::channel();
-            let (taker, client) = (Arc::clone(self), client.clone());
-            self.core.settle.spawn(&runtime, async move {
-                let taken = taker.claim(popped, options, client, turn).await;
-                taker.turns.fetch_add(1, Ordering::Relaxed);
-                if taker.stock.lock().doubts() {
-                    // What it leaves may be what another waits for.
-                    taker.stocked.notify_one();
-                }
-                if let Err(Ok(Some(unwanted))) = answer.send(taken) {
-                    unwanted.unseen().await;
-                }
-            });
-            let mut answered = Answered {
-                settle: &self.core.settle,
-                runtime: &runtime,
-                receiver: answered,
-            };
-            let taken = tokio::time::timeout(self.core.patience, &mut answered.receiver).await;
-            let taken = taken.map_err(|_| self.late())?;
-            if let Some(delivery) = taken.unwrap_or(Err(Error::NoRuntime))? {
-                return Ok(Some(delivery));
-            }
-        }
-    }
-
-    fn late(&self) -> Error {
+    pub(super) fn late(&self) -> Error {
         Error::Timeout {
             after: self.core.patience,
         }
     }
 
     /// Waits for one's turn, as long as those of others end.
-    async fn turn(&self) -> Result<OwnedMutexGuard<()>> {
-        let turn = Arc::clone(&self.turn).lock_owned();
+    pub(super) async fn turn(&self) -> Result<OwnedSemaphorePermit> {
+        let turn = Arc::clone(&self.turn).acquire_owned();
         tokio::pin!(turn);
         loop {
             let before = self.turns.load(Ordering::Relaxed);
             if let Ok(turn) = tokio::time::timeout(self.core.patience, &mut turn).await {
-                return Ok(turn);
+                // It is never closed.
+                return turn.map_err(|_| self.late());
             }
             if self.turns.load(Ordering::Relaxed) == before {
                 return Err(self.late());
@@ -187,7 +119,7 @@ where
     }
 
     /// Leaves what came just now to others for a random while: everybody has seen it.
-    async fn hold_back(&self) {
+    pub(super) async fn hold_back(&self) {
         let spread = {
             let mut race = self.race.lock();
             if !std::mem::take(&mut race.fresh) {
@@ -200,7 +132,7 @@ where
         }
     }
 
-    fn raced(&self, won: bool, took: Duration) {
+    pub(super) fn raced(&self, won: bool, took: Duration) {
         let mut race = self.race.lock();
         race.lost = !won;
         race.spread = if won {
@@ -211,12 +143,11 @@ where
     }
 
     /// Moves the first of the offers that is still there. `None` when there is none.
-    async fn claim(
+    pub(super) async fn claim(
         &self,
         mut popped: Popped,
         options: Options,
-        client: Client,
-        turn: Option<OwnedMutexGuard<()>>,
+        client: &Client,
     ) -> Result<Option<Delivery>> {
         self.add_values(&mut popped).await?;
         let mut grants = GRANTS;
@@ -279,7 +210,8 @@ where
                 Some(Meaning::Returned(index)) => {
                     self.depot.leases.give_back(lease);
                     popped.gone(*index);
-                    let attempts = match responses.and_then(tries) {
+                    let answer = responses.and_then(|responses| responses.into_iter().next());
+                    let attempts = match answer.and_then(tries) {
                         Some(attempts) => attempts,
                         None => self.tries(popped.offers.first()).await?,
                     };
@@ -296,8 +228,9 @@ where
                     let (record, key) = (claim.record(offer), offer.item.key.clone());
                     popped.gone(1);
                     popped.keep(0);
-                    drop(turn);
+                    self.took_the_last(&key, revision);
                     let depot = Arc::clone(&self.depot);
+                    let client = client.clone();
                     let held = Held::new(depot, client, claim.id, revision, key, record, lease);
                     return Ok(Some(Delivery::new(held)?));
                 }
@@ -306,8 +239,16 @@ where
         }
     }
 
+    /// An item came out, and nothing had come before it: if no other is known, the next look need not
+    /// begin before it.
+    pub(super) fn took_the_last(&self, key: &Key, revision: Revision) {
+        if O::EXACT && self.stock.lock().is_used_up() {
+            self.known.lock().proven = Some((key.successor(), revision));
+        }
+    }
+
     /// How often an offer was handed out, when the answer that said so was lost.
-    async fn tries(&self, offer: Option<&Offer>) -> Result<u32> {
+    pub(super) async fn tries(&self, offer: Option<&Offer>) -> Result<u32> {
         let Some(offer) = offer else { return Ok(0) };
         let tries = self.depot.beside.tries(&self.depot.place(&offer.item.key));
         let request = RangeRequest::new(tries);
@@ -321,7 +262,7 @@ where
     }
 
     /// Reads the values of offers that were seen without. Those that are gone by now are left out.
-    async fn add_values(&self, popped: &mut Popped) -> Result<()> {
+    pub(super) async fn add_values(&self, popped: &mut Popped) -> Result<()> {
         if popped.offers.iter().all(|offer| offer.item.value.is_some()) {
             return Ok(());
         }
@@ -334,7 +275,8 @@ where
         let ranges = answer.responses.into_iter().map(TxnOpResponse::into_range);
         let values = ranges.map(|range| range.and_then(|range| range.kvs.into_iter().next()));
         if let Some(largest) = popped.add_values(values.collect()) {
-            self.looker.lock().await.largest = Some(largest);
+            popped.trim();
+            self.known.lock().largest = Some(largest);
             if largest <= SMALL {
                 self.stock.lock().forget_bare();
             }
@@ -343,7 +285,7 @@ where
     }
 }
 
-fn too_large(error: Error, offer: Option<&Offer>) -> Error {
+pub(super) fn too_large(error: Error, offer: Option<&Offer>) -> Error {
     let size = offer.and_then(|offer| offer.item.value.as_ref().map(Bytes::len));
     crate::queue::too_large(error, size.unwrap_or_default())
 }

@@ -204,6 +204,7 @@ async fn after_a_delay_the_state_is_read_anew() {
         let (faulty, client) = clients().into_iter().next().unwrap();
         put(&client, "a", "0").await;
         let (attempts, written, in_time) = <(AtomicU32, AtomicU32, AtomicU32)>::default();
+        let closed = AtomicU32::new(0);
         let other = Client::from_store(std::sync::Arc::clone(&faulty.engine));
         let stm = client.stm();
         let run = stm.transact::<_, Error, _, _>(async |tx| {
@@ -218,11 +219,12 @@ async fn after_a_delay_the_state_is_read_anew() {
             if attempt == 3 {
                 // The commit takes long, and so does the delay after it.
                 faulty.close_gate(0);
+                closed.store(1, Ordering::SeqCst);
             }
             Ok(())
         });
         let meanwhile = async {
-            crate::testing::until(|| attempts.load(Ordering::SeqCst) == 3).await;
+            crate::testing::until(|| closed.load(Ordering::SeqCst) == 1).await;
             assert!(faulty.wait_at_gate().await);
             tokio::time::sleep(Duration::from_millis(200)).await;
             faulty.open_gate();

@@ -2,6 +2,7 @@
 
 mod ends;
 mod faults;
+mod joined;
 mod levels;
 mod limits;
 mod reads;

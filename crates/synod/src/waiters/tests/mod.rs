@@ -1,6 +1,7 @@
 //! A line of waiters: order, departures, deaths, lost answers.
 
 mod leftovers;
+mod lingering;
 mod sharing;
 
 use std::future::pending;
@@ -12,7 +13,7 @@ use synod_store::{
     DeleteRequest, ErrorKind, KeyRange, LeaseGrantRequest, LeaseId, PutRequest, RangeRequest, Store,
 };
 
-use super::{Join, Neighbours, Place, Suffix, join};
+use super::{Join, Lines, Neighbours, Place, Suffix};
 use crate::testing::{Fault, Faulty, until, until_async};
 use crate::{Error, Result};
 
@@ -37,6 +38,10 @@ fn request(suffix: &str, lease: LeaseId) -> Join {
         neighbours: Neighbours::Direct,
         patience: Duration::from_secs(10),
     }
+}
+
+async fn join(store: Arc<Faulty>, request: Join) -> Result<Place> {
+    Lines::new(store).join(request).await
 }
 
 async fn stand(faulty: &Faulty, suffix: &str) -> Place {

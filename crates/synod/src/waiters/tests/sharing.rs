@@ -7,7 +7,7 @@ use synod_store::{DeleteRequest, ErrorKind, Key, PutRequest, Revision, Store};
 use tokio::task::JoinHandle;
 
 use super::super::vigil::Vigil;
-use super::super::{Vigils, join};
+use super::super::{Lines, Vigils, join};
 use super::{lease, request, waiting};
 use crate::Result;
 use crate::testing::{Fault, Faulty, WatchEnd, until};
@@ -78,13 +78,15 @@ async fn other_prefixes_have_watches_of_their_own() {
 async fn a_hub_ends_with_its_last_vigil_and_single_watches_come_again() {
     let faulty = Faulty::new();
     let keys = keys(&faulty, 10).await;
-    let vigils = Vigils::new(Arc::new(faulty.clone()));
+    let vigils = Vigils::new(Arc::new(faulty.clone())).with_linger(Duration::from_millis(10));
     for round in 1..=3 {
         let mut open = Vec::new();
         for (key, created) in &keys {
             open.push(vigils.open(key, *created, PATIENCE).await.unwrap());
         }
         assert_eq!(faulty.watches(), 3 * round);
+        drop(open);
+        until(|| vigils.idle() == 0).await;
     }
 }
 
@@ -230,4 +232,22 @@ async fn issue_18089_a_line_goes_on_without_events() {
     for waiter in waiters {
         assert!(waiter.await.unwrap().unwrap().leave().await.unwrap());
     }
+}
+
+/// Whoever joins through the same [`Lines`], as a server's callers do, shares the watches.
+#[tokio::test]
+async fn callers_of_a_server_share_their_watches() {
+    let faulty = Faulty::new();
+    let lines = Lines::new(Arc::new(faulty.clone()));
+    let lease = lease(&faulty).await;
+    let mut waiters = Vec::new();
+    for number in 0..20 {
+        let place = lines.join(request(&format!("{number:02}"), lease)).await;
+        waiters.push(waiting(place.unwrap()));
+        tokio::task::yield_now().await;
+    }
+    for waiter in waiters {
+        assert!(waiter.await.unwrap().unwrap().leave().await.unwrap());
+    }
+    assert!(faulty.watches() <= 3, "{} watches", faulty.watches());
 }

@@ -12,6 +12,7 @@ use crate::{Client, ConnectOptions, Error, Queue};
 
 mod basic;
 mod faults;
+mod joined;
 mod late;
 mod overtaken;
 mod priority;

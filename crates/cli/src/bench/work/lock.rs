@@ -1,0 +1,75 @@
+//! A lock: taken and given back by contenders. Mutual exclusion is checked while it is measured.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::super::clock::now;
+use super::super::part::Part;
+use super::{Errors, Workers, all, unless_stopped};
+
+/// Who holds it, as far as this process can see.
+#[derive(Debug, Default)]
+pub(super) struct Exclusion(Mutex<(bool, u64)>);
+
+impl Exclusion {
+    /// Somebody has it now, under this token.
+    pub(super) fn enter(&self, part: &Part, token: u64) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (held, last) = *state;
+        if held {
+            part.meter.violated("two held it at the same time");
+        }
+        if token <= last {
+            part.meter
+                .violated(format!("its token {token} came after {last}"));
+        }
+        *state = (true, token);
+    }
+
+    /// Whoever had it is about to give it back.
+    pub(super) fn leave(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0 = false;
+    }
+}
+
+pub(super) async fn run(part: &Arc<Part>, workers: Workers) {
+    let exclusion = Arc::new(Exclusion::default());
+    all(part, workers.first, |part, _, client| {
+        let exclusion = exclusion.clone();
+        async move {
+            let mutex = client.mutex(format!("{}/lock", part.spec.name).as_str());
+            let mut errors = Errors::default();
+            while let Some(turn) = part.turns.next().await {
+                let guard = match unless_stopped(&part, mutex.lock()).await {
+                    None => return,
+                    Some(Ok(guard)) => guard,
+                    Some(Err(error)) => {
+                        if !errors.one(&part, &error).await {
+                            return;
+                        }
+                        continue;
+                    }
+                };
+                let from = now();
+                let token = guard.fencing_token();
+                exclusion.enter(&part, token);
+                exclusion.leave();
+                if part.share.of > 1 {
+                    part.held(token, from, now());
+                }
+                match guard.unlock().await {
+                    Ok(()) => {
+                        errors.none();
+                        let latency = from.saturating_sub(turn.begin);
+                        part.meter.completed(turn, 1, latency, now());
+                    }
+                    Err(error) => {
+                        if !errors.one(&part, &error).await {
+                            return;
+                        }
+                    }
+                }
+            }
+        }
+    })
+    .await;
+}
