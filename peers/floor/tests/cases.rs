@@ -1,5 +1,10 @@
 //! Every floor runs on a real etcd, completes something, and prints what the benchmark's format asks
 //! for.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that panics has failed"
+)]
 
 use std::path::Path;
 use std::process::Command;

@@ -133,7 +133,7 @@ const MANY: [(&str, Column); 10] = [
     ("store", Name),
     ("calls", AtMost(ROOM, 0.1)),
     ("Txns", AtMost(ROOM, 0.1)),
-    ("watches", AtMost(ROOM, 0.5)),
+    ("watches", AtMost(ROOM, 1.0)),
     ("keys read", AtMost(MORE_ROOM, 3.0)),
     ("events", AtMost(MORE_ROOM, 3.0)),
     ("bytes out", AtMost(MORE_ROOM, 300.0)),

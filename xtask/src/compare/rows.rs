@@ -342,6 +342,8 @@ fn barriers() -> Vec<Row> {
     ]
 }
 
+const LOCAL: &str = "lock --case cycle --tasks 8 --connections shared --warm-up 500ms";
+
 fn locks() -> Vec<Row> {
     vec![
         row(
@@ -352,6 +354,19 @@ fn locks() -> Vec<Row> {
             // Curator on ZooKeeper did 683 cycles a second where Go did 80.
             &[go(10.0)],
         ),
+        Row {
+            contestants: vec![
+                (Who::Go, LOCAL.to_string()),
+                (Who::Synod, format!("{LOCAL} --local-handover")),
+            ],
+            ..row(
+                "lock-local",
+                "mutex, 8 tasks on one client, `local_handover()`",
+                BOTH,
+                LOCAL,
+                &[go(300.0)],
+            )
+        },
         row(
             "election-8",
             "election, 8 candidates on own connections",

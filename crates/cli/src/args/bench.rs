@@ -17,6 +17,7 @@ Examples:
   synod bench queue --case idle --duration 10s    how long an item takes to a waiting consumer
   synod bench queue --rate 500                open loop: 500 items a second, stalls show
   synod bench lock --tasks 8 --addr h1:2379,h2:2379,h3:2379
+  synod bench lock --connections shared --local-handover
   synod bench stm --processes 10 --tasks 10   ten processes, a task each
   synod bench raw --case put --tasks 64 --connections shared --addr memory:
   synod bench all --report report.html        one after the other, and a page to look at
@@ -32,7 +33,7 @@ Workloads, their cases (the first is the default) and options:
     all with --value-size; priority-queue with --priorities
   barrier      release: until the last returned        --waiters --items
   double-barrier   rounds: all enter and leave         --participants --items
-  lock         cycle: taken and given back             --tasks --items
+  lock         cycle: taken and given back             --tasks --items --local-handover
   election     cycle: led and resigned                 --tasks --items
   stm          bank: money moves                       --tasks --transfers --accounts
   raw          put, get, txn, batch: the store's own calls, the floor of everything above
@@ -67,6 +68,9 @@ pub(crate) struct BenchArgs {
     pub(crate) case: Option<Case>,
     #[command(flatten)]
     pub(crate) numbers: Numbers,
+    /// Hand a lock over in memory between the tasks that share a connection
+    #[arg(long)]
+    pub(crate) local_handover: bool,
     /// Who has a connection [default: own]
     #[arg(long, value_name = "WHO")]
     pub(crate) connections: Option<Connections>,

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use synod::Client;
 
 use super::items::{FILLER, Ledger, value};
-use super::part::Outcome;
+use super::part::{Outcome, Token};
 use super::progress::Bar;
 use super::result::Row;
 use super::run::Run;
@@ -140,7 +140,7 @@ impl Bench<'_> {
 }
 
 /// What is wrong with the times at which processes held a lock: token, from, to.
-fn overlaps(holds: &mut [(u64, u64, u64)]) -> Vec<String> {
+fn overlaps(holds: &mut [(Token, u64, u64)]) -> Vec<String> {
     holds.sort_unstable_by_key(|(_, from, _)| *from);
     let mut found = Vec::new();
     for pair in holds.windows(2) {
@@ -149,10 +149,10 @@ fn overlaps(holds: &mut [(u64, u64, u64)]) -> Vec<String> {
         };
         if from < to {
             found.push(format!(
-                "tokens {token} and {next} were held at the same time"
+                "tokens {token:?} and {next:?} were held at the same time"
             ));
         } else if next <= token {
-            found.push(format!("its token {next} came after {token}"));
+            found.push(format!("its token {next:?} came after {token:?}"));
         }
     }
     found.truncate(8);
@@ -165,8 +165,8 @@ mod tests {
 
     #[test]
     fn holds_that_overlap_are_found() {
-        assert!(overlaps(&mut [(1, 10, 20), (3, 30, 40), (2, 20, 30)]).is_empty());
-        assert!(overlaps(&mut [(1, 10, 21), (2, 20, 30)])[0].contains("same time"));
-        assert!(overlaps(&mut [(2, 10, 20), (1, 20, 30)])[0].contains("came after"));
+        assert!(overlaps(&mut [((1, 0), 10, 20), ((2, 0), 30, 40), ((1, 1), 20, 30)]).is_empty());
+        assert!(overlaps(&mut [((1, 0), 10, 21), ((2, 0), 20, 30)])[0].contains("same time"));
+        assert!(overlaps(&mut [((1, 1), 10, 20), ((1, 0), 20, 30)])[0].contains("came after"));
     }
 }

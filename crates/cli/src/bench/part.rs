@@ -16,6 +16,9 @@ use super::turns::{Turns, Window};
 use super::work;
 use crate::way::Way;
 
+/// What rises from holder to holder of a lock: its fencing token, and the turn under that.
+pub(crate) type Token = (u64, u64);
+
 /// Which process of how many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Share {
@@ -78,7 +81,7 @@ pub(crate) struct Outcome {
     pub(crate) measured: Measured,
     pub(crate) ledger: Ledger,
     /// Of a lock held by several processes: token, from, to.
-    pub(crate) holds: Vec<(u64, u64, u64)>,
+    pub(crate) holds: Vec<(Token, u64, u64)>,
 }
 
 /// What the workers of a process share.
@@ -91,7 +94,7 @@ pub(crate) struct Part {
     /// What is under way should be given up.
     pub(crate) stop: CancellationToken,
     ledger: Mutex<Ledger>,
-    holds: Mutex<Vec<(u64, u64, u64)>>,
+    holds: Mutex<Vec<(Token, u64, u64)>>,
     reports: mpsc::UnboundedSender<Report>,
 }
 
@@ -102,7 +105,7 @@ impl Part {
     }
 
     /// A lock was held.
-    pub(crate) fn held(&self, token: u64, from: u64, to: u64) {
+    pub(crate) fn held(&self, token: Token, from: u64, to: u64) {
         let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
         holds.push((token, from, to));
     }

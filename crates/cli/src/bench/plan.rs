@@ -94,6 +94,9 @@ fn options(workload: Workload, case: Case) -> Vec<&'static str> {
     if workload == Workload::PriorityQueue {
         options.push("priorities");
     }
+    if workload == Workload::Lock {
+        options.push("local-handover");
+    }
     if !matches!(case, Case::Idle | Case::Release | Case::Rounds) {
         options.push("rate");
     }
@@ -103,7 +106,7 @@ fn options(workload: Workload, case: Case) -> Vec<&'static str> {
     options
 }
 
-fn given(args: &BenchArgs) -> [(&'static str, Number); 14] {
+fn given(args: &BenchArgs) -> [(&'static str, Number); 15] {
     let Numbers {
         producers,
         consumers,
@@ -131,6 +134,7 @@ fn given(args: &BenchArgs) -> [(&'static str, Number); 14] {
         ("priorities", priorities),
         ("accounts", accounts),
         ("transfers", transfers),
+        ("local-handover", args.local_handover.then_some(1)),
         ("rate", args.rate.map(|_| 1)),
         (
             "processes",
@@ -213,6 +217,7 @@ fn settle(args: &BenchArgs, name: &str, workload: Workload, case: Case) -> Spec 
         priorities: number("priorities", given.priorities, 10),
         accounts: number("accounts", given.accounts, 100),
         transfers,
+        local_handover: args.local_handover && has("local-handover"),
         connections: args.connections.unwrap_or(Connections::Own),
         processes: if has("processes") { args.processes } else { 1 },
         duration,
@@ -289,7 +294,12 @@ mod tests {
             for case in workload.cases() {
                 for option in options(workload, *case) {
                     let plain = one(&format!("{what} --case {case}"));
-                    let changed = one(&format!("{what} --case {case} --{option} 77"));
+                    let value = if option == "local-handover" {
+                        ""
+                    } else {
+                        " 77"
+                    };
+                    let changed = one(&format!("{what} --case {case} --{option}{value}"));
                     assert_ne!(plain, changed, "{what} --case {case} --{option}");
                 }
             }

@@ -312,6 +312,7 @@ mod tests {
         ] {
             assert!(row["parameters"][name].is_u64(), "{name}");
         }
+        assert_eq!(row["parameters"]["local_handover"], true);
         assert_eq!(row["parameters"]["connections"], "shared");
         assert_eq!(json["summary"].as_array().map(Vec::len), Some(1));
         assert_eq!(json["summary"][0]["repeats"], 2);

@@ -25,6 +25,7 @@ pub(super) fn spec(workload: Workload, case: Case) -> Spec {
         priorities: many,
         accounts: many,
         transfers: many,
+        local_handover: true,
         connections: Connections::Shared,
         processes: 1_000,
         duration: Some(std::time::Duration::from_millis(123_456)),

@@ -130,6 +130,8 @@ pub(crate) struct Spec {
     pub(crate) accounts: Number,
     /// Transfers of each task.
     pub(crate) transfers: Number,
+    /// Whether a lock is handed over between the tasks of a client.
+    pub(crate) local_handover: bool,
     pub(crate) connections: Connections,
     pub(crate) processes: u64,
     pub(crate) duration: Option<Duration>,
@@ -190,6 +192,9 @@ impl Spec {
                 map.insert(name.to_owned(), json!(number));
             }
         }
+        if self.local_handover {
+            map.insert("local_handover".to_owned(), json!(true));
+        }
         map.insert("connections".to_owned(), json!(self.connections));
         map.insert("processes".to_owned(), json!(self.processes));
         if let Some(duration) = self.duration {
@@ -246,6 +251,9 @@ impl Spec {
             "",
             "processes",
         );
+        if self.local_handover {
+            words.push("local hand-over".to_owned());
+        }
         if self.connections == Connections::Shared {
             words.push("one connection".to_owned());
         }

@@ -94,6 +94,12 @@ impl Baton {
         state.out == 0 && !state.standing && state.waiters.is_empty()
     }
 
+    /// How many wait.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.state.lock().waiters.len()
+    }
+
     /// Waits for a turn.
     pub(super) async fn lock(self: &Arc<Self>) -> Result<Held> {
         let session = self.session().await?;

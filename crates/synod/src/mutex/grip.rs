@@ -56,11 +56,12 @@ impl Series {
     /// kept from them for as long as may be.
     fn is_over(&self) -> bool {
         let outsiders = self.baton().outsiders();
-        if !self.hold.session().is_alive() || outsiders.saw_end_of(&self.hold) {
+        let (key, created) = (self.hold.key(), self.hold.created());
+        if !self.hold.session().is_alive() || outsiders.saw_end_of(key, created) {
             return true;
         }
         let spent = self.turns >= TURNS || self.began.elapsed() >= SPELL;
-        spent && outsiders.may_wait(&self.hold)
+        spent && outsiders.may_wait(key)
     }
 
     /// Hands the lock to the first who waits for it in this client. Comes back when nobody does, or it

@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 
 use super::baton::Baton;
 use crate::slot::Slot;
-use crate::waiters::{Hold, Wanted};
+use crate::waiters::Wanted;
 use crate::watch::{Lookout, NET, Nudge};
 use crate::{Result, retry};
 
@@ -67,18 +67,16 @@ impl Outsiders {
     }
 
     /// Whether anybody but this one may be in the line.
-    pub(super) fn may_wait(&self, own: &Hold) -> bool {
+    pub(super) fn may_wait(&self, own: &Key) -> bool {
         let view = self.view.lock();
-        let own = usize::from(view.line.contains_key(own.key()));
+        let own = usize::from(view.line.contains_key(own));
         view.known.is_none() || view.line.len() > own
     }
 
-    /// Whether the key of this one was seen to be gone.
-    pub(super) fn saw_end_of(&self, own: &Hold) -> bool {
+    /// Whether the key that was created then was seen to be gone.
+    pub(super) fn saw_end_of(&self, own: &Key, created: Revision) -> bool {
         let view = self.view.lock();
-        let created = own.created();
-        view.known.is_some_and(|known| known >= created)
-            && view.line.get(own.key()) != Some(&created)
+        view.known.is_some_and(|known| known >= created) && view.line.get(own) != Some(&created)
     }
 }
 

@@ -59,6 +59,9 @@ enum Reply<E> {
     Again(E),
 }
 
+/// What goes together, and whom to answer.
+type Together<E> = (Vec<E>, Vec<oneshot::Sender<Reply<E>>>);
+
 /// Where a caller finds itself.
 enum Place<E> {
     /// Nothing, or little, is on its way: the value can be sent.
@@ -244,7 +247,7 @@ impl<O: Order> Core<O> {
     }
 
     /// Takes those out of the line that go together; none when nobody waits.
-    fn together(&self) -> (Vec<O::Entry>, Vec<oneshot::Sender<Reply<O::Entry>>>) {
+    fn together(&self) -> Together<O::Entry> {
         let mut line = self.line.lock();
         line.waiting.retain(|waiting| !waiting.reply.is_closed());
         let entries = line.waiting.iter().map(|waiting| &waiting.entry);

@@ -27,7 +27,7 @@ pub(super) async fn run(part: &Arc<Part>, workers: Workers) {
                     }
                 };
                 let from = now();
-                let token = leadership.fencing_token();
+                let token = (leadership.fencing_token(), 0);
                 exclusion.enter(&part, token);
                 exclusion.leave();
                 if part.share.of > 1 {

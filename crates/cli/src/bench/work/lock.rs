@@ -3,16 +3,16 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::super::clock::now;
-use super::super::part::Part;
+use super::super::part::{Part, Token};
 use super::{Errors, Workers, all, unless_stopped};
 
 /// Who holds it, as far as this process can see.
 #[derive(Debug, Default)]
-pub(super) struct Exclusion(Mutex<(bool, u64)>);
+pub(super) struct Exclusion(Mutex<(bool, Token)>);
 
 impl Exclusion {
     /// Somebody has it now, under this token.
-    pub(super) fn enter(&self, part: &Part, token: u64) {
+    pub(super) fn enter(&self, part: &Part, token: Token) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (held, last) = *state;
         if held {
@@ -20,7 +20,7 @@ impl Exclusion {
         }
         if token <= last {
             part.meter
-                .violated(format!("its token {token} came after {last}"));
+                .violated(format!("its token {token:?} came after {last:?}"));
         }
         *state = (true, token);
     }
@@ -36,7 +36,10 @@ pub(super) async fn run(part: &Arc<Part>, workers: Workers) {
     all(part, workers.first, |part, _, client| {
         let exclusion = exclusion.clone();
         async move {
-            let mutex = client.mutex(format!("{}/lock", part.spec.name).as_str());
+            let mut mutex = client.mutex(format!("{}/lock", part.spec.name).as_str());
+            if part.spec.local_handover {
+                mutex = mutex.local_handover();
+            }
             let mut errors = Errors::default();
             while let Some(turn) = part.turns.next().await {
                 let guard = match unless_stopped(&part, mutex.lock()).await {
@@ -50,7 +53,7 @@ pub(super) async fn run(part: &Arc<Part>, workers: Workers) {
                     }
                 };
                 let from = now();
-                let token = guard.fencing_token();
+                let token = (guard.fencing_token(), guard.turn());
                 exclusion.enter(&part, token);
                 exclusion.leave();
                 if part.share.of > 1 {

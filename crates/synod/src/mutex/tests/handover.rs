@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use synod_store::{DeleteRequest, RangeRequest, Store};
+use synod_store::{DeleteRequest, RangeRequest, Revision, Store};
 use tokio::task::JoinHandle;
 
 use super::{TTL, client, count, in_line, locking, until_empty};
@@ -21,12 +21,13 @@ fn handed_over(faulty: &Faulty) -> Mutex {
 
 /// So many wait for the lock, in this order.
 async fn queue(mutex: &Mutex, tasks: usize) -> Vec<JoinHandle<Result<MutexGuard>>> {
+    let baton = mutex.baton.clone().unwrap();
+    let before = baton.waiting();
     let mut waiting = Vec::new();
-    for _ in 0..tasks {
+    for number in 1..=tasks {
         waiting.push(locking(mutex));
         // Each comes to its place before the next.
-        tokio::task::yield_now().await;
-        tokio::task::yield_now().await;
+        until(|| baton.waiting() == before + number).await;
     }
     waiting
 }
@@ -194,9 +195,6 @@ async fn an_outsider_comes_after_64_turns_at_the_latest() {
     while guard.fencing_token() == token {
         assert!(guard.turn() < 64, "{}", guard.turn());
         guard.unlock().await.unwrap();
-        if guard_of(&outsider) {
-            break;
-        }
         tokio::select! {
             next = waiting.remove(0) => guard = next.unwrap().unwrap(),
             () = until(|| outsider.is_finished()) => break,
@@ -205,10 +203,6 @@ async fn an_outsider_comes_after_64_turns_at_the_latest() {
     let other = soon(outsider).await.unwrap().unwrap();
     assert!(other.fencing_token() > token);
     other.unlock().await.unwrap();
-}
-
-fn guard_of(task: &JoinHandle<Result<MutexGuard>>) -> bool {
-    task.is_finished()
 }
 
 #[tokio::test]
@@ -240,12 +234,11 @@ async fn not_handed_over_once_the_key_is_gone() {
     let guard = mutex.lock().await.unwrap();
     let token = guard.fencing_token();
     let waiting = queue(&mutex, 1).await.remove(0);
-    let gone = guard.lost();
+    let created = Revision(guard.fencing_token());
+    let baton = mutex.baton.clone().unwrap();
     let delete = DeleteRequest::new(guard.key().clone());
     faulty.engine.delete(delete).await.unwrap();
-    soon(gone).await;
-    // The watch of the line hears of it as that of the key does, a moment sooner or later.
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    until(|| baton.outsiders().saw_end_of(guard.key(), created)).await;
     assert!(matches!(guard.unlock().await, Err(Error::NotOwner { .. })));
     let next = soon(waiting).await.unwrap().unwrap();
     assert!(next.fencing_token() > token);
@@ -413,8 +406,7 @@ fn a_runtime_that_ends_takes_nobody_of_another_with_it() {
     });
     let _there = first.block_on(in_line(&faulty, &mutex, 2));
     second.block_on(async {
-        let waiting = locking(&mutex);
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        let waiting = queue(&mutex, 1).await.remove(0);
         first.shutdown_background();
         other.unlock().await.unwrap();
         soon(waiting)
