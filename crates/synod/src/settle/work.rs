@@ -24,6 +24,32 @@ pub(crate) struct Search {
     pub(crate) splits: Vec<Vec<Compare>>,
 }
 
+impl Search {
+    /// What of the [budget](super::MAX_OPS) the Txn of such a search needs at most, when its
+    /// alternatives have up to `leaf` guards or operations.
+    pub(crate) fn weight(&self, leaf: usize) -> usize {
+        // Around it stand the compares of fence and lane, at its end the lane is marked.
+        let outer = self.common.len().saturating_add(2);
+        let end = leaf.saturating_add(1);
+        outer
+            .saturating_add(longest(&self.splits))
+            .saturating_add(end)
+    }
+}
+
+/// The largest sum of the splits' lengths along a path through the halves.
+fn longest(splits: &[Vec<Compare>]) -> usize {
+    let middle = splits.len().saturating_add(1) / 2;
+    let Some((below, above)) = splits.split_at_checked(middle.saturating_sub(1)) else {
+        return 0;
+    };
+    let Some((split, above)) = above.split_first() else {
+        return 0;
+    };
+    let deeper = longest(below).max(longest(above));
+    split.len().max(1).saturating_add(deeper)
+}
+
 /// An operation, and how the store comes to the alternative that runs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Job<'w> {
