@@ -7,15 +7,16 @@
 //! many others there are. The candidates begin where the others are expected to be by now (see
 //! [`Aim`]), under the condition that nothing lies before them.
 //!
-//! Where candidates do not rise by key, or others' keys lie in between, they are tried in order instead,
-//! each in the Else of the one before: `If mod(c0)=r0 Then delete(c0) Else (If mod(c1)=r1 ...)`.
-//! Whoever wants several first tries to take all of them at once, then the first that is left.
+//! Keys of items that do not come out in the order of their keys are compared one by one. Where that
+//! leads nowhere, as others' keys lie in between, candidates are tried in order instead, each in the Else
+//! of the one before: `If mod(c0)=r0 Then delete(c0) Else (If mod(c1)=r1 ...)`. Whoever wants several
+//! first tries to take all of them at once, then the first that is left.
 //!
 //! Order is kept in all of them: a candidate is only taken when all before it are gone.
 
 use std::collections::VecDeque;
 
-use synod_store::{Compare, DeleteRequest, KeyRange, Revision, TxnOp, TxnOpResponse};
+use synod_store::{Compare, DeleteRequest, Key, KeyRange, Revision, TxnOp, TxnOpResponse};
 
 use super::look::Candidate;
 use crate::settle::{Alternative, Search, Work};
@@ -52,22 +53,33 @@ impl Plan {
     /// How the store searches among the alternatives of [`Plan::work`], if it does.
     pub(crate) fn search(self, window: &VecDeque<Candidate>) -> Option<Search> {
         let skipped = self.skipped?;
-        let first = window.front()?;
-        let empty_to = |item: &Candidate| {
-            Compare::absent(KeyRange::Between(first.key.clone(), item.key.clone()))
+        let tried = self.singles.saturating_add(1);
+        // From each item on, the lowest key to the window's end.
+        let mut lowest: Vec<Option<&Key>> = Vec::with_capacity(window.len());
+        for item in window.iter().rev() {
+            let so_far = lowest.last().copied().flatten();
+            lowest.push(Some(so_far.map_or(&item.key, |low| low.min(&item.key))));
+        }
+        lowest.reverse();
+        let gone = |from: usize, to: usize| {
+            let keys = window.iter().skip(from).take(to.saturating_sub(from));
+            let keys = keys.map(|item| &item.key);
+            all_gone(keys, lowest.get(to).copied().flatten())
         };
-        let candidates = window.iter().skip(skipped);
+        let mut splits = vec![Vec::new(); self.singles];
+        let mut parts = vec![(0usize, tried)];
+        while let Some((from, to)) = parts.pop() {
+            let middle = from.saturating_add(to.saturating_sub(from) / 2);
+            let before = middle.checked_sub(1).filter(|_| middle > from);
+            if let Some(split) = before.and_then(|before| splits.get_mut(before)) {
+                // What lies before this part was found gone on the way here.
+                *split = gone(skipped.saturating_add(from), skipped.saturating_add(middle));
+                parts.extend([(from, middle), (middle, to)]);
+            }
+        }
         Some(Search {
-            common: candidates
-                .clone()
-                .take(usize::from(skipped > 0))
-                .map(empty_to)
-                .collect(),
-            splits: candidates
-                .skip(1)
-                .take(self.singles)
-                .map(empty_to)
-                .collect(),
+            common: gone(0, skipped),
+            splits,
         })
     }
 
@@ -131,6 +143,20 @@ impl Plan {
     }
 }
 
+/// What holds while none of these keys is there: one comparison for all that lie below whatever else
+/// may be there, and one for each of the others, of which producers at once have put in few.
+fn all_gone<'k>(keys: impl Iterator<Item = &'k Key>, others: Option<&Key>) -> Vec<Compare> {
+    let (below, above): (Vec<&Key>, Vec<&Key>) =
+        keys.partition(|key| others.is_none_or(|others| *key < others));
+    let mut gone = Vec::with_capacity(above.len().saturating_add(1));
+    if let (Some(first), Some(last)) = (below.iter().min(), below.iter().max()) {
+        let range = KeyRange::Between((*first).clone(), last.successor());
+        gone.push(Compare::absent(range));
+    }
+    gone.extend(above.into_iter().map(|key| Compare::absent(key.clone())));
+    gone
+}
+
 /// Takes an item out for good: its deletion, which brings the value unless it is known.
 pub(crate) fn delete(candidate: &Candidate) -> Vec<TxnOp> {
     let mut delete = DeleteRequest::new(candidate.key.clone());
@@ -187,6 +213,54 @@ mod tests {
         let mut window = window(10);
         plan.missed(&mut window);
         assert_eq!(window.len(), 6);
+    }
+
+    #[test]
+    fn a_search_rules_out_exactly_what_comes_before() {
+        // By age: some keys come out before lower ones.
+        let keys = [3, 1, 2, 7, 4, 6, 5, 9, 8, 10, 12, 11];
+        let candidate = |(revision, key): (usize, &u64)| Candidate {
+            key: format!("q/{key:02}").into(),
+            mod_revision: Revision(revision as u64),
+            value: None,
+        };
+        let window: VecDeque<Candidate> = keys.iter().enumerate().map(candidate).collect();
+        for skipped in 0..6 {
+            for singles in 0..(window.len() - skipped) {
+                let plan = Plan {
+                    batch: 1,
+                    singles,
+                    skipped: Some(skipped),
+                };
+                let search = plan.search(&window).unwrap();
+                assert_eq!(search.splits.len(), singles);
+                for there in 0..window.len() {
+                    // All before this one are gone; it and all after it are there.
+                    let holds = |compares: &[Compare]| {
+                        let free = |compare: &Compare| {
+                            let live =
+                                |item: &Candidate| compare.range.contains(item.key.as_bytes());
+                            !window.iter().skip(there).any(live)
+                        };
+                        compares.iter().all(free)
+                    };
+                    assert_eq!(holds(&search.common), there >= skipped, "{skipped} {there}");
+                    if there < skipped {
+                        continue;
+                    }
+                    let (mut from, mut to) = (0, singles + 1);
+                    while to - from > 1 {
+                        let middle = from + (to - from) / 2;
+                        if holds(&search.splits[middle - 1]) {
+                            from = middle;
+                        } else {
+                            to = middle;
+                        }
+                    }
+                    assert_eq!(skipped + from, there.min(skipped + singles));
+                }
+            }
+        }
     }
 
     #[test]

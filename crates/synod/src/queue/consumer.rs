@@ -369,18 +369,19 @@ impl<O: Order> Core<O> {
         }
         let skipped = skipped.min(behind);
         let singles = count.saturating_sub(1).min(behind.saturating_sub(skipped));
-        let tried = intake
-            .window
-            .iter()
-            .take(skipped.saturating_add(singles).saturating_add(1));
-        if !tried.is_sorted_by(|a, b| a.key < b.key) {
-            return Some(in_turn);
-        }
-        Some(Plan {
+        let plan = Plan {
             batch: 1,
             singles,
             skipped: Some(skipped),
-        })
+        };
+        let weight = plan
+            .search(&intake.window)
+            .map_or(0, |search| search.weight(1));
+        if weight > intake.max_ops {
+            // The keys are in no order at all.
+            return Some(in_turn);
+        }
+        Some(plan)
     }
 
     /// Reads the value of an item that was taken at `revision`, when the answer that carried it was

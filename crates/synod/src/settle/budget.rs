@@ -64,8 +64,46 @@ mod tests {
 
     use super::super::token::OpId;
     use super::super::txn::{Ticket, plain};
-    use super::super::work::{Alternative, Work};
+    use super::super::work::{Alternative, Job, Search, Work};
     use super::*;
+
+    #[test]
+    fn a_search_weighs_no_more_than_it_says() {
+        let ticket = Ticket {
+            fence: "f".into(),
+            fence_created: Revision(1),
+            lane: "l".into(),
+            lane_mod: Revision(2),
+            op: OpId(3),
+            begun: 4,
+        };
+        let alternative = Alternative {
+            guards: vec![Compare::absent("a")],
+            ops: vec![PutRequest::new("a", "").into()],
+        };
+        let absent = |count: usize| vec![Compare::absent("a"); count];
+        for others in 0..40usize {
+            for (common, each) in [(0, 0), (0, 1), (7, 1), (3, 5), (90, 2)] {
+                let work = Work {
+                    first: alternative.clone(),
+                    others: vec![alternative.clone(); others],
+                };
+                let search = Search {
+                    common: absent(common),
+                    splits: (0..others).map(|n| absent(each + n % 3)).collect(),
+                };
+                let job = Job {
+                    work: &work,
+                    search: Some(&search),
+                };
+                let said = search.weight(1);
+                let most = weight(&job.txn(Some(&ticket)));
+                assert!(most <= said, "{others} {common} {each}: {most} {said}");
+                assert!(said <= most + 2, "{others} {common} {each}: {most} {said}");
+                assert!(weight(&job.txn(None)) <= said);
+            }
+        }
+    }
 
     #[test]
     fn the_room_for_alternatives_is_what_etcd_counts() {

@@ -28,7 +28,9 @@ fn first_of(from: usize, to: usize) -> (Work, Search) {
     };
     let search = Search {
         common: (from > 0).then(|| empty_to(from)).into_iter().collect(),
-        splits: (from + 1..to).map(empty_to).collect(),
+        splits: (from + 1..to)
+            .map(|number| vec![empty_to(number)])
+            .collect(),
     };
     (work, search)
 }

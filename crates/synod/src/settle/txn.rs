@@ -346,7 +346,7 @@ fn chain(others: &[Alternative], ticket: Option<&Ticket>) -> Option<Txn> {
 fn halve(
     alternatives: &[&Alternative],
     number: usize,
-    splits: &[Compare],
+    splits: &[Vec<Compare>],
     ticket: Option<&Ticket>,
 ) -> Option<Txn> {
     if let [alternative] = alternatives {
@@ -364,7 +364,7 @@ fn halve(
     let (split, above) = above.split_first()?;
     Some(
         Txn::new()
-            .when([split.clone()])
+            .when(split.iter().cloned())
             .and_then(halve(upper, number.saturating_add(middle), above, ticket))
             .or_else(halve(lower, number, below, ticket)),
     )

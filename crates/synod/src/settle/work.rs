@@ -19,9 +19,35 @@ pub(crate) struct Work {
 pub(crate) struct Search {
     /// What must hold for any of them to run.
     pub(crate) common: Vec<Compare>,
-    /// One between each two alternatives: while it holds, none before it is to run. Where one does not
-    /// hold, those after it do not either.
-    pub(crate) splits: Vec<Compare>,
+    /// One between each two alternatives: while it holds, none of its part before it is to run. The
+    /// parts are what halving comes to: all of them, then those up to its middle and from it on.
+    pub(crate) splits: Vec<Vec<Compare>>,
+}
+
+impl Search {
+    /// What of the [budget](super::MAX_OPS) the Txn of such a search needs at most, when its
+    /// alternatives have up to `leaf` guards or operations.
+    pub(crate) fn weight(&self, leaf: usize) -> usize {
+        // Around it stand the compares of fence and lane, at its end the lane is marked.
+        let outer = self.common.len().saturating_add(2);
+        let end = leaf.saturating_add(1);
+        outer
+            .saturating_add(longest(&self.splits))
+            .saturating_add(end)
+    }
+}
+
+/// The largest sum of the splits' lengths along a path through the halves.
+fn longest(splits: &[Vec<Compare>]) -> usize {
+    let middle = splits.len().saturating_add(1) / 2;
+    let Some((below, above)) = splits.split_at_checked(middle.saturating_sub(1)) else {
+        return 0;
+    };
+    let Some((split, above)) = above.split_first() else {
+        return 0;
+    };
+    let deeper = longest(below).max(longest(above));
+    split.len().max(1).saturating_add(deeper)
 }
 
 /// An operation, and how the store comes to the alternative that runs.

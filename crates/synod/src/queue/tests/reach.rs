@@ -74,6 +74,61 @@ async fn a_claim_behind_others_takes_once_and_in_order_whatever_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claims_behind_others_keep_the_order_of_commits_where_keys_do_not_rise() {
+    for_each_script(scripts(2), move |script| async move {
+        let faulty = Faulty::new();
+        // As many producers at once put them in: each key within a few of its place.
+        let mixed = (0..400).map(|number| BEGIN + (number / 8) * 8 + (number * 5 + 3) % 8);
+        let values = fill(&faulty.engine, mixed).await;
+        let other = Client::from_store(Arc::clone(&faulty.engine)).queue("q");
+        let queue = faulty.client(LONG).queue("q");
+        let mut taken: Vec<Bytes> = Vec::new();
+        for turn in 0..40 {
+            if turn == 25 {
+                faulty.script(script.clone());
+            }
+            let mine = queue.dequeue().await;
+            taken.push(mine.unwrap_or_else(|error| panic!("{script:?}: {error}")));
+            if turn > 25 {
+                faulty.deliver_late().await;
+            }
+            for _ in 0..3 + turn % 3 {
+                taken.push(other.dequeue().await.unwrap());
+            }
+        }
+        let stats = queue.stats();
+        assert!(stats.lost_claims <= 10, "{script:?}: {stats:?}");
+        let inserted = values.get(..taken.len()).unwrap();
+        assert_eq!(taken, inserted, "{script:?}");
+        taken.extend(drain(&faulty.engine, "q").await);
+        let (mut taken, mut values) = (taken, values);
+        taken.sort();
+        values.sort();
+        assert_eq!(taken, values, "{script:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_in_no_order_at_all_stay_within_the_stores_limit() {
+    let faulty = Faulty::over(engine(), Replies::Lossy);
+    // Of a hundred the highest is the oldest, so that no range holds what comes before an item.
+    let mixed = (0..2000).map(|number| BEGIN + (number / 100) * 100 + 99 - number % 100);
+    let mut values = fill(&faulty.engine, mixed).await;
+    let other = Client::from_store(Arc::clone(&faulty.engine)).queue("q");
+    let queue = faulty.client(LONG).queue("q");
+    let mut all: Vec<Bytes> = Vec::new();
+    for _ in 0..22 {
+        all.push(queue.dequeue().await.unwrap());
+        all.extend(other.dequeue_many(85).await.unwrap());
+    }
+    all.extend(drain(&faulty.engine, "q").await);
+    all.sort();
+    values.sort();
+    assert_eq!(all, values);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_in_between_do_not_stop_competing_consumers() {
     let engine = engine();
     let mut values = fill(&engine, (0..300).map(|number| BEGIN + number * 10)).await;
