@@ -9,6 +9,7 @@
 //! Ended by Ctrl-C, it leaves an etcd behind, which the next run ends first; or do so yourself:
 //! `synod cluster stop --dir target/compare/stage/etcd --remove-data`.
 
+mod bounds;
 mod goals;
 mod machine;
 mod measure;

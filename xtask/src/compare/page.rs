@@ -7,6 +7,7 @@ use std::fs;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use super::bounds::bound;
 use super::goals::{Base, Goal, Metric, significant};
 use super::record::{Archive, Record, Spread};
 use super::rows::{Line, Row, Section, Who};
@@ -74,6 +75,7 @@ impl Book<'_> {
             1,
         );
         self.section(&mut page, "The embedded store", Section::Embedded, 1);
+        self.bounds(&mut page);
         page
     }
 
@@ -132,6 +134,32 @@ impl Book<'_> {
             }
         }
         count
+    }
+
+    /// What bounds the rows of which a goal is not reached.
+    fn bounds(&self, page: &mut String) {
+        let missed = |row: &&Row| {
+            let goals = row.nodes.iter().flat_map(|nodes| {
+                let lines = row.lines.iter();
+                lines.flat_map(|line| self.judged(row, line, *nodes))
+            });
+            goals.flatten().any(|(_, reached)| !reached)
+        };
+        let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+        for row in self.rows.iter().filter(missed) {
+            let why = bound(row.name);
+            match reasons.iter_mut().find(|(known, _)| *known == why) {
+                Some((_, names)) => names.push(row.name),
+                None => reasons.push((why, vec![row.name])),
+            }
+        }
+        if reasons.is_empty() {
+            return;
+        }
+        page.push_str("\n## What bounds what is not reached\n\n| rows | bound |\n|---|---|\n");
+        for (why, names) in reasons {
+            let _ = writeln!(page, "| {} | {why} |", names.join(", "));
+        }
     }
 
     fn section(&self, page: &mut String, title: &str, section: Section, nodes: usize) {
@@ -396,5 +424,20 @@ mod tests {
         assert!(page.contains(queue), "{page}");
         assert!(page.contains("| goals | 1 of 1 reached |"), "{page}");
         assert!(!page.contains("On three nodes"), "{page}");
+        assert!(!page.contains("What bounds"), "{page}");
+    }
+
+    #[test]
+    fn what_is_missed_is_explained() {
+        let rows = super::super::rows::rows();
+        let rates = [(Who::Go, 80.0), (Who::Floor, 900.0), (Who::Synod, 90.0)];
+        let records = BTreeMap::from([((1, "lock-8"), record("lock-8", &rates))]);
+        let page = Book {
+            rows: &rows,
+            records,
+        }
+        .page();
+        let line = format!("| lock-8 | {} |", bound("lock-8"));
+        assert!(page.contains("**no**") && page.contains(&line), "{page}");
     }
 }
