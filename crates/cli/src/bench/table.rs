@@ -199,7 +199,7 @@ mod tests {
             assert!(line.is_ascii(), "{line}");
         }
         assert!(
-            whole.contains("priority-queue/transfer       1,000 items  250ms"),
+            whole.contains("priority-queue/transfer         1,000 items   250ms"),
             "{whole}"
         );
         assert!(

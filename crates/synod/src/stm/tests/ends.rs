@@ -209,10 +209,11 @@ async fn after_a_delay_the_state_is_read_anew() {
         let stm = client.stm();
         let run = stm.transact::<_, Error, _, _>(async |tx| {
             let attempt = attempts.fetch_add(1, Ordering::SeqCst) + 1;
+            // The read waits for the end of the delay, not the closure's beginning.
+            increment(&tx, "a").await?;
             if attempt == 4 {
                 in_time.store(written.load(Ordering::SeqCst), Ordering::SeqCst);
             }
-            increment(&tx, "a").await?;
             if attempt <= 3 {
                 put(&other, "a", "1").await;
             }
