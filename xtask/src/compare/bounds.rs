@@ -2,7 +2,42 @@
 //! is said and not computed. It holds no figure.
 
 /// Rows whose names begin so, and what bounds them; the first that fits.
-const BOUNDS: &[(&str, &str)] = &[];
+const BOUNDS: &[(&str, &str)] = &[
+    (
+        "queue-transfer-own",
+        "consumers of different clients see the same head; who loses a claim looks again, and all clients \
+         share two processors with the server",
+    ),
+    (
+        "queue-transfer-shared",
+        "one claim is on its way at a time, and puts and claims take turns on the client's processors",
+    ),
+    (
+        "queue-batch",
+        "a look is read before the claims, and each Txn compares and writes a lane beside its items",
+    ),
+    (
+        "barrier",
+        "an event passes the stream's task, the client's view and the waiter's task; the floor has one of \
+         them",
+    ),
+    (
+        "lock-8",
+        "two proposals and a read a cycle; the read waits behind the next join of whoever had it",
+    ),
+    (
+        "election-8",
+        "two proposals and a read a cycle; the read waits behind the next candidacy of whoever led",
+    ),
+    (
+        "stm-",
+        "not all tasks are back when a group takes off, and first reads of other keys cost a round trip",
+    ),
+    (
+        "served-",
+        "the processor time of gRPC on both sides, and two hand-overs between threads a write",
+    ),
+];
 
 /// What bounds a row.
 pub(super) fn bound(row: &str) -> &'static str {

@@ -156,7 +156,9 @@ impl Book<'_> {
         if reasons.is_empty() {
             return;
         }
-        page.push_str("\n## What bounds what is not reached\n\n| rows | bound |\n|---|---|\n");
+        page.push_str("\n## What bounds what is not reached\n\nBy reading the code and counting calls, not by a profile.\n\n\
+             | rows | bound |\n|---|---|\n",
+        );
         for (why, names) in reasons {
             let _ = writeln!(page, "| {} | {why} |", names.join(", "));
         }
