@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use super::super::clock::now;
 use super::super::part::Part;
-use super::lock::Exclusion;
+use super::lock::{Exclusion, cycle};
 use super::{Errors, Workers, all, unless_stopped};
 
 pub(super) async fn run(part: &Arc<Part>, workers: Workers) {
@@ -26,24 +25,18 @@ pub(super) async fn run(part: &Arc<Part>, workers: Workers) {
                         continue;
                     }
                 };
-                let from = now();
                 let token = (leadership.fencing_token(), 0);
-                exclusion.enter(&part, token);
-                exclusion.leave();
-                if part.share.of > 1 {
-                    part.held(token, from, now());
-                }
-                match leadership.resign().await {
-                    Ok(()) => {
-                        errors.none();
-                        let latency = from.saturating_sub(turn.begin);
-                        part.meter.completed(turn, 1, latency, now());
-                    }
-                    Err(error) => {
-                        if !errors.one(&part, &error).await {
-                            return;
-                        }
-                    }
+                if !cycle(
+                    &part,
+                    &exclusion,
+                    &mut errors,
+                    turn,
+                    token,
+                    leadership.resign(),
+                )
+                .await
+                {
+                    return;
                 }
             }
         }

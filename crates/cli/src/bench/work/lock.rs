@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::super::clock::now;
 use super::super::part::{Part, Token};
+use super::super::turns::Turn;
 use super::{Errors, Workers, all, unless_stopped};
 
 /// Who holds it, as far as this process can see.
@@ -12,7 +13,7 @@ pub(super) struct Exclusion(Mutex<(bool, Token)>);
 
 impl Exclusion {
     /// Somebody has it now, under this token.
-    pub(super) fn enter(&self, part: &Part, token: Token) {
+    fn enter(&self, part: &Part, token: Token) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (held, last) = *state;
         if held {
@@ -26,8 +27,35 @@ impl Exclusion {
     }
 
     /// Whoever had it is about to give it back.
-    pub(super) fn leave(&self) {
+    fn leave(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).0 = false;
+    }
+}
+
+/// Somebody has it: checks that nobody else does, gives it back, and counts that. False when its
+/// worker is to end.
+pub(super) async fn cycle(
+    part: &Part,
+    exclusion: &Exclusion,
+    errors: &mut Errors,
+    turn: Turn,
+    token: Token,
+    giving_back: impl Future<Output = synod::Result<()>>,
+) -> bool {
+    let from = now();
+    exclusion.enter(part, token);
+    exclusion.leave();
+    if part.share.of > 1 {
+        part.held(token, from, now());
+    }
+    match giving_back.await {
+        Ok(()) => {
+            errors.none();
+            let latency = from.saturating_sub(turn.begin);
+            part.meter.completed(turn, 1, latency, now());
+            true
+        }
+        Err(error) => errors.one(part, &error).await,
     }
 }
 
@@ -52,24 +80,9 @@ pub(super) async fn run(part: &Arc<Part>, workers: Workers) {
                         continue;
                     }
                 };
-                let from = now();
                 let token = (guard.fencing_token(), guard.turn());
-                exclusion.enter(&part, token);
-                exclusion.leave();
-                if part.share.of > 1 {
-                    part.held(token, from, now());
-                }
-                match guard.unlock().await {
-                    Ok(()) => {
-                        errors.none();
-                        let latency = from.saturating_sub(turn.begin);
-                        part.meter.completed(turn, 1, latency, now());
-                    }
-                    Err(error) => {
-                        if !errors.one(&part, &error).await {
-                            return;
-                        }
-                    }
+                if !cycle(&part, &exclusion, &mut errors, turn, token, guard.unlock()).await {
+                    return;
                 }
             }
         }
