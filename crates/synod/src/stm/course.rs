@@ -2,15 +2,14 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use synod_store::{KeyRange, Revision, TxnOpResponse};
 use tokio::time::Instant;
 
+use super::Stm;
 use super::hall::{Answer, Hall, Place, Presence};
 use super::sets::{Fetched, Sets, bounded};
 use super::tx::{Attempt, Ended, Restart, Source, Turns, Tx, fetch};
-use super::{Stm, delays};
 use crate::{Error, Result};
 
 /// How often in a row an attempt may find the state compacted away that it reads.
@@ -37,8 +36,6 @@ pub(super) struct Course<'s> {
     ahead: Option<Fetched>,
     /// What the last attempt alone has read, when that was in its way.
     rereads: Vec<KeyRange>,
-    /// How long the last commit took.
-    commit: Duration,
 }
 
 impl<'s> Course<'s> {
@@ -63,12 +60,18 @@ impl<'s> Course<'s> {
             presence: hall.map(Hall::enter),
             ahead: None,
             rereads: Vec::new(),
-            commit: Duration::ZERO,
         })
     }
 
     pub(super) fn attempts(&self) -> u32 {
         self.attempts
+    }
+
+    /// Whether others of the client are at work with which it can be joined: then they come and go as
+    /// one, and who has just been answered is waited for.
+    fn in_company(&self) -> bool {
+        let hall = self.stm.hall.as_ref();
+        self.presence.is_some() && hall.is_some_and(|hall| hall.is_shared())
     }
 
     /// How the attempt that begins runs in turn with others, if it does.
@@ -92,6 +95,9 @@ impl<'s> Course<'s> {
             });
         }
         self.attempts = self.attempts.saturating_add(1);
+        if self.attempts == 1 && !self.in_company() {
+            self.in_time(self.stm.spacing.wait(0)).await?;
+        }
         let turns = self.turns();
         self.alone = false;
         let Some(turns) = turns else {
@@ -109,7 +115,7 @@ impl<'s> Course<'s> {
     async fn next_alone(&mut self) -> Result<(Arc<Attempt>, Tx)> {
         let mut ranges = Vec::new();
         if self.attempts > 1 {
-            let delay = delays::wait(self.conflicts, self.commit);
+            let delay = self.stm.spacing.wait(self.conflicts);
             if self.in_time(delay).await? {
                 // What came with the refusal is old by now, and would be refused for sure where
                 // others commit all the time.
@@ -230,10 +236,11 @@ impl<'s> Course<'s> {
             .or_else(rereads.iter().map(bounded))
             .send()
             .await?;
-        self.commit = begun.elapsed();
         if sent.succeeded {
+            self.stm.spacing.committed(begun.elapsed());
             return Ok(Some(sent.revision));
         }
+        self.stm.spacing.refused(begun.elapsed());
         self.conflicts = self.conflicts.saturating_add(1);
         self.ahead = sent.responses.map(|responses| {
             let mut ahead = Fetched::at(sent.revision);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use synod_store::{Key, Revision};
 
 use super::course::Course;
+use super::delays::Spacing;
 use super::hall::Hall;
 use super::{Isolation, Tx};
 use crate::{Client, Error, Result};
@@ -22,6 +23,8 @@ pub struct Stm {
     /// Where its transactions meet the client's others, at the levels that have such a place.
     pub(super) hall: Option<Arc<Hall>>,
     pub(super) joined: bool,
+    /// What the client has learned about those that want the same keys.
+    pub(super) spacing: Arc<Spacing>,
 }
 
 /// A transaction that has committed.
@@ -55,6 +58,7 @@ impl Client {
             prefetch: Vec::new(),
             hall: Hall::of(self, isolation),
             joined: true,
+            spacing: Spacing::of(self),
         }
     }
 }

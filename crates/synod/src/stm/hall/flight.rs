@@ -8,7 +8,6 @@ use synod_store::TxnOpResponse;
 use tokio::time::Instant;
 
 use super::{Answer, Hall};
-use crate::stm::delays;
 use crate::stm::sets::{Fetched, bounded};
 use crate::stm::tx::{Source, fetch};
 use crate::{Client, Error};
@@ -78,6 +77,7 @@ pub(super) async fn fly(client: Client, mut aboard: Aboard) {
             });
             aboard.landed = true;
             hall.pace.lock().committed(commit, members.len());
+            hall.spacing.committed(commit);
             hall.landed();
             for (place, member) in members.into_iter().enumerate() {
                 let place = u32::try_from(place).ok().filter(|_| wrote);
@@ -93,7 +93,8 @@ pub(super) async fn fly(client: Client, mut aboard: Aboard) {
                 let _ = member.answer.send(Answer::Conflict);
             }
             let conflicts = hall.pace.lock().refused(commit);
-            let found = if delays::wait(conflicts, commit).await {
+            hall.spacing.refused(commit);
+            let found = if hall.spacing.wait(conflicts).await {
                 // What came with the refusal is old by now.
                 let source = Source {
                     at: None,

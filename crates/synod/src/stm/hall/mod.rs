@@ -37,8 +37,8 @@
 //! 6. *It lands.* Committed: every member has, at that revision, in the order of joining. The board goes on with
 //!    what was compared and written; with all that it knew, when the revision is the one after the base and
 //!    the group has put something, or the base itself, for then nobody else has changed anything. So the next group can run without asking the store at all.
-//!    Refused: all members run again, on what came with the refusal; from the third refusal in a row on
-//!    after a delay, on what is read after it.
+//!    Refused: all members run again, on what came with the refusal; when there are
+//!    more refusals, after a delay, on what is read after it (`delays.rs`).
 //!
 //! # Why it holds
 //!
@@ -78,6 +78,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::Isolation;
+use super::delays::Spacing;
 use super::sets::{Fetched, Sets};
 use crate::slot::Slot;
 use crate::{Client, Error, Result};
@@ -127,6 +128,7 @@ pub(super) struct Hall {
     /// How many transactions are between their call and their return.
     present: AtomicUsize,
     pace: Slot<Pace>,
+    spacing: Arc<Spacing>,
 }
 
 /// How commits go.
@@ -202,6 +204,7 @@ impl Hall {
             Isolation::Serializable => "serializable",
             Isolation::RepeatableReads | Isolation::ReadCommitted => return None,
         };
+        let spacing = Spacing::of(client);
         let registry = client.registry();
         Some(registry.get("stm", &Key::from(name), || Hall {
             board: Slot::default(),
@@ -211,6 +214,7 @@ impl Hall {
             patient: AtomicUsize::new(0),
             present: AtomicUsize::new(0),
             pace: Slot::default(),
+            spacing,
         }))
     }
 
@@ -225,9 +229,14 @@ impl Hall {
         Presence(Arc::clone(self))
     }
 
+    /// Whether more than one transaction is between its call and its return.
+    pub(super) fn is_shared(&self) -> bool {
+        self.present.load(Ordering::SeqCst) > 1
+    }
+
     /// Whether others are at work, or were a moment ago: they are likely to come back.
     fn in_company(&self) -> bool {
-        self.present.load(Ordering::SeqCst) > 1 || self.pace.lock().members > 1
+        self.is_shared() || self.pace.lock().members > 1
     }
 
     /// Whether the last commit is so recent that the board is likely to be right.
