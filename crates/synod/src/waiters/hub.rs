@@ -201,11 +201,7 @@ impl Hub {
 }
 
 /// Takes out those for whom this is true, and tells them.
-fn tell_some(
-    subscribers: &mut Vec<Subscriber>,
-    at: Revision,
-    gone: impl Fn(Revision) -> bool,
-) {
+fn tell_some(subscribers: &mut Vec<Subscriber>, at: Revision, gone: impl Fn(Revision) -> bool) {
     let told = subscribers.extract_if(.., |subscriber| gone(subscriber.created));
     for subscriber in told {
         // One who has left meanwhile need not know.

@@ -265,8 +265,7 @@ impl Vigils {
                 loop {
                     let range = retry::read(patience, || self.store.range(read.clone())).await?;
                     let there = range.kvs.first().map(|kv| kv.create_revision);
-                    if there != Some(created)
-                        || vigil.gone(range.header.revision).await?.is_some()
+                    if there != Some(created) || vigil.gone(range.header.revision).await?.is_some()
                     {
                         return Ok(());
                     }

@@ -162,7 +162,10 @@ async fn who_shares_a_watch_late_is_told_what_was_told_before() {
     assert_eq!(faulty.watches(), 3, "the third begins a shared one");
     delete(&faulty, "p/4").await;
     delete(&faulty, "p/2").await;
-    assert!(open[2].gone(seen).await.unwrap().is_some(), "so p/4 was told too");
+    assert!(
+        open[2].gone(seen).await.unwrap().is_some(),
+        "so p/4 was told too"
+    );
     let mut late = vigils.open(&keys[4], created[4], PATIENCE).await.unwrap();
     assert!(late.tells_after(seen));
     assert!(late.gone(seen).await.unwrap().is_some());

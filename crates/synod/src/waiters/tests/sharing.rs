@@ -105,7 +105,10 @@ async fn what_a_broken_watch_did_not_tell_is_read_once_for_all() {
             delete(&faulty, key).await;
         }
         for vigil in &mut shared {
-            assert!(vigil.gone(Revision::ZERO).await.unwrap().is_some(), "{end:?}");
+            assert!(
+                vigil.gone(Revision::ZERO).await.unwrap().is_some(),
+                "{end:?}"
+            );
         }
         let read = faulty.ranges() - ranges;
         assert!((1..=3).contains(&read), "{end:?}: {read} reads");
