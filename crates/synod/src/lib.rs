@@ -33,7 +33,6 @@ pub mod double_barrier;
 pub mod election;
 mod error;
 mod layout;
-mod linger;
 pub mod mutex;
 pub mod priority_queue;
 pub mod queue;

@@ -103,11 +103,6 @@ impl Sight {
         }
     }
 
-    /// Whether it shows nothing new any more: its runtime has ended.
-    pub(crate) fn is_blind(&self) -> bool {
-        self.view.has_changed().is_err()
-    }
-
     /// Waits until the view satisfies `seen`, which says what it has found. Trouble from before this
     /// call may be over, and is told only when it comes again.
     pub(crate) async fn find<T>(&self, mut seen: impl FnMut(&View) -> Option<T>) -> Result<T> {

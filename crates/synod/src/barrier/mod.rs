@@ -26,8 +26,6 @@
 //!    events tell. The barrier is open when at a revision after `r` the key is absent, or another one
 //!    than the one created at `c`: in between, it was released.
 //!
-//! The watch outlives the last who waited for a second or two: the next one finds it standing.
-//!
 //! Compaction, a closed stream and silence lead to a new read, never to a conclusion.
 //!
 //! Hold and release go through a lane on stores that can lose answers: each happens once or never, and
@@ -39,7 +37,7 @@
 //! | --- | --- |
 //! | `hold` | 1 |
 //! | `release` | 1 when this client held it or waits for it, else 2; 1 more to wake old Go waiters |
-//! | `wait` | 1 when it is open; else 3 to stand, 1 when a wait of this client ended a moment ago; then an event: one for all who wait in a client |
+//! | `wait` | 1 when it is open; else 3 to stand, then an event: one for all who wait in a client |
 
 #[cfg(test)]
 mod tests;
@@ -243,7 +241,6 @@ impl Barrier {
         };
         *self.seen.0.lock() = Some(held.create_revision);
         let runtime = crate::runtime()?;
-        self.client.lingering().drop_blind();
         let sight = self.client.registry().get("barrier/sight", &self.key, || {
             let range = KeyRange::one(self.key.clone());
             Sight::open(
@@ -258,9 +255,7 @@ impl Barrier {
             let same = there.is_some_and(|kv| kv.create_revision <= held.create_revision);
             (view.revision > read && !same).then_some(())
         });
-        let opened = open.await;
-        self.client.lingering().keep(&sight, &runtime);
-        opened
+        open.await
     }
 
     /// Waits until the barrier is not held, at most `timeout`. False when it was held all the time.

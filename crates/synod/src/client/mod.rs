@@ -13,7 +13,6 @@ use synod_store::{ErrorKind, Key, Namespace, Store};
 
 use crate::clock::Clock;
 use crate::layout;
-use crate::linger::Lingering;
 use crate::queue::Queue;
 use crate::registry::Registry;
 use crate::session::{Session, SessionBuilder, Shared};
@@ -45,7 +44,6 @@ struct Inner {
     session: Shared,
     vigils: Vigils,
     registry: Registry,
-    lingering: Lingering,
 }
 
 impl Drop for Inner {
@@ -115,7 +113,6 @@ impl Client {
                 settle,
                 session: Shared::default(),
                 registry: Registry::default(),
-                lingering: Lingering::default(),
             }),
         }
     }
@@ -247,11 +244,6 @@ impl Client {
     /// What handles of one object share in this client.
     pub(crate) fn registry(&self) -> &Registry {
         &self.inner.registry
-    }
-
-    /// The sights that nobody needs at present.
-    pub(crate) fn lingering(&self) -> &Lingering {
-        &self.inner.lingering
     }
 }
 
