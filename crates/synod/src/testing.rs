@@ -96,6 +96,10 @@ struct Script {
     deaf: bool,
     /// Txns that put more than so many bytes are refused.
     most_bytes: Option<usize>,
+    /// The member that is asked alone is at this revision still.
+    behind: Option<Revision>,
+    /// How many Txns it was asked.
+    asked_alone: usize,
 }
 
 /// Waits for a condition; fails when it does not come.
@@ -185,6 +189,39 @@ impl Faulty {
     /// Loses every event, and says nothing of it, as a store with a fault does.
     pub(crate) fn lose_events(&self) {
         self.state.script.lock().deaf = true;
+    }
+
+    /// What is asked of one member alone (serializable reads) finds this state from now on, as a member
+    /// that is behind does, or one to which no watch belongs.
+    pub(crate) fn fall_behind(&self, at: Option<Revision>) {
+        self.state.script.lock().behind = at;
+    }
+
+    /// How many Txns were asked of one member alone.
+    pub(crate) fn asked_alone(&self) -> usize {
+        self.state.script.lock().asked_alone
+    }
+
+    /// Answers a Txn that only reads; one member alone does if all of it may be answered so.
+    async fn answer(&self, mut txn: Txn) -> Result<TxnResponse> {
+        let is_alone = |op: &TxnOp| matches!(op, TxnOp::Range(range) if range.serializable);
+        let alone = txn.success.iter().all(is_alone) && txn.failure.iter().all(is_alone);
+        let behind = {
+            let mut script = self.state.script.lock();
+            script.asked_alone += usize::from(alone);
+            script.behind.filter(|_| alone)
+        };
+        let Some(behind) = behind else {
+            return self.engine.txn(txn).await;
+        };
+        for op in txn.success.iter_mut().chain(&mut txn.failure) {
+            if let TxnOp::Range(range) = op {
+                range.revision = behind;
+            }
+        }
+        let mut answer = self.engine.txn(txn).await?;
+        answer.header.revision = behind;
+        Ok(answer)
     }
 
     /// Refuses Txns that put more bytes than this as too large.
@@ -350,7 +387,7 @@ impl Store for Faulty {
         Box::pin(async move {
             self.state.script.lock().txns += 1;
             if txn.is_read_only() {
-                let answer = self.read(self.engine.txn(txn)).await;
+                let answer = self.read(self.answer(txn)).await;
                 let pairs = answer.as_ref().map_or(0, |answer| pairs(&answer.responses));
                 self.state.script.lock().answered += pairs;
                 return answer;

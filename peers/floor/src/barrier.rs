@@ -1,7 +1,10 @@
 //! A barrier: the waiters' watches stand before it is released, so a release is one delete and its
 //! event. On one connection, one watch is enough, and tells all tasks.
+//!
+//! Between the hold and the release passes as much time as the other programs give their waiters to
+//! stand: a release that comes at once would find everybody awake, which theirs does not.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use tokio::sync::{mpsc, watch};
@@ -11,6 +14,10 @@ use crate::Bench;
 use crate::args::Connections;
 use crate::measure::{Row, Run};
 use crate::store::{Conn, delete, is_delete, put};
+
+/// How long the barrier is held, beside what each waiter adds.
+const HELD: Duration = Duration::from_millis(20);
+const HELD_EACH: Duration = Duration::from_millis(1);
 
 pub(crate) async fn release(bench: &Bench) -> Result<Row> {
     let options = &bench.options;
@@ -34,9 +41,12 @@ pub(crate) async fn release(bench: &Bench) -> Result<Row> {
         watcher(&mut workers, &conn, &key, waiters, &passed).await?;
     }
     let holder = bench.cluster.conn(options.connections).await?;
+    let waiters = u32::try_from(options.waiters)?;
+    let held = HELD.saturating_add(HELD_EACH.saturating_mul(waiters));
     let run = Run::start(options);
     while !run.over() {
         holder.put(put(key.clone(), "")).await?;
+        tokio::time::sleep(held).await;
         let began = Instant::now();
         let release = async {
             holder.delete(delete(key.clone())).await?;

@@ -23,11 +23,12 @@ const BOUNDS: &[(&str, &str)] = &[
     ),
     (
         "lock-8",
-        "two proposals and a read a cycle; the read waits behind the next join of whoever had it",
+        "three requests a cycle, to leave, to look and to join again, where the floor joins its own two \
+         writes in one; the processors run out first, and each request wakes both sides",
     ),
     (
         "election-8",
-        "two proposals and a read a cycle; the read waits behind the next candidacy of whoever led",
+        "three requests a cycle, to resign, to look and to campaign again; the processors run out first",
     ),
     (
         "stm-",

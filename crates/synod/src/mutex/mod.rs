@@ -17,7 +17,8 @@
 //!    keys only. The oldest key directly under `NAME/` has the lock; its create revision `c` is the
 //!    fencing token.
 //! 2. *Wait* until the key before one's own is gone, watching that key, and one's own after 100 ms; then look
-//!    again: `get(key), range(NAME/) created before c`. Nobody before, and the own key in place: locked.
+//!    again: `get(key), range(NAME/) created before c`. Nobody before, and the own key in place: locked. One member
+//!    answers that alone, not from before the moment at which the other key was gone.
 //! 3. *Try*: `If create(key)=0 and create(NAME/)=0 Then put(key, identity, lease)`.
 //! 4. *Unlock*: `If create(key)=c Then delete(key)`.
 //! 5. *Handed over*, if asked for: the key stays, and the next task of the client goes on with it (`baton`).

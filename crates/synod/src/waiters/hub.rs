@@ -63,11 +63,11 @@ struct Subscribers {
 }
 
 impl Subscribers {
-    /// Whether the key that was created then is known to be gone.
-    fn is_gone(&self, key: &Key, created: Revision) -> bool {
+    /// When the key that was created then is known to have been gone.
+    fn gone_at(&self, key: &Key, created: Revision) -> Option<Revision> {
         let later = |(revision, _): &&(Revision, Key)| *revision > created;
         let mut recent = self.recent.iter().rev().take_while(later);
-        recent.any(|(_, gone)| gone == key)
+        recent.find_map(|(at, gone)| (gone == key).then_some(*at))
     }
 
     fn remember(&mut self, revision: Revision, key: Key) {
@@ -96,8 +96,8 @@ struct Subscriber {
 /// What a subscriber is told, once.
 #[derive(Debug, Clone)]
 pub(super) enum Word {
-    /// The key is gone.
-    Gone,
+    /// The key is gone; a revision at which it was.
+    Gone(Revision),
     /// The hub is over, because of this.
     Failed(Error),
     /// The hub is over with the runtime that it ran in.
@@ -164,8 +164,8 @@ impl Hub {
             tell,
         };
         let since = subscribers.complete_after;
-        if subscribers.is_gone(&key, created) {
-            let _ = subscriber.tell.send(Word::Gone);
+        if let Some(at) = subscribers.gone_at(&key, created) {
+            let _ = subscriber.tell.send(Word::Gone(at));
         } else if !hub.is_over() {
             let of_key = subscribers.by_key.entry(key.clone()).or_default();
             of_key.push(subscriber);
@@ -181,11 +181,11 @@ impl Hub {
         }
     }
 
-    /// Tells those of whose keys this is true that they are gone.
-    fn tell(&self, gone: impl Fn(&Key, Revision) -> bool) {
+    /// Tells those of whose keys this is true that they were gone at this revision.
+    fn tell(&self, at: Revision, gone: impl Fn(&Key, Revision) -> bool) {
         let mut subscribers = self.subscribers.lock();
         subscribers.by_key.retain(|key, of_key| {
-            tell_some(of_key, |created| gone(key, created));
+            tell_some(of_key, at, |created| gone(key, created));
             !of_key.is_empty()
         });
     }
@@ -194,17 +194,18 @@ impl Hub {
         let mut subscribers = self.subscribers.lock();
         subscribers.remember(event.kv.mod_revision, event.kv.key.clone());
         if let Some(of_key) = subscribers.by_key.get_mut(&event.kv.key) {
-            tell_some(of_key, |created| event.kv.mod_revision > created);
+            let at = event.kv.mod_revision;
+            tell_some(of_key, at, |created| at > created);
         }
     }
 }
 
 /// Takes out those for whom this is true, and tells them.
-fn tell_some(subscribers: &mut Vec<Subscriber>, gone: impl Fn(Revision) -> bool) {
+fn tell_some(subscribers: &mut Vec<Subscriber>, at: Revision, gone: impl Fn(Revision) -> bool) {
     let told = subscribers.extract_if(.., |subscriber| gone(subscriber.created));
     for subscriber in told {
         // One who has left meanwhile need not know.
-        let _ = subscriber.tell.send(Word::Gone);
+        let _ = subscriber.tell.send(Word::Gone(at));
     }
 }
 
@@ -272,7 +273,7 @@ impl Task {
         };
         self.with_hub(|hub| {
             hub.subscribers.lock().read_at(header.revision);
-            hub.tell(gone);
+            hub.tell(header.revision, gone);
         });
         Ok(())
     }
@@ -305,9 +306,9 @@ impl Drop for Task {
 }
 
 impl Subscription {
-    /// Whether everything that happens after `read` is told.
-    pub(super) fn tells_after(&self, read: Revision) -> bool {
-        self.since.is_some_and(|since| since <= read)
+    /// Everything that happens after this revision is told.
+    pub(super) fn since(&self) -> Option<Revision> {
+        self.since
     }
 
     /// Waits until the watch stands. False when the hub has ended with its runtime.
@@ -318,7 +319,7 @@ impl Subscription {
             return Ok(true);
         }
         match self.word().await {
-            Word::Gone => Ok(true),
+            Word::Gone(_) => Ok(true),
             Word::Failed(error) => Err(error),
             Word::Ended => Ok(false),
         }

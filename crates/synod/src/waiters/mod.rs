@@ -23,6 +23,13 @@
 //!    so nobody is told "yours" whose lease died while it waited. Another one nearest: watch that. Else
 //!    wait until the nearest is gone, and look again: always, also when no look came before.
 //!    Who has waited for 100 ms watches the own key too, and reads both: its end is the wait's.
+//!    A look asks *one member alone* (a serializable read), and is believed only at revision `r` or later: the one
+//!    at which the nearest was gone, or from which on the watch tells. The member that told of it is as far;
+//!    another one that is behind is not believed, and the cluster is asked. That is as good as asking the
+//!    cluster always: at the answer's revision, not before `r`, the own key was there and the oldest, and it
+//!    stays the oldest as long as it is there. What ends it after that, no read could tell: the lease's end
+//!    is the session's clock's to notice, another's hand the fencing token's. A read that all members agree
+//!    on waits for what others have just proposed, as whoever had the lock does to join again.
 //! 4. *Try*: `If create(key)=0 and create(LINE)=0 Then` as above: a key is written only if it is the head.
 //!    (Keys of nested names fail this compare without being in the line: then 1. under another key, with
 //!    `-2` at its end, as a late copy of the first is deleted; and away again.)

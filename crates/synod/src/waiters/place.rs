@@ -3,7 +3,9 @@
 use std::future::Future;
 use std::time::Duration;
 
-use synod_store::{Header, Key, KeyValue, LeaseId, RangeRequest, Revision, Store, Txn, TxnOp};
+use synod_store::{
+    Header, Key, KeyValue, LeaseId, RangeRequest, Revision, Store, Txn, TxnOp, TxnResponse,
+};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
@@ -124,7 +126,7 @@ impl Place {
         let mut before: Option<(Key, Vigil)> = None;
         loop {
             let Some((created, nearest)) = self.nearest.clone() else {
-                let header = self.look().await?;
+                let header = self.look(Some(self.seen)).await?;
                 if self.nearest.is_none() {
                     return Ok(header);
                 }
@@ -135,7 +137,8 @@ impl Place {
                 _ => self.vigils.open(&nearest, created, self.patience).await?,
             };
             if !vigil.tells_after(self.seen) {
-                let header = self.look().await?;
+                let least = vigil.since().map(|since| since.max(self.seen));
+                let header = self.look(least).await?;
                 match &self.nearest {
                     None => return Ok(header),
                     Some((anew, key)) if *key == nearest && *anew == created => {}
@@ -145,14 +148,14 @@ impl Place {
                     }
                 }
             }
-            self.watch(&mut own, watch_own, &mut vigil, &nearest, created)
-                .await?;
+            let gone = self.watch(&mut own, watch_own, &mut vigil, &nearest, created);
+            self.seen = self.seen.max(gone.await?);
             self.nearest = None;
         }
     }
 
-    /// Waits until the key before is gone. An error when the own one is, which is watched from some
-    /// moment on.
+    /// Waits until the key before is gone. Returns a revision at which it was. An error when the own
+    /// one is, which is watched from some moment on.
     async fn watch(
         &self,
         own: &mut Option<Vigil>,
@@ -160,16 +163,16 @@ impl Place {
         before: &mut Vigil,
         key: &Key,
         created: Revision,
-    ) -> Result<()> {
+    ) -> Result<Revision> {
         let mut read = self.seen;
         loop {
             let gone = match own {
                 Some(own) => tokio::select! {
                     gone = own.gone(read) => {
-                        if gone? {
+                        if gone?.is_some() {
                             return Err(Error::SessionLost);
                         }
-                        false
+                        None
                     }
                     gone = before.gone(read) => gone?,
                 },
@@ -178,28 +181,28 @@ impl Place {
                     Err(_) => {
                         let opening = self.vigils.open(&self.key, self.created, self.patience);
                         *own = Some(opening.await?);
-                        false
+                        None
                     }
                 },
             };
-            if gone {
-                return Ok(());
+            if let Some(gone) = gone {
+                return Ok(gone);
             }
             let get = |key: &Key| RangeRequest::new(key.clone()).keys_only();
-            let (there, header) = self.read([get(&self.key), get(key)]).await?;
+            let (there, header) = self.read([get(&self.key), get(key)], None).await?;
             if there.first().map(|kv| kv.create_revision) != Some(created) {
-                return Ok(());
+                return Ok(header.revision);
             }
             read = header.revision;
         }
     }
 
-    /// Reads the own key and who is before it, at one revision.
-    async fn look(&mut self) -> Result<Header> {
+    /// Reads the own key and who is before it; see [`Place::read`].
+    async fn look(&mut self, least: Option<Revision>) -> Result<Header> {
         let own = RangeRequest::new(self.key.clone()).keys_only();
         let before = self.line.reads_before(self.created);
         let reads: Vec<_> = [own].into_iter().chain(before).collect();
-        let (mut others, header) = self.read(reads).await?;
+        let (mut others, header) = self.read(reads, least).await?;
         others.retain(|kv| self.line.counts(&kv.key));
         self.count(others.into_iter());
         self.seen = header.revision;
@@ -208,13 +211,26 @@ impl Place {
 
     /// Reads at one revision, the own key first. An error when that is not there any more; else the
     /// pairs of the other reads.
+    ///
+    /// When it suffices that the revision is not before `least`, the member of the cluster that is
+    /// asked answers by itself, if it has come so far: as it told of `least`, it has, unless another
+    /// one is asked by now. Then all are asked, as without `least`.
     async fn read(
         &self,
         reads: impl IntoIterator<Item = RangeRequest>,
+        least: Option<Revision>,
     ) -> Result<(Vec<KeyValue>, Header)> {
-        let txn = Txn::new().and_then(reads.into_iter().map(TxnOp::from));
-        let store = self.vigils.store();
-        let response = retry::read(self.patience, || store.txn(txn.clone())).await?;
+        let reads: Vec<_> = reads.into_iter().collect();
+        let mut response = None;
+        if let Some(least) = least {
+            let own = reads.iter().cloned().map(RangeRequest::serializable);
+            let answer = self.ask(own).await?;
+            response = Some(answer).filter(|answer| answer.header.revision >= least);
+        }
+        let response = match response {
+            Some(response) => response,
+            None => self.ask(reads).await?,
+        };
         let mut ranges = response.responses.into_iter().map(|response| {
             let range = response.into_range();
             range.map(|range| range.kvs).unwrap_or_default()
@@ -224,6 +240,12 @@ impl Place {
             return Err(Error::SessionLost);
         }
         Ok((ranges.flatten().collect(), response.header))
+    }
+
+    async fn ask(&self, reads: impl IntoIterator<Item = RangeRequest>) -> Result<TxnResponse> {
+        let txn = Txn::new().and_then(reads.into_iter().map(TxnOp::from));
+        let store = self.vigils.store();
+        retry::read(self.patience, || store.txn(txn.clone())).await
     }
 
     /// Keeps the place when this is dropped: the key stays until its lease ends or it is deleted.

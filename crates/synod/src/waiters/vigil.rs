@@ -265,7 +265,8 @@ impl Vigils {
                 loop {
                     let range = retry::read(patience, || self.store.range(read.clone())).await?;
                     let there = range.kvs.first().map(|kv| kv.create_revision);
-                    if there != Some(created) || vigil.gone(range.header.revision).await? {
+                    if there != Some(created) || vigil.gone(range.header.revision).await?.is_some()
+                    {
                         return Ok(());
                     }
                 }
@@ -292,20 +293,23 @@ impl Drop for Vigil {
 }
 
 impl Vigil {
-    /// Whether everything that happens to the key after `read` is told, so that whoever saw it then need
-    /// not read it again.
-    pub(crate) fn tells_after(&self, read: Revision) -> bool {
+    /// Everything that happens to the key after this revision is told: whoever sees it then, or later,
+    /// need not read it again.
+    pub(crate) fn since(&self) -> Option<Revision> {
         match &self.sight {
-            Sight::Single { lookout, .. } => {
-                let since = lookout.as_ref().map(|lookout| lookout.since());
-                since.is_some_and(|since| since <= read)
-            }
-            Sight::Shared(subscription) => subscription.tells_after(read),
+            Sight::Single { lookout, .. } => lookout.as_ref().map(|lookout| lookout.since()),
+            Sight::Shared(subscription) => subscription.since(),
         }
     }
 
-    /// Waits for the end of the key, which is there at `read`. False for whatever else happens: then it
-    /// must be looked whether the key is still there.
+    /// Whether everything that happens to the key after `read` is told, so that whoever saw it then need
+    /// not read it again.
+    pub(crate) fn tells_after(&self, read: Revision) -> bool {
+        self.since().is_some_and(|since| since <= read)
+    }
+
+    /// Waits for the end of the key, which is there at `read`, and returns a revision at which it was gone.
+    /// None for whatever else happens: then it must be looked whether the key is still there.
     ///
     /// # Cancel safety
     ///
@@ -314,29 +318,29 @@ impl Vigil {
     /// # Errors
     ///
     /// What cannot pass by itself, or when the store could not be reached for the patience.
-    pub(crate) async fn gone(&mut self, read: Revision) -> Result<bool> {
+    pub(crate) async fn gone(&mut self, read: Revision) -> Result<Option<Revision>> {
         match &mut self.sight {
-            Sight::Single { lookout: None, .. } => Ok(false),
+            Sight::Single { lookout: None, .. } => Ok(None),
             Sight::Single {
                 lookout: Some(lookout),
                 ..
             } => match lookout.next(read).await {
                 Ok(Nudge::Events(events)) => {
-                    let later = |event: &synod_store::Event| event.kv.mod_revision > self.created;
-                    Ok(events.iter().any(later))
+                    let mut revisions = events.iter().map(|event| event.kv.mod_revision);
+                    Ok(revisions.find(|revision| *revision > self.created))
                 }
-                Ok(Nudge::Read) => Ok(false),
+                Ok(Nudge::Read) => Ok(None),
                 // The read that follows bears the trouble, or tells of it.
-                Err(error) if error.is_transient() => Ok(false),
+                Err(error) if error.is_transient() => Ok(None),
                 Err(error) => Err(error),
             },
             Sight::Shared(subscription) => match subscription.word().await {
-                Word::Gone => Ok(true),
+                Word::Gone(at) => Ok(Some(at)),
                 Word::Failed(error) if !error.is_transient() => Err(error),
                 Word::Failed(_) | Word::Ended => {
                     let vigils = self.vigils.clone();
                     self.sight = vigils.sight(&self.key, self.created, self.patience).await?;
-                    Ok(false)
+                    Ok(None)
                 }
             },
         }

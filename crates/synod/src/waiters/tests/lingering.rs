@@ -44,7 +44,7 @@ async fn a_watch_that_was_left_tells_of_the_next_key_of_that_name_alone() {
     let early = tokio::time::timeout(Duration::from_millis(20), &mut gone).await;
     assert!(early.is_err(), "the older key's end is not this one's");
     delete(&faulty, "p/a").await;
-    assert!(gone.await.unwrap());
+    assert!(gone.await.unwrap().is_some());
 }
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn what_happened_while_nobody_listened_is_told() {
     delete(&faulty, "p/a").await;
     let mut vigil = vigils.open(&key, created, PATIENCE).await.unwrap();
     assert!(vigil.tells_after(anew));
-    assert!(vigil.gone(anew).await.unwrap());
+    assert!(vigil.gone(anew).await.unwrap().is_some());
 }
 
 #[tokio::test]
@@ -80,10 +80,11 @@ async fn a_watch_that_fell_while_nobody_listened_leads_to_a_read() {
         faulty.end_watches(end);
         delete(&faulty, "p/a").await;
         let mut vigil = vigils.open(&key, created, PATIENCE).await.unwrap();
-        assert!(!vigil.gone(created).await.unwrap(), "{end:?}: not known");
+        let told = vigil.gone(created).await.unwrap();
+        assert_eq!(told, None, "{end:?}: not known");
         let read = faulty.engine.status().await.unwrap().header.revision;
         let next = tokio::time::timeout(Duration::from_millis(20), vigil.gone(read)).await;
-        assert!(next.is_err() || !next.unwrap().unwrap(), "{end:?}");
+        assert!(next.is_err() || next.unwrap().unwrap().is_none(), "{end:?}");
     }
 }
 
@@ -97,7 +98,7 @@ async fn a_watch_does_not_claim_to_tell_what_it_has_told_another() {
     // So another has seen the key, but has no watch yet.
     let seen = put(&faulty, "p/b").await;
     delete(&faulty, "p/a").await;
-    assert!(one.gone(created).await.unwrap());
+    assert!(one.gone(created).await.unwrap().is_some());
     drop(one);
     let other = vigils.open(&key, created, PATIENCE).await.unwrap();
     assert!(!other.tells_after(seen), "it has to read");
@@ -116,7 +117,7 @@ async fn a_watch_that_was_opened_anew_does_not_claim_to_know_what_it_missed() {
     faulty.end_watches(WatchEnd::Closed);
     delete(&faulty, "p/a").await;
     // Told to read, it leaves.
-    assert!(!one.gone(created).await.unwrap());
+    assert_eq!(one.gone(created).await.unwrap(), None);
     drop(one);
     let other = vigils.open(&key, created, PATIENCE).await.unwrap();
     assert!(!other.tells_after(seen));
@@ -161,10 +162,13 @@ async fn who_shares_a_watch_late_is_told_what_was_told_before() {
     assert_eq!(faulty.watches(), 3, "the third begins a shared one");
     delete(&faulty, "p/4").await;
     delete(&faulty, "p/2").await;
-    assert!(open[2].gone(seen).await.unwrap(), "so p/4 was told too");
+    assert!(
+        open[2].gone(seen).await.unwrap().is_some(),
+        "so p/4 was told too"
+    );
     let mut late = vigils.open(&keys[4], created[4], PATIENCE).await.unwrap();
     assert!(late.tells_after(seen));
-    assert!(late.gone(seen).await.unwrap());
+    assert!(late.gone(seen).await.unwrap().is_some());
     // More deletions than are remembered: nothing is claimed any more.
     for number in 0..300 {
         let key = format!("p/x{number}");
@@ -178,7 +182,7 @@ async fn who_shares_a_watch_late_is_told_what_was_told_before() {
     let key = Key::from("p/last");
     let mut sentinel = vigils.open(&key, last, PATIENCE).await.unwrap();
     delete(&faulty, "p/last").await;
-    assert!(sentinel.gone(last).await.unwrap());
+    assert!(sentinel.gone(last).await.unwrap().is_some());
     let late = vigils.open(&keys[3], created[3], PATIENCE).await.unwrap();
     assert!(!late.tells_after(seen) || faulty.watches() > 3);
     assert_eq!(faulty.watches(), 3);

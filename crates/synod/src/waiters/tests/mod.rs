@@ -1,5 +1,6 @@
 //! A line of waiters: order, departures, deaths, lost answers.
 
+mod behind;
 mod leftovers;
 mod lingering;
 mod sharing;
