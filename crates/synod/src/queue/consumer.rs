@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use synod_store::{ErrorKind, Key, RangeRequest, Revision, Store};
+use synod_store::{ErrorKind, Key, KeyValue, RangeRequest, Revision, Store};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
@@ -19,10 +19,11 @@ use super::aim::Candidates;
 use super::claim::{Plan, before, delete, fill_in};
 use super::delivery::Taker;
 use super::desk::{Demand, Desk, Item, Ticket};
-use super::intake::{Intake, NEARBY};
+use super::intake::Intake;
 use super::line::Line;
-use super::look::Candidate;
+use super::look::{Candidate, WINDOW, in_order};
 use super::order::Order;
+use super::run::{APART, Run, deleted};
 use super::stats::Stats;
 use crate::clock::Clock;
 use crate::settle::{Outcome, Settle};
@@ -218,6 +219,9 @@ impl<O: Order> Core<O> {
         if intake.window.is_empty() {
             return Ok(());
         }
+        if let Some(run) = self.run_of(intake, demand.wanted) {
+            return self.claim_run(intake, run, demand, begun).await;
+        }
         let Some(plan) = self.plan(intake, demand.wanted) else {
             // By now others have taken all of it.
             intake.look_again();
@@ -250,6 +254,7 @@ impl<O: Order> Core<O> {
             }
             Ok(Outcome::GuardsFalse) => {
                 self.stats.claim(0);
+                intake.met();
                 if watched {
                     // At first hold back for as long as a claim takes.
                     let longer = begun.elapsed().max(intake.spread.mul_f64(SPREAD.0));
@@ -290,10 +295,7 @@ impl<O: Order> Core<O> {
         for candidate in taken {
             let value = match candidate.value {
                 Some(value) => value,
-                None => match self
-                    .attend(self.recover(&candidate.key, revision), begun)
-                    .await
-                {
+                None => match self.read_back(&candidate.key, revision, begun).await {
                     Some(value) => value,
                     None => {
                         let error = Error::ItemLost {
@@ -311,6 +313,12 @@ impl<O: Order> Core<O> {
                 value,
             });
         }
+        self.deliver(intake, items, demand);
+        Ok(())
+    }
+
+    /// Hands out what was taken.
+    fn deliver(&self, intake: &mut Intake, items: VecDeque<Item>, demand: &Demand) {
         let mut desk = self.desk.lock();
         let left = desk.hand_out(items, demand.before);
         if !left.is_empty() {
@@ -318,25 +326,99 @@ impl<O: Order> Core<O> {
             desk.give_back(left.into());
         }
         drop(desk);
-        if intake.window.len() > if O::EXACT { NEARBY } else { 0 } {
+        if !intake.keeps_watch::<O>() {
             // There is more than is wanted: events would only repeat what the next look sees.
-            intake.lookout = None;
+            intake.close_watch(&self.order);
         }
+    }
+
+    /// The first items of the window, for whom so many are wanted, when one deletion can take them.
+    fn run_of(&self, intake: &mut Intake, wanted: usize) -> Option<Run> {
+        let count = wanted
+            .min(intake.window.len())
+            .min(WINDOW)
+            .min(by_size(intake));
+        if O::EXACT || count <= 1 || intake.strangers {
+            return None;
+        }
+        if intake.apart > 0 {
+            intake.apart = intake.apart.saturating_sub(1);
+            return None;
+        }
+        Run::of(&intake.window, count)
+    }
+
+    /// Takes a run of the window, as far as others have left it, and hands it out.
+    async fn claim_run(
+        &self,
+        intake: &mut Intake,
+        run: Run,
+        demand: &Demand,
+        begun: Instant,
+    ) -> Result<()> {
+        let claim = self.settle.run_to_end(run.work(intake.seen));
+        let (revision, responses) = match self.attend(claim, begun).await? {
+            Outcome::Done {
+                revision,
+                responses,
+                ..
+            } => (revision, responses),
+            Outcome::GuardsFalse => {
+                // Something has come in between: it is there, and what is known of the others still holds.
+                self.stats.claim(0);
+                intake.apart = APART;
+                return Ok(());
+            }
+        };
+        let kvs = match responses {
+            Some(responses) => Some(deleted(responses)),
+            None => {
+                let request = RangeRequest::new(run.range.clone());
+                self.attend(self.recover(request, revision), begun).await
+            }
+        };
+        intake.pulse.note(revision);
+        let known: Vec<Candidate> = intake.window.drain(..run.count).collect();
+        let Some(kvs) = kvs else {
+            // Which of them they were nobody knows any more.
+            let key = known.first().map(|item| item.key.to_string());
+            let error = Error::ItemLost {
+                key: key.unwrap_or_default(),
+            };
+            tracing::error!(%error, count = run.count, "a claim of several cannot be told any more");
+            self.desk.lock().fail(&error, begun, Duration::ZERO);
+            return Ok(());
+        };
+        let mut taken: Vec<Candidate> = kvs
+            .into_iter()
+            .map(|kv| Candidate::new(kv, true))
+            .collect();
+        in_order(&self.order, &mut taken);
+        self.stats.claim(taken.len());
+        let gone = run.count.saturating_sub(taken.len());
+        if gone > 0 {
+            intake.met();
+        }
+        if intake.lookout.is_none() {
+            intake.aim.hit(gone);
+        }
+        let mut items = VecDeque::with_capacity(taken.len());
+        for Candidate { key, value, .. } in taken {
+            let value = value.unwrap_or_default();
+            intake.taken = Some(intake.taken.unwrap_or(0).max(value.len()));
+            items.push_back(Item { key, value });
+        }
+        self.deliver(intake, items, demand);
         Ok(())
     }
 
     /// How to claim; `None` when others are expected to have taken all that is known.
     fn plan(&self, intake: &mut Intake, wanted: usize) -> Option<Plan> {
-        let known = intake.taken.max(intake.largest);
-        let by_size = match known {
-            Some(size) => CLAIM_BYTES / size.max(1),
-            None => UNKNOWN_BATCH,
-        };
         let by_limit = intake.max_ops.saturating_sub(8);
         let batch = wanted
             .min(intake.window.len())
             .min(BATCH)
-            .min(by_size)
+            .min(by_size(intake))
             .min(by_limit)
             .max(1);
         let guards = batch.saturating_add(O::GUARDS);
@@ -352,6 +434,9 @@ impl<O: Order> Core<O> {
             return Some(Plan::in_turn(1, singles));
         }
         let in_turn = Plan::in_turn(1, WIDE_CHAIN.min(room).min(behind));
+        if intake.lookout.is_some() && intake.is_alone() {
+            return Some(Plan::in_turn(1, 0));
+        }
         if intake.lookout.is_some() {
             // What the watch tells is no older than what others know, and little.
             return Some(in_turn);
@@ -384,17 +469,24 @@ impl<O: Order> Core<O> {
         Some(plan)
     }
 
-    /// Reads the value of an item that was taken at `revision`, when the answer that carried it was
-    /// lost. `None` when that history is gone.
-    async fn recover(&self, key: &Key, revision: Revision) -> Option<Bytes> {
-        let request = RangeRequest::new(key.clone()).at(before(revision));
+    /// Reads what was taken at `revision`, when the answer that carried it was lost. `None` when that
+    /// history is gone.
+    async fn recover(&self, request: RangeRequest, revision: Revision) -> Option<Vec<KeyValue>> {
+        let request = request.at(before(revision));
         loop {
             match retry::read(self.patience, || self.store.range(request.clone())).await {
-                Ok(response) => return response.kvs.into_iter().next().map(|kv| kv.value),
+                Ok(response) => return Some(response.kvs),
                 Err(error) if error.is_transient() && !self.settle.is_abandoned() => {}
                 Err(_) => return None,
             }
         }
+    }
+
+    /// Reads the value of an item that was taken at `revision`.
+    async fn read_back(&self, key: &Key, revision: Revision, begun: Instant) -> Option<Bytes> {
+        let request = RangeRequest::new(key.clone());
+        let kvs = self.attend(self.recover(request, revision), begun).await?;
+        kvs.into_iter().next().map(|kv| kv.value)
     }
 
     /// Waits for something that takes as long as the store cannot be reached, and tells callers
@@ -436,6 +528,14 @@ impl<O: Order> Core<O> {
                 self.desk.lock().keep(item);
             }
         }
+    }
+}
+
+/// How many items a claim may ask for, by what is known of the sizes of their values.
+fn by_size(intake: &Intake) -> usize {
+    match intake.taken.max(intake.largest) {
+        Some(size) => CLAIM_BYTES / size.max(1),
+        None => UNKNOWN_BATCH,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the consumer of a queue knows of it, and how it finds out: looks, the watch of an empty
 //! queue, and holding back where others race for the same items.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +30,19 @@ const LINGER: Duration = Duration::from_millis(200);
 const PLENTY: usize = 8;
 
 /// With so few candidates left an exact order keeps its watch: each thing that comes may be the first.
-pub(super) const NEARBY: usize = 32;
+const NEARBY: usize = 32;
+
+/// A consumer that is alone keeps its watch while no more than so many items, of so many bytes, are known
+/// and not yet taken: each comes to it once, by itself, and a look would read no fewer. Further behind, it
+/// would only hold in memory what the store holds too.
+const AHEAD: (usize, usize) = (2048, 4 << 20);
+
+/// After so many looks in a row, each soon after the one before, that saw the whole of a queue, a
+/// consumer that is alone opens a watch instead of looking again and again.
+const SHORT_LOOKS: u32 = 4;
+
+/// How long nobody else must have been met for a consumer to take itself to be alone.
+const ALONE: Duration = Duration::from_secs(1);
 
 /// The pause after a watch that fell.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -79,8 +91,19 @@ pub(super) struct Intake {
     pub(super) spread: Duration,
     /// Whether the window came through the watch just now.
     pub(super) fresh: bool,
-    /// The watch of an empty queue, and the revision up to which the window knows everything.
+    /// The watch of a queue that was empty, or nearly, and the revision up to which the window knows
+    /// everything.
     pub(super) lookout: Option<(Lookout, Revision)>,
+    /// The highest key that the watch has brought.
+    highest: Option<Key>,
+    /// How many looks in a row saw the whole queue, and when the last did.
+    short_looks: (u32, Instant),
+    /// When somebody else was last seen to take something.
+    others: Option<Instant>,
+    /// Whether keys that are no items may lie among those of the window.
+    pub(super) strangers: bool,
+    /// How many of the next claims are made key by key.
+    pub(super) apart: u32,
 }
 
 /// Below this a pause is not worth its timer.
@@ -106,7 +129,53 @@ impl Intake {
             spread: Duration::ZERO,
             fresh: false,
             lookout: None,
+            highest: None,
+            short_looks: (0, Instant::now()),
+            others: None,
+            strangers: false,
+            apart: 0,
         }
+    }
+
+    /// Somebody else takes from this queue too.
+    pub(super) fn met(&mut self) {
+        self.others = Some(Instant::now());
+    }
+
+    /// Whether nobody else seems to take from this queue.
+    pub(super) fn is_alone(&self) -> bool {
+        !self.aim.meets_others() && self.others.is_none_or(|met| met.elapsed() >= ALONE)
+    }
+
+    /// Whether the watch is worth keeping while so much is known that was not taken yet.
+    pub(super) fn keeps_watch<O: Order>(&self) -> bool {
+        let known = self.window.len();
+        if O::EXACT {
+            return known <= NEARBY;
+        }
+        let bytes = known.saturating_mul(self.largest.unwrap_or(0));
+        known == 0 || (self.is_alone() && known <= AHEAD.0 && bytes <= AHEAD.1)
+    }
+
+    /// Lets the watch go: what comes from now on is for a look to find.
+    pub(super) fn close_watch<O: Order>(&mut self, order: &O) {
+        let Some(_) = self.lookout.take() else { return };
+        self.more = true;
+        // Looks had nothing to do meanwhile: the next need not begin where the last one did.
+        if let Some(highest) = self.highest.take()
+            && let Some(cursor) = order.behind(&highest)
+        {
+            let cursor = cursor.max(self.cursor.0.clone());
+            self.next_cursor = Some((cursor, Revision::ZERO));
+        }
+    }
+
+    /// Takes note of a look that saw the whole queue; whether a watch would save the next ones.
+    fn looks_often(&mut self) -> bool {
+        let (count, last) = self.short_looks;
+        let count = if last.elapsed() > LINGER { 0 } else { count };
+        self.short_looks = (count.saturating_add(1), Instant::now());
+        count >= SHORT_LOOKS
     }
 
     /// Where the next look may begin when all of this one is taken, if `hint` is far enough behind its
@@ -152,11 +221,11 @@ impl<O: Order> Core<O> {
         tokio::select! {
             () = self.wake.notified() => true,
             () = self.settle.closing() => {
-                intake.lookout = None;
+                intake.close_watch(&self.order);
                 false
             }
             () = tokio::time::sleep(LINGER) => {
-                intake.lookout = None;
+                intake.close_watch(&self.order);
                 false
             }
         }
@@ -190,7 +259,7 @@ impl<O: Order> Core<O> {
                 }
             }
             // The watch stands: what this read misses will come as an event.
-            let look = self.look(intake, start).await?;
+            let look = self.look(intake, start, demand).await?;
             self.conclude(intake, look, demand);
             return Ok(());
         }
@@ -200,33 +269,36 @@ impl<O: Order> Core<O> {
         } else {
             intake.cursor.0.clone()
         };
-        let mut look = self.look(intake, &from).await?;
+        let mut look = self.look(intake, &from, demand).await?;
         if look.items.is_empty() && !full {
             // The cursor is a hint: only the whole queue can be empty.
-            look = self.look(intake, start).await?;
+            look = self.look(intake, start, demand).await?;
         }
         let empty = look.items.is_empty();
+        let short = !O::EXACT && look.items.len() < WINDOW && intake.is_alone();
         self.conclude(intake, look, demand);
-        if empty && demand.waits {
+        let often = short && !demand.tries && intake.looks_often();
+        if (empty || often) && demand.waits {
             // The watch first, then the read that it completes.
             let lookout = self.open().await?;
-            let look = self.look(intake, start).await?;
+            let look = self.look(intake, start, demand).await?;
             intake.lookout = Some((lookout, look.revision));
             self.conclude(intake, look, demand);
         }
         Ok(())
     }
 
-    /// Takes in what an exact order's watch has to tell by now.
+    /// Takes in what the watch has to tell by now, so that nothing gathers there.
     pub(super) fn absorb(&self, intake: &mut Intake) {
-        while O::EXACT
-            && let Some((lookout, seen)) = &mut intake.lookout
-        {
+        while let Some((lookout, seen)) = &mut intake.lookout {
             match lookout.next(*seen).now_or_never() {
                 Some(Ok(Nudge::Events(events))) => self.accept_events(intake, events),
                 // The watch fell: what is known is as old as the last event.
-                Some(_) => intake.lookout = None,
+                Some(_) => intake.close_watch(&self.order),
                 None => break,
+            }
+            if !intake.keeps_watch::<O>() && intake.window.len() > AHEAD.0 {
+                intake.close_watch(&self.order);
             }
         }
     }
@@ -248,7 +320,7 @@ impl<O: Order> Core<O> {
         }
         intake.window.clear();
         intake.next_cursor = None;
-        let look = self.look(intake, self.order.start()).await?;
+        let look = self.look(intake, self.order.start(), demand).await?;
         self.conclude(intake, look, demand);
         Ok(())
     }
@@ -261,11 +333,13 @@ impl<O: Order> Core<O> {
         .await
     }
 
-    async fn look(&self, intake: &mut Intake, from: &Key) -> Result<Look> {
+    async fn look(&self, intake: &mut Intake, from: &Key, demand: &Demand) -> Result<Look> {
         intake.largest = intake.taken.take().or(intake.largest);
-        // Of what a consumer among many sees it takes little: then the claim brings the value.
-        let with_values =
-            intake.largest.is_some_and(|largest| largest <= SMALL) && !intake.aim.meets_others();
+        // Of what a consumer among many sees it takes little: then the claim brings the value, as one
+        // of several items does anyhow.
+        let with_values = intake.largest.is_some_and(|largest| largest <= SMALL)
+            && !intake.aim.meets_others()
+            && (O::EXACT || demand.wanted <= 1);
         let begun = Instant::now();
         let (cursor, since) = &intake.cursor;
         let whole = from == self.order.start();
@@ -295,6 +369,7 @@ impl<O: Order> Core<O> {
     fn conclude(&self, intake: &mut Intake, look: Look, demand: &Demand) {
         intake.seen = look.revision;
         intake.pulse.note(look.revision);
+        intake.strangers = look.strangers;
         intake.ends.clear();
         if let Some((_, seen)) = &mut intake.lookout {
             *seen = (*seen).max(look.revision);
@@ -331,25 +406,39 @@ impl<O: Order> Core<O> {
 
     /// Takes in what came through the watch.
     fn accept_events(&self, intake: &mut Intake, events: Vec<Event>) {
-        for event in events {
+        // Gone, or put anew: what was seen before is no candidate any more.
+        let known = intake.window.len();
+        if known > 0 {
+            let touched: HashSet<&Key> = events.iter().map(|event| &event.kv.key).collect();
+            intake.window.retain(|item| !touched.contains(&item.key));
+        }
+        if intake.window.len() < known {
+            // What this consumer takes it does not know any more.
+            intake.met();
+        }
+        let mut told = HashSet::new();
+        // Of several events of a key the last tells how it is.
+        for event in events.into_iter().rev() {
+            let revision = event.kv.mod_revision;
             if let Some((_, seen)) = &mut intake.lookout {
-                *seen = (*seen).max(event.kv.mod_revision);
+                *seen = (*seen).max(revision);
             }
-            intake.seen = intake.seen.max(event.kv.mod_revision);
-            if !self.order.is_item(&event.kv.key) {
+            intake.seen = intake.seen.max(revision);
+            if !told.insert(event.kv.key.clone()) || event.kind == EventKind::Delete {
                 continue;
             }
-            // Gone, or put anew: what was seen before is no candidate any more.
-            intake
-                .window
-                .retain(|candidate| candidate.key != event.kv.key);
-            if event.kind == EventKind::Delete {
+            if !self.order.is_item(&event.kv.key) {
+                intake.strangers = true;
                 continue;
             }
             self.order.saw(&event.kv.key);
             if !O::EXACT && event.kv.key < intake.cursor.0 {
                 intake.cursor.0 = event.kv.key.clone();
             }
+            if intake.highest.as_ref() < Some(&event.kv.key) {
+                intake.highest = Some(event.kv.key.clone());
+            }
+            intake.largest = intake.largest.max(Some(event.kv.value.len()));
             intake.window.push_back(Candidate::new(event.kv, true));
             intake.fresh = true;
         }
@@ -370,7 +459,7 @@ impl<O: Order> Core<O> {
                 Err(_) => break,
                 // The watch fell: what it missed is looked for when the window is used up.
                 Ok(_) => {
-                    intake.lookout = None;
+                    intake.close_watch(&self.order);
                     break;
                 }
             }

@@ -73,6 +73,7 @@ mod look;
 mod order;
 mod producer;
 mod pulse;
+mod run;
 mod scan;
 mod stats;
 #[cfg(test)]
