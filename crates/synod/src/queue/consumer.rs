@@ -244,7 +244,7 @@ impl<O: Order> Core<O> {
                     late if late > intake.chain / 2 => intake.chain.saturating_mul(2).min(CHAIN.1),
                     _ => intake.chain,
                 };
-                intake.pulse.note(revision);
+                intake.claimed(revision);
                 if !watched {
                     intake.aim.hit(plan.gone(alternative));
                 }
@@ -377,7 +377,7 @@ impl<O: Order> Core<O> {
                 self.attend(self.recover(request, revision), begun).await
             }
         };
-        intake.pulse.note(revision);
+        intake.claimed(revision);
         let known: Vec<Candidate> = intake.window.drain(..run.count).collect();
         let Some(kvs) = kvs else {
             // Which of them they were nobody knows any more.
@@ -389,10 +389,8 @@ impl<O: Order> Core<O> {
             self.desk.lock().fail(&error, begun, Duration::ZERO);
             return Ok(());
         };
-        let mut taken: Vec<Candidate> = kvs
-            .into_iter()
-            .map(|kv| Candidate::new(kv, true))
-            .collect();
+        let mut taken: Vec<Candidate> =
+            kvs.into_iter().map(|kv| Candidate::new(kv, true)).collect();
         in_order(&self.order, &mut taken);
         self.stats.claim(taken.len());
         let gone = run.count.saturating_sub(taken.len());

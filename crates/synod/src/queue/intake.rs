@@ -41,6 +41,9 @@ const AHEAD: (usize, usize) = (2048, 4 << 20);
 /// consumer that is alone opens a watch instead of looking again and again.
 const SHORT_LOOKS: u32 = 4;
 
+/// How many of its claims a consumer remembers, until the watch has told of them.
+const CLAIMS: usize = 32;
+
 /// How long nobody else must have been met for a consumer to take itself to be alone.
 const ALONE: Duration = Duration::from_secs(1);
 
@@ -100,6 +103,8 @@ pub(super) struct Intake {
     short_looks: (u32, Instant),
     /// When somebody else was last seen to take something.
     others: Option<Instant>,
+    /// The revisions of the last claims: the watch tells of them too.
+    mine: VecDeque<Revision>,
     /// Whether keys that are no items may lie among those of the window.
     pub(super) strangers: bool,
     /// How many of the next claims are made key by key.
@@ -132,9 +137,19 @@ impl Intake {
             highest: None,
             short_looks: (0, Instant::now()),
             others: None,
+            mine: VecDeque::new(),
             strangers: false,
             apart: 0,
         }
+    }
+
+    /// A claim has taken something at this revision.
+    pub(super) fn claimed(&mut self, revision: Revision) {
+        self.pulse.note(revision);
+        if self.mine.len() >= CLAIMS {
+            self.mine.pop_front();
+        }
+        self.mine.push_back(revision);
     }
 
     /// Somebody else takes from this queue too.
@@ -406,17 +421,23 @@ impl<O: Order> Core<O> {
 
     /// Takes in what came through the watch.
     fn accept_events(&self, intake: &mut Intake, events: Vec<Event>) {
-        // Gone, or put anew: what was seen before is no candidate any more.
+        // Gone, or put anew: what was seen before is no candidate any more. What this consumer has taken
+        // itself it does not know any more, nor what was never there before.
+        let is_known = |event: &&Event| match event.kind {
+            EventKind::Delete => !intake.mine.contains(&event.kv.mod_revision),
+            EventKind::Put => event.kv.version > 1,
+        };
+        let changed = events.iter().filter(is_known);
+        let changed: HashSet<&Key> = changed.map(|event| &event.kv.key).collect();
         let known = intake.window.len();
-        if known > 0 {
-            let touched: HashSet<&Key> = events.iter().map(|event| &event.kv.key).collect();
-            intake.window.retain(|item| !touched.contains(&item.key));
+        if !changed.is_empty() {
+            intake.window.retain(|item| !changed.contains(&item.key));
         }
         if intake.window.len() < known {
-            // What this consumer takes it does not know any more.
             intake.met();
         }
         let mut told = HashSet::new();
+        let several = events.len() > 1;
         // Of several events of a key the last tells how it is.
         for event in events.into_iter().rev() {
             let revision = event.kv.mod_revision;
@@ -424,7 +445,8 @@ impl<O: Order> Core<O> {
                 *seen = (*seen).max(revision);
             }
             intake.seen = intake.seen.max(revision);
-            if !told.insert(event.kv.key.clone()) || event.kind == EventKind::Delete {
+            let is_last = !several || told.insert(event.kv.key.clone());
+            if !is_last || event.kind == EventKind::Delete {
                 continue;
             }
             if !self.order.is_item(&event.kv.key) {

@@ -23,9 +23,7 @@
 
 use std::collections::VecDeque;
 
-use synod_store::{
-    Compare, CompareOp, DeleteRequest, KeyRange, KeyValue, Revision, TxnOpResponse,
-};
+use synod_store::{Compare, CompareOp, DeleteRequest, KeyRange, KeyValue, Revision, TxnOpResponse};
 
 use super::look::Candidate;
 use crate::settle::Work;
