@@ -70,9 +70,11 @@
 mod aim;
 mod browse;
 mod claim;
+mod claiming;
 mod consumer;
 pub mod delivery;
 mod desk;
+mod finding;
 mod intake;
 mod keys;
 mod line;
