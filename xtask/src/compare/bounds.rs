@@ -11,7 +11,7 @@ const BOUNDS: &[(&str, &str)] = &[
     (
         "queue-transfer-shared",
         "each caller has one item on its way, so a Txn holds no more than there are callers; the floor fills \
-         its own whatever the callers, and is as far behind with Txns as small as these",
+         its own whatever the callers, and loses most of its lead with Txns as small as these",
     ),
     (
         "queue-batch",
