@@ -5,16 +5,17 @@
 const BOUNDS: &[(&str, &str)] = &[
     (
         "queue-transfer-own",
-        "consumers of different clients see the same head; who loses a claim looks again, and all clients \
-         share two processors with the server",
+        "a claim beside other clients carries many alternatives in one Txn; the server takes most of the \
+         processors' time, for such messages",
     ),
     (
         "queue-transfer-shared",
-        "one claim is on its way at a time, and puts and claims take turns on the client's processors",
+        "each caller has one item on its way, so a Txn holds no more than there are callers; the floor fills \
+         its own whatever the callers, and loses most of its lead with Txns as small as these",
     ),
     (
         "queue-batch",
-        "a look is read before the claims, and each Txn compares and writes a lane beside its items",
+        "each Txn compares and writes a lane beside its items",
     ),
     (
         "barrier",

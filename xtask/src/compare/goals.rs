@@ -13,6 +13,9 @@ pub(super) enum Metric {
     Latency(&'static str),
     /// A counter, for each operation.
     Each(&'static str),
+    /// A counter for each of another: both count from the program's begin to its end, warm-up included,
+    /// where operations are only those that were measured.
+    Per(&'static str, &'static str),
     /// How many times the p50 the p99 is.
     Tail,
     /// Bytes resident.
@@ -31,6 +34,10 @@ impl Metric {
                 let operations = number("/operations").and_then(positive)?;
                 Some(number(&format!("/counters/{counter}"))? / operations)
             }
+            Metric::Per(counter, other) => {
+                let others = number(&format!("/counters/{other}")).and_then(positive)?;
+                Some(number(&format!("/counters/{counter}"))? / others)
+            }
             Metric::Tail => {
                 let middle = number("/latency_us/p50").and_then(positive)?;
                 Some(number("/latency_us/p99")? / middle)
@@ -48,7 +55,7 @@ impl Metric {
         match self {
             Metric::Rate => format!("{}/s", significant(value)),
             Metric::Latency(_) => format!("{} ms", significant(value / 1e3)),
-            Metric::Each(_) | Metric::Tail => significant(value),
+            Metric::Each(_) | Metric::Per(..) | Metric::Tail => significant(value),
             Metric::Memory => format!("{} MiB", significant(value / f64::from(1 << 20))),
         }
     }
@@ -213,6 +220,9 @@ mod tests {
         assert_eq!(Metric::Rate.of(&row), Some(5.0));
         assert_eq!(Metric::Each("attempts").of(&row), Some(2.5));
         assert_eq!(Metric::Each("lost_claims").of(&row), None);
+        assert_eq!(Metric::Per("lost_claims", "attempts").of(&row), None);
+        assert_eq!(Metric::Per("attempts", "lost_claims").of(&row), None);
+        assert_eq!(Metric::Per("attempts", "attempts").of(&row), Some(1.0));
         assert_eq!(Metric::Tail.of(&row), Some(4.0));
         assert_eq!(Metric::Memory.of(&row), None);
     }

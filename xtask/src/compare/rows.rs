@@ -191,7 +191,7 @@ fn queues() -> Vec<Row> {
             line("", Metric::Rate, &[go(10.0)]),
             line(
                 ": lost claims an item",
-                Metric::Each("lost_claims"),
+                Metric::Per("lost_claims", "taken"),
                 &[Goal::Most(0.2)],
             ),
         ]),

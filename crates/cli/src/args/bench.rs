@@ -51,8 +51,8 @@ JSON, one object: format (1), program (name, version), store (address, server, n
 memory_bytes, os, file_system), started_at (seconds since 1970), rows: a list with workload, case,
 repeat (from 1), started_at, parameters (those that apply), operations, seconds, per_second, unit,
 errors, first_error, violations (what a check found), latency_of, latency_us (count, mean, p50, p90,
-p99, max), counters (what the case can tell: late, attempts, and of queues claims, lost_claims, looks,
-puts, warm-up included), series (operations in each tenth of the run); summary: for each thing
+p99, max), counters (what the case can tell: late, attempts, and of queues claims, lost_claims, taken,
+looks, puts, warm-up included), series (operations in each tenth of the run); summary: for each thing
 measured the median, min and max over its repeats of per_second, p50_us,
 p90_us, p99_us and max_us.";
 

@@ -4,50 +4,26 @@
 //! One claim is on its way at a time; it takes as many items as callers wait. The task runs while
 //! somebody waits (or an item has to go back), and a moment longer.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use synod_store::{ErrorKind, Key, RangeRequest, Revision, Store};
+use synod_store::Store;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
-use super::aim::Candidates;
-use super::claim::{Plan, before, delete, fill_in};
 use super::delivery::Taker;
 use super::desk::{Demand, Desk, Item, Ticket};
-use super::intake::{Intake, NEARBY};
+use super::intake::Intake;
 use super::line::Line;
-use super::look::Candidate;
 use super::order::Order;
 use super::stats::Stats;
 use crate::clock::Clock;
 use crate::settle::{Outcome, Settle};
 use crate::slot::Slot;
-use crate::{Client, Error, Result, retry};
-
-/// The most items that one claim takes.
-const BATCH: usize = 100;
-
-/// The most bytes that one claim asks for, by what is known of the values' sizes.
-const CLAIM_BYTES: usize = 8 << 20;
-
-/// How many items a claim takes while their size is not known.
-const UNKNOWN_BATCH: usize = 8;
-
-/// How many candidates a claim of one item tries: at first, and at most. Each is a Txn inside the
-/// one before, which are two messages, and protobuf decoders stop at 100.
-pub(super) const CHAIN: (usize, usize) = (1, 32);
-
-/// How many it tries when it cannot tell how far others have got.
-const WIDE_CHAIN: usize = 12;
-
-/// How much longer, or shorter, a consumer holds back after a claim that it lost, or won: with
-/// these it loses about one in six. And the longest time.
-const SPREAD: (f64, f64, Duration) = (2.0, 0.87, Duration::from_millis(100));
+use crate::{Client, Error, Result};
 
 /// How often a caller asks again because the runtime of another has ended.
 const RESTARTS: usize = 8;
@@ -211,195 +187,9 @@ impl<O: Order> Core<O> {
         }
     }
 
-    /// Takes the first items of the window, and hands them out.
-    async fn claim(&self, intake: &mut Intake, demand: &Demand, begun: Instant) -> Result<()> {
-        self.absorb(intake);
-        intake.fresh = false;
-        if intake.window.is_empty() {
-            return Ok(());
-        }
-        let Some(plan) = self.plan(intake, demand.wanted) else {
-            // By now others have taken all of it.
-            intake.look_again();
-            return Ok(());
-        };
-        let guards = |item: &Candidate| self.order.guards(&item.key, intake.seen);
-        let work = plan.work(&intake.window, guards, delete);
-        let search = plan.search(&intake.window);
-        let claim = self.settle.search_to_end(work, search);
-        let watched = intake.lookout.is_some();
-        let (mut taken, revision, responses) = match self.attend(claim, begun).await {
-            Ok(Outcome::Done {
-                alternative,
-                revision,
-                responses,
-            }) => {
-                intake.spread = intake.spread.mul_f64(SPREAD.1);
-                intake.chain = match alternative {
-                    0 => intake.chain.saturating_sub(1).max(CHAIN.0),
-                    late if late > intake.chain / 2 => intake.chain.saturating_mul(2).min(CHAIN.1),
-                    _ => intake.chain,
-                };
-                intake.pulse.note(revision);
-                if !watched {
-                    intake.aim.hit(plan.gone(alternative));
-                }
-                let taken = plan.taken(&mut intake.window, alternative);
-                self.stats.claim(taken.len());
-                (taken, revision, responses)
-            }
-            Ok(Outcome::GuardsFalse) => {
-                self.stats.claim(0);
-                if watched {
-                    // At first hold back for as long as a claim takes.
-                    let longer = begun.elapsed().max(intake.spread.mul_f64(SPREAD.0));
-                    intake.spread = longer.min(SPREAD.2);
-                }
-                intake.chain = intake.chain.saturating_mul(2).min(CHAIN.1);
-                if O::EXACT {
-                    // They may still be there, behind something that has come.
-                    intake.doubted = true;
-                } else {
-                    if !watched {
-                        intake.aim.miss();
-                    }
-                    plan.missed(&mut intake.window);
-                }
-                return Ok(());
-            }
-            // The store's limit is lower than etcd's.
-            Err(error)
-                if error.kind() == Some(ErrorKind::TooManyOperations) && intake.max_ops > 8 =>
-            {
-                intake.max_ops /= 2;
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        };
-        if let Some(responses) = responses {
-            fill_in(&mut taken, responses);
-        }
-        if let Some(last) = taken
-            .last()
-            .filter(|_| O::EXACT && intake.window.is_empty())
-        {
-            // It came out as the last of those that were known, and nothing had come before it.
-            intake.next_cursor = Some((last.key.successor(), revision));
-        }
-        let mut items = VecDeque::with_capacity(taken.len());
-        for candidate in taken {
-            let value = match candidate.value {
-                Some(value) => value,
-                None => match self
-                    .attend(self.recover(&candidate.key, revision), begun)
-                    .await
-                {
-                    Some(value) => value,
-                    None => {
-                        let error = Error::ItemLost {
-                            key: candidate.key.to_string(),
-                        };
-                        tracing::error!(%error);
-                        self.desk.lock().fail(&error, begun, Duration::ZERO);
-                        continue;
-                    }
-                },
-            };
-            intake.taken = Some(intake.taken.unwrap_or(0).max(value.len()));
-            items.push_back(Item {
-                key: candidate.key,
-                value,
-            });
-        }
-        let mut desk = self.desk.lock();
-        let left = desk.hand_out(items, demand.before);
-        if !left.is_empty() {
-            // The callers have left meanwhile: the next turn puts these back.
-            desk.give_back(left.into());
-        }
-        drop(desk);
-        if intake.window.len() > if O::EXACT { NEARBY } else { 0 } {
-            // There is more than is wanted: events would only repeat what the next look sees.
-            intake.lookout = None;
-        }
-        Ok(())
-    }
-
-    /// How to claim; `None` when others are expected to have taken all that is known.
-    fn plan(&self, intake: &mut Intake, wanted: usize) -> Option<Plan> {
-        let known = intake.taken.max(intake.largest);
-        let by_size = match known {
-            Some(size) => CLAIM_BYTES / size.max(1),
-            None => UNKNOWN_BATCH,
-        };
-        let by_limit = intake.max_ops.saturating_sub(8);
-        let batch = wanted
-            .min(intake.window.len())
-            .min(BATCH)
-            .min(by_size)
-            .min(by_limit)
-            .max(1);
-        let guards = batch.saturating_add(O::GUARDS);
-        let each = (O::GUARDS.saturating_add(1), 1);
-        let room = self.settle.room(intake.max_ops, (guards, batch), each);
-        if batch > 1 {
-            let singles = room.min(intake.chain).min(batch);
-            return Some(Plan::in_turn(batch, singles));
-        }
-        let behind = intake.window.len().saturating_sub(1);
-        if O::EXACT {
-            let singles = intake.chain.saturating_sub(1).min(room).min(behind);
-            return Some(Plan::in_turn(1, singles));
-        }
-        let in_turn = Plan::in_turn(1, WIDE_CHAIN.min(room).min(behind));
-        if intake.lookout.is_some() {
-            // What the watch tells is no older than what others know, and little.
-            return Some(in_turn);
-        }
-        let (skipped, count) = match intake.aim.candidates() {
-            Candidates::First => return Some(Plan::in_turn(1, 0)),
-            Candidates::InTurn => return Some(in_turn),
-            Candidates::Unknown => return None,
-            Candidates::Among { skipped, count } => (skipped, count),
-        };
-        // The one that is left may lie behind the window's end, unless that is the queue's.
-        let wanted = skipped.saturating_add(count);
-        if intake.more && !intake.aim.has_just_looked() && wanted > intake.window.len() {
-            return None;
-        }
-        let skipped = skipped.min(behind);
-        let singles = count.saturating_sub(1).min(behind.saturating_sub(skipped));
-        let plan = Plan {
-            batch: 1,
-            singles,
-            skipped: Some(skipped),
-        };
-        let weight = plan
-            .search(&intake.window)
-            .map_or(0, |search| search.weight(1));
-        if weight > intake.max_ops {
-            // The keys are in no order at all.
-            return Some(in_turn);
-        }
-        Some(plan)
-    }
-
-    /// Reads the value of an item that was taken at `revision`, when the answer that carried it was
-    /// lost. `None` when that history is gone.
-    async fn recover(&self, key: &Key, revision: Revision) -> Option<Bytes> {
-        let request = RangeRequest::new(key.clone()).at(before(revision));
-        loop {
-            match retry::read(self.patience, || self.store.range(request.clone())).await {
-                Ok(response) => return response.kvs.into_iter().next().map(|kv| kv.value),
-                Err(error) if error.is_transient() && !self.settle.is_abandoned() => {}
-                Err(_) => return None,
-            }
-        }
-    }
-
     /// Waits for something that takes as long as the store cannot be reached, and tells callers
     /// whose patience ends meanwhile.
-    async fn attend<T>(&self, future: impl Future<Output = T>, since: Instant) -> T {
+    pub(super) async fn attend<T>(&self, future: impl Future<Output = T>, since: Instant) -> T {
         tokio::pin!(future);
         let step = self.patience.max(Duration::from_millis(4)) / 4;
         loop {

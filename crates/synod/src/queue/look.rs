@@ -49,6 +49,8 @@ pub(crate) struct Look {
     pub(crate) last: Option<Key>,
     /// The revision at which all of it was read.
     pub(crate) revision: Revision,
+    /// Whether keys that are no items lie among them.
+    pub(crate) strangers: bool,
 }
 
 /// Reads the first items from `from` on, if the proof holds that nothing lies before it, else from
@@ -99,6 +101,7 @@ pub(super) async fn look_until<O: Order>(
             first,
             last,
             revision: scan.revision,
+            strangers: scan.strangers,
         });
     }
 }

@@ -14,8 +14,9 @@
 //! # Protocol
 //!
 //! *Enqueue*: `If create(NAME/STAMP)=0 Then put`; another stamp when it is taken. Many values: in
-//! Txns of at most 125 values and 1 MiB, with stamps that rise in order. The values of callers who come
-//! while two Txns of this client are on their way gather, and go in one Txn of at most 125 values and
+//! Txns of at most 125 values and 1 MiB, with stamps in a row: `If nothing lies in [first, last] Then put
+//! each`. The values of callers who come
+//! while a Txn of this client is on its way gather, and go in one Txn of at most 125 values and
 //! 512 KiB, which is one operation for all of them; see `line.rs`.
 //!
 //! *Dequeue*, in one task for all local callers:
@@ -25,7 +26,9 @@
 //!    brings them. Stores count all that lies in a range, so once a look was full the next one ends at a
 //!    guessed stamp, some hundred items further; only if that is too near it goes on behind it.
 //! 2. *Claim*: delete the first that still has the modification revision that was seen: `If mod(c0)=r0
-//!    Then delete(c0)`, or as many as callers wait, all or else one. A consumer that meets others has the
+//!    Then delete(c0)`. As many as callers wait for go in one deletion of the range from the lowest of
+//!    their keys to the highest, if nothing else is known there: `If mod(range)<=R Then delete(range)`, R
+//!    being the revision of the look; see `run.rs`. Else key by key, all or else one. A consumer that meets others has the
 //!    store search for the first that is left, around where it expects it: `If nothing lies in [c0, c8)
 //!    Then (If nothing lies in [c0, c12) Then (...) Else (...)) Else (...)`; see `claim.rs`. A window of 256
 //!    serves that many claims: whatever comes later has a higher modification revision. The next look
@@ -34,7 +37,10 @@
 //!    producer's lower stamp may come in late.
 //! 3. *Empty*: a look that begins at the cursor is repeated from the start. If that
 //!    finds nothing either, open a watch at now, wait until it stands, look again, and wait for its
-//!    events. They are the next window. The watch is closed when a claim leaves something over.
+//!    events. They are the next window. The watch is closed when a claim leaves something over, unless the
+//!    consumer is alone: that one keeps it while no more than 2,048 items are known and not taken yet,
+//!    and opens it too when it has looked several times within a moment and always saw the whole queue. Then it need not look at all, and
+//!    the order is that of the commits, whatever the stamps say.
 //! 4. *Race*: every consumer in the world sees the same event, and but one would lose its claim. Who has
 //!    lost one holds back a random while before the next, which adapts until about one claim in six is
 //!    lost, and sees through the watch what others take meanwhile. Who is alone never waits.
@@ -46,10 +52,11 @@
 //! | call | certain store | store that can lose answers |
 //! | --- | --- | --- |
 //! | `enqueue` | 1 | 1 |
-//! | n `enqueue` of tasks of one client at once | 2 and (n - 2) / 125, rounded up | the same |
+//! | n `enqueue` of tasks of one client at once | 1 and (n - 1) / 125, rounded up | the same |
 //! | `enqueue_many` of n | n / 125, rounded up | the same |
 //! | `dequeue` from a full queue | 1, and 1 every 256 items | the same |
-//! | n `dequeue` of tasks of one client at once | n / 100, rounded up, and 1 every 256 items | the same |
+//! | n `dequeue` of tasks of one client at once | n / 256, rounded up, and 1 every 256 items | the same |
+//! | `dequeue_many` of n, alone, as fast as they come | n / 256, rounded up | the same |
 //! | `dequeue` beside N - 1 other clients, on average | 1.1, and 1 every 230 / N items | the same |
 //! | the same, with N = 8, while as many put items in | 1.4, looks among them | the same |
 //! | `dequeue` from an empty queue | 3 to wait, 1 after an item comes | the same |
@@ -63,9 +70,11 @@
 mod aim;
 mod browse;
 mod claim;
+mod claiming;
 mod consumer;
 pub mod delivery;
 mod desk;
+mod finding;
 mod intake;
 mod keys;
 mod line;
@@ -73,6 +82,7 @@ mod look;
 mod order;
 mod producer;
 mod pulse;
+mod run;
 mod scan;
 mod stats;
 #[cfg(test)]

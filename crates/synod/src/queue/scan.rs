@@ -27,6 +27,8 @@ pub(crate) struct Scan<'q, O> {
     proof: Vec<Compare>,
     /// The revision of the first page, and of all others.
     pub(crate) revision: Revision,
+    /// Whether a key was met that is no item.
+    pub(crate) strangers: bool,
 }
 
 impl<'q, O: Order> Scan<'q, O> {
@@ -47,6 +49,7 @@ impl<'q, O: Order> Scan<'q, O> {
             ends: VecDeque::new(),
             proof: Vec::new(),
             revision: Revision::ZERO,
+            strangers: false,
         }
     }
 
@@ -108,7 +111,9 @@ impl<'q, O: Order> Scan<'q, O> {
             self.ends.pop_front();
         }
         let mut kvs = page.kvs;
+        let all = kvs.len();
         kvs.retain(|kv| self.order.is_item(&kv.key));
+        self.strangers |= kvs.len() < all;
         Ok(Some(kvs))
     }
 }

@@ -26,6 +26,7 @@ pub(super) async fn run(part: &Arc<Part>, workers: Workers) {
         for (counter, count) in [
             ("claims", stats.claims),
             ("lost_claims", stats.lost_claims),
+            ("taken", stats.taken),
             ("looks", stats.looks),
             ("puts", stats.puts),
         ] {

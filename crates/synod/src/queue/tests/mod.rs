@@ -21,6 +21,7 @@ mod join;
 mod order;
 mod race;
 mod reach;
+mod run;
 
 const SHORT: Duration = Duration::from_millis(150);
 const LONG: Duration = Duration::from_secs(20);
