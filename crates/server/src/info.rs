@@ -13,7 +13,8 @@ use crate::state::{Api, status};
 
 #[async_trait]
 impl Synod for Api {
-    async fn info(&self, _: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
+    async fn info(&self, request: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
+        self.access(request.metadata())?.somebody()?;
         let store = self.store();
         let count = RangeRequest::new(KeyRange::all()).count_only();
         let (standing, keys, leases) =

@@ -50,13 +50,22 @@ mod lease;
 mod limits;
 mod lock;
 mod maintenance;
+mod meter;
+#[cfg(feature = "metrics")]
+mod metrics;
+#[cfg(not(feature = "metrics"))]
+#[path = "metrics/off.rs"]
+mod metrics;
 mod options;
 mod server;
 mod services;
+mod snapshot;
 mod state;
 mod waiting;
 mod watch;
 
 pub use error::ServerError;
+#[cfg(feature = "metrics")]
+pub use metrics::{Kind, METRICS, Metric, Metrics};
 pub use options::{ServerOptions, Tls};
 pub use server::Server;
