@@ -21,7 +21,14 @@ use crate::signals::Signals;
 pub(super) async fn run(global: &Global, mut context: Context) -> Result<()> {
     let port = paths::port(&context.env)?;
     let target = address::resolve(global, &context.env, port)?;
-    let store = connect(global, &context.env, &target, &mut context.signals).await?;
+    let store = connect(
+        "status",
+        global,
+        &context.env,
+        &target,
+        &mut context.signals,
+    )
+    .await?;
     let asked = tokio::select! {
         biased;
         stop = context.signals.stop() => return Err(stop.failure()),
@@ -33,7 +40,9 @@ pub(super) async fn run(global: &Global, mut context: Context) -> Result<()> {
     Ok(context.out.line(&standing.text(), standing.json())?)
 }
 
-async fn connect(
+/// Connects to the server at an address; starts none.
+pub(super) async fn connect(
+    command: &str,
     global: &Global,
     env: &Env,
     target: &Target,
@@ -41,13 +50,15 @@ async fn connect(
 ) -> Result<EtcdStore> {
     if target.url.starts_with("file:") || target.url.starts_with("memory:") {
         return Err(Failure::usage(format!(
-            "`synod status` asks a server, and {} is none",
+            "`synod {command}` asks a server, and {} is none",
             target.url
         ))
         .hint("`synod verify DIR` tells about a data directory"));
     }
     if global.namespace.is_some() {
-        return Err(Failure::usage("`synod status` takes no --namespace"));
+        return Err(Failure::usage(format!(
+            "`synod {command}` takes no --namespace"
+        )));
     }
     let mut options = EtcdOptions::new(target.url.split(','));
     if let Some(timeout) = global.timeout {
