@@ -1,4 +1,4 @@
-//! Logging in to an etcd that wants it: by option, by environment, asked on the terminal; and what
+//! Logging in to an etcd, and to a Synod server, that wants it: by option, by environment, asked on the terminal; and what
 //! is said when it is refused.
 
 use std::process::Command;
@@ -6,13 +6,21 @@ use std::process::Command;
 use rexpect::reader::Options;
 use rexpect::session::spawn_with_options;
 use synod_tests::cli::{Home, Ran, finish};
-use synod_tests::etcd::Etcd;
-use synod_tests::etcd_or_skip;
+use synod_tests::target::{Target, both};
 use synod_tests::wait::PATIENCE;
 use tokio::task::spawn_blocking;
 
-/// Switches the authentication of an etcd on: `root` may do everything, `guest` nothing.
-async fn lock_up(etcd: &Etcd) {
+/// Skips a test where nobody could turn users on.
+macro_rules! needs_etcdctl {
+    () => {
+        if synod_tests::etcd::etcdctl_binary().is_none() {
+            synod_tests::skip!("there is no etcdctl");
+        }
+    };
+}
+
+/// Switches the authentication of an etcd, or of a Synod server, on: `root` may do everything, `guest` nothing.
+async fn lock_up(target: &Target) {
     for command in [
         &["user", "add", "root:secret"][..],
         &["role", "add", "root"],
@@ -20,21 +28,25 @@ async fn lock_up(etcd: &Etcd) {
         &["user", "add", "guest:guest"],
         &["auth", "enable"],
     ] {
-        let output = etcd.etcdctl(command).await;
+        let output = target.etcdctl(command).await;
         assert!(output.status.success(), "{command:?}: {output:?}");
     }
 }
 
-async fn len(home: &Home, etcd: &Etcd, user: &[&str], environment: &[(&str, &str)]) -> Ran {
-    let mut command = home.command(&["queue", "len", "--addr", &etcd.url()]);
+async fn len(home: &Home, target: &Target, user: &[&str], environment: &[(&str, &str)]) -> Ran {
+    let mut command = home.command(&["queue", "len", "--addr", &target.url()]);
     command.args(user).envs(environment.iter().copied());
     finish(&mut command, b"").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_may_and_who_may_not() {
-    let etcd = etcd_or_skip!();
-    lock_up(&etcd).await;
+    needs_etcdctl!();
+    both(may_and_may_not).await;
+}
+
+async fn may_and_may_not(target: &Target) {
+    lock_up(target).await;
     let home = Home::new();
     for (user, environment) in [
         (&["--user", "root:secret"][..], &[][..]),
@@ -46,10 +58,10 @@ async fn who_may_and_who_may_not() {
             &[("ETCDCTL_USER", "root"), ("SYNOD_PASSWORD", "secret")],
         ),
     ] {
-        let ran = len(&home, &etcd, user, environment).await;
+        let ran = len(&home, target, user, environment).await;
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "0\n"), "{ran:?}");
     }
-    let ran = len(&home, &etcd, &["--user", "root:wrong"], &[]).await;
+    let ran = len(&home, target, &["--user", "root:wrong"], &[]).await;
     assert_eq!(ran.code, Some(3), "{ran:?}");
     assert!(ran.stderr.contains("hint: log in with --user"), "{ran:?}");
     assert!(
@@ -57,21 +69,25 @@ async fn who_may_and_who_may_not() {
         "no password is shown: {ran:?}"
     );
 
-    let ran = len(&home, &etcd, &["--user", "guest:guest"], &[]).await;
+    let ran = len(&home, target, &["--user", "guest:guest"], &[]).await;
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.stderr.contains("permission denied"), "{ran:?}");
 
-    let ran = len(&home, &etcd, &[], &[]).await;
+    let ran = len(&home, target, &[], &[]).await;
     assert_ne!(ran.code, Some(0), "{ran:?}");
     assert!(ran.stderr.contains("--user"), "{ran:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_password_is_asked_for_and_not_shown() {
-    let etcd = etcd_or_skip!();
-    lock_up(&etcd).await;
+    needs_etcdctl!();
+    both(asked_for_and_not_shown).await;
+}
+
+async fn asked_for_and_not_shown(target: &Target) {
+    lock_up(target).await;
     let home = Home::new();
-    let url = etcd.url();
+    let url = target.url();
     spawn_blocking(move || {
         // The harness' terminals show nothing that is typed; this one shall.
         let synod = home.command(&[]);

@@ -154,9 +154,10 @@ Examples:
 Nothing is started. Exit code 3 when nothing answers.
 
 JSON: address, server (`synod` or `etcd`), version, api_version, cluster_id, member_id, revision,
-compact_revision, db_size, db_size_in_use, alarms; of a Synod server also pid, data, started_at
-(seconds since 1970), connections, watchers, leases, keys, requests, db_size_quota, listen, and of
-the one in the background also log.";
+compact_revision, db_size, db_size_in_use, alarms; of a Synod server also pid, ready (whether it
+takes writes), auth_enabled, data, started_at (seconds since 1970), connections, watchers, leases,
+keys, requests, db_size_quota, listen, and of the one in the background also log. Where logins are
+on, who has not logged in is told no more than whether the server works.";
 
 const STOP_EXAMPLES: &str = "\
 Examples:
