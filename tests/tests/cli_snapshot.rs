@@ -43,7 +43,10 @@ async fn saved_while_it_runs_and_restored() {
         .await;
     let told: serde_json::Value = serde_json::from_str(&told).unwrap();
     assert!(keys >= 20);
-    assert_eq!((&told["keys"], &told["revision"]), (&status["keys"], &status["revision"]));
+    assert_eq!(
+        (&told["keys"], &told["revision"]),
+        (&status["keys"], &status["revision"])
+    );
     assert_eq!(told["sha256"].as_str().unwrap().len(), 64);
 
     let restored = home.path("restored");

@@ -314,6 +314,7 @@ impl Player<'_> {
     fn plain_text(&self, line: &str) -> String {
         let url = self.target.url();
         let line = line.replace(url.trim_start_matches("http://"), "ADDRESS");
+        let line = line.replace(self.directory.to_str().unwrap(), "DIRECTORY");
         for own in ["\"ClusterID\" :", "\"MemberID\" :", "\"RaftTerm\" :"] {
             if line.starts_with(own) {
                 return own.to_owned();

@@ -110,6 +110,8 @@ impl Server {
             stop: ending.stop.clone(),
         };
         let _listening = Listening::new(&self.state, address);
+        let auth = self.is_auth_enabled();
+        tracing::info!(%address, tls = options.tls.is_some(), auth, "serving");
 
         let mut transport = tonic::transport::Server::builder()
             .accept_http1(true)
@@ -141,7 +143,10 @@ impl Server {
         let transport_error = |error: tonic::transport::Error| ServerError::Transport(error.into());
         tokio::select! {
             ended = &mut serving => return ended.map_err(transport_error),
-            () = shutdown => ending.stop.cancel(),
+            () = shutdown => {
+                tracing::info!(%address, "ending");
+                ending.stop.cancel();
+            }
         }
         if let Ok(ended) = tokio::time::timeout(options.shutdown_timeout, &mut serving).await {
             return ended.map_err(transport_error);

@@ -61,6 +61,7 @@ enum Piece {
 /// Sends a copy, as long as somebody takes it.
 async fn send(mut export: Export, sender: Sender<Piece>, _turn: OwnedSemaphorePermit) {
     let total = export.estimated_bytes();
+    tracing::info!(revision = %export.revision(), "sending a copy of the store");
     let mut sent = 0_u64;
     loop {
         let piece = match export.next().await {

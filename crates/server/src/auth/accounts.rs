@@ -64,6 +64,7 @@ impl Accounts {
     }
 
     /// How many users there are.
+    #[cfg(feature = "metrics")]
     pub(crate) fn users(&self) -> usize {
         self.book().users.len()
     }
@@ -140,6 +141,13 @@ impl Accounts {
             return Ok(());
         }
         self.engine.write_notes(changes).await.map_err(status)?;
+        tracing::info!(
+            revision = after.revision,
+            enabled = after.enabled,
+            users = after.users.len(),
+            roles = after.roles.len(),
+            "users and roles have changed"
+        );
         let after = Arc::new(after);
         *self.book.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&after);
         self.enabled.store(after.enabled, Ordering::Release);

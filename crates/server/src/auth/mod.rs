@@ -2,7 +2,7 @@
 //!
 //! # What is kept
 //!
-//! Users, roles and whether authentication is on are *notes* of the embedded store ([`Engine::notes`]): as durable as
+//! Users, roles and whether authentication is on are *notes* of the embedded store (`Engine::notes`): as durable as
 //! the keys, in every snapshot and backup, without a revision, and out of reach of every request. One change is one
 //! record of the journal: after a crash it stands whole or not at all.
 //!

@@ -102,6 +102,8 @@ impl Auth for Api {
             return Err(refusal::not_enabled());
         };
         let (login, token) = accounts.log_in(name, password).await;
+        // Without the name: people type passwords into the wrong field.
+        tracing::debug!(?login, "somebody logs in");
         if let Some(metrics) = &self.state.metrics {
             metrics.login(login);
         }

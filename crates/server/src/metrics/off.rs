@@ -14,7 +14,7 @@ pub(crate) enum Login {
 
 /// There is none.
 #[derive(Debug)]
-pub enum Metrics {}
+pub(crate) enum Metrics {}
 
 /// Of a request that is never counted.
 #[derive(Debug, Clone, Copy)]
