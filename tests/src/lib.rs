@@ -13,6 +13,7 @@
 //! - [`counted`]: a store that counts what it is asked.
 //! - [`figures`]: committed tables of what things cost, made anew and compared.
 //! - [`history`]: whether transactions were strictly serializable.
+//! - [`metered`]: metrics of a server in this process.
 //! - [`ports`]: free loopback ports that stay free.
 //! - [`stores`]: one test on every store, [`each_store!`].
 //! - [`subjects`]: makes stores of every kind for the conformance suite.
@@ -27,6 +28,7 @@ pub mod etcd;
 pub mod figures;
 pub mod go;
 pub mod history;
+pub mod metered;
 pub mod ports;
 pub mod process;
 pub mod prompt;

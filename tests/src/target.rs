@@ -29,7 +29,18 @@ pub struct Served {
 impl Served {
     /// Serves a new memory store with default options.
     pub async fn start() -> Served {
-        Served::over(memory(), ServerOptions::new()).await
+        Served::embedded(engine(), ServerOptions::new()).await
+    }
+
+    /// Serves an embedded store, with users and roles, copies and metrics.
+    ///
+    /// # Panics
+    ///
+    /// When its users cannot be read.
+    pub async fn embedded(engine: Engine, options: ServerOptions) -> Served {
+        let options = options.with_metrics(crate::metered::metrics());
+        let server = Server::embedded(engine, options).expect("stored users that can be read");
+        Served::serve(server, "http").await
     }
 
     /// Serves `store`, on a free port of the loopback address.
@@ -42,7 +53,12 @@ impl Served {
         Served::serve(Server::new(store, options), "https").await
     }
 
-    async fn serve(server: Server, scheme: &'static str) -> Served {
+    /// Serves on a free port of the loopback address.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    pub async fn serve(server: Server, scheme: &'static str) -> Served {
         let listener = TcpListener::bind("127.0.0.1:0")
             .await
             .expect("a free port on the loopback address");
@@ -97,8 +113,17 @@ impl Drop for Served {
 /// A new memory store.
 #[must_use]
 pub fn memory() -> Arc<dyn Store> {
-    let engine = Engine::open(EngineOptions::memory()).expect("a memory store opens");
-    Arc::new(engine)
+    Arc::new(engine())
+}
+
+/// The same as an engine.
+///
+/// # Panics
+///
+/// Never: it needs nothing.
+#[must_use]
+pub fn engine() -> Engine {
+    Engine::open(EngineOptions::memory()).expect("a memory store opens")
 }
 
 #[derive(Debug)]
@@ -155,7 +180,7 @@ pub async fn both(rule: impl AsyncFn(&Target)) {
 
 /// The same with options.
 pub async fn both_with(rule: impl AsyncFn(&Target), etcd: EtcdConfig, options: ServerOptions) {
-    both_over(rule, etcd, memory(), options).await;
+    both_served(rule, etcd, Served::embedded(engine(), options).await).await;
 }
 
 /// The same with a store of one's own.
@@ -165,7 +190,11 @@ pub async fn both_over(
     store: Arc<dyn Store>,
     options: ServerOptions,
 ) {
-    let ours = Target::Served(Served::over(store, options).await);
+    both_served(rule, etcd, Served::over(store, options).await).await;
+}
+
+async fn both_served(rule: impl AsyncFn(&Target), etcd: EtcdConfig, served: Served) {
+    let ours = Target::Served(served);
     run(&rule, &ours).await;
     match Etcd::start(etcd).await {
         Some(etcd) => run(&rule, &Target::Etcd(Box::new(etcd))).await,

@@ -5,13 +5,15 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use synod_etcd::{EtcdOptions, EtcdStore, TlsOptions};
+use synod_server::ServerOptions;
 use synod_store::{
     Error, ErrorKind, KeyRange, LeaseGrantRequest, PutRequest, RangeRequest, Store, Txn, Watch,
     WatchItem, WatchRequest,
 };
 use synod_tests::certs::Certs;
-use synod_tests::etcd::{Etcd, EtcdConfig};
+use synod_tests::etcd::EtcdConfig;
 use synod_tests::ports::Port;
+use synod_tests::target::{Target, both, both_with};
 use synod_tests::{etcd_or_skip, wait};
 
 async fn refused(options: EtcdOptions) -> Error {
@@ -141,8 +143,17 @@ async fn clients_show_certificates() {
     assert_eq!(error.kind(), ErrorKind::Tls, "{error:?}");
 }
 
+/// Skips a test where nobody could turn users on.
+macro_rules! needs_etcdctl {
+    () => {
+        if synod_tests::etcd::etcdctl_binary().is_none() {
+            synod_tests::skip!("there is no etcdctl");
+        }
+    };
+}
+
 /// Turns users on: `root`, and `reader` who may read below `open/`.
-async fn with_users(etcd: &Etcd) {
+async fn with_users(target: &Target) {
     for command in [
         "user add root:hunter2",
         "user grant-role root root",
@@ -153,7 +164,7 @@ async fn with_users(etcd: &Etcd) {
         "auth enable",
     ] {
         let args: Vec<&str> = command.split(' ').collect();
-        let output = etcd.etcdctl(&args).await;
+        let output = target.etcdctl(&args).await;
         assert!(output.status.success(), "{command}: {output:?}");
     }
 }
@@ -164,11 +175,15 @@ async fn next(watch: &mut Watch) -> WatchItem {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn users_get_in_with_their_passwords_and_no_further_than_they_may() {
-    let etcd = etcd_or_skip!();
-    let options = || EtcdOptions::new(etcd.endpoints());
+    needs_etcdctl!();
+    both(users_get_in).await;
+}
+
+async fn users_get_in(target: &Target) {
+    let options = || EtcdOptions::new([target.url()]);
     // Before there are users, a name does no harm.
     works(options().with_user("root", "hunter2")).await;
-    with_users(&etcd).await;
+    with_users(target).await;
 
     let error = refused(options().with_user("root", "swordfish")).await;
     assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{error:?}");
@@ -207,29 +222,35 @@ async fn users_get_in_with_their_passwords_and_no_further_than_they_may() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_that_expire_are_renewed() {
-    let etcd = etcd_or_skip!(EtcdConfig::new().flag("--auth-token-ttl=1"));
-    with_users(&etcd).await;
-    let options = EtcdOptions::new(etcd.endpoints()).with_user("root", "hunter2");
+    needs_etcdctl!();
+    let etcd = EtcdConfig::new().flag("--auth-token-ttl=1");
+    let options = ServerOptions::new().with_auth_token_ttl(Duration::from_secs(1));
+    both_with(tokens_expire, etcd, options).await;
+}
+
+async fn tokens_expire(target: &Target) {
+    with_users(target).await;
+    let options = EtcdOptions::new([target.url()]).with_user("root", "hunter2");
     let store = EtcdStore::connect(options).await.unwrap();
     let lease = LeaseGrantRequest::new(Duration::from_secs(60));
     let lease = store.lease_grant(lease).await.unwrap().id;
     let mut first = store.watch(WatchRequest::new("a")).await.unwrap();
     // Many at once ask for one new token together.
-    expired(&etcd).await;
+    expired(target).await;
     let requests = (0..20).map(|_| store.range(RangeRequest::new("a")));
     for answer in futures_util::future::join_all(requests).await {
         answer.unwrap();
     }
     // A mutation is refused before anything is done, so it is safe to send again.
-    expired(&etcd).await;
+    expired(target).await;
     store.put(PutRequest::new("a", "1")).await.unwrap();
     let txn = Txn::new().and_then([PutRequest::new("a", "2")]);
     assert!(store.txn(txn).await.unwrap().succeeded);
     assert!(matches!(next(&mut first).await, WatchItem::Events(_)));
     // A stream's own token is as old as the stream.
-    expired(&etcd).await;
+    expired(target).await;
     let mut second = store.watch(WatchRequest::new("b")).await.unwrap();
-    expired(&etcd).await;
+    expired(target).await;
     store.lease_keep_alive(lease).await.unwrap();
     store.put(PutRequest::new("b", "1")).await.unwrap();
     store.put(PutRequest::new("a", "3")).await.unwrap();
@@ -238,10 +259,9 @@ async fn tokens_that_expire_are_renewed() {
 }
 
 /// Waits until every token that was given out before has expired, by watching one that is.
-async fn expired(etcd: &Etcd) {
+async fn expired(target: &Target) {
     use synod_wire::etcdserverpb as pb;
-    let endpoint = tonic::transport::Endpoint::from_shared(etcd.endpoints()[0].clone()).unwrap();
-    let channel = endpoint.connect().await.unwrap();
+    let channel = target.channel().await;
     let user = pb::AuthenticateRequest {
         name: "root".into(),
         password: "hunter2".into(),

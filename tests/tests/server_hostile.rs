@@ -386,7 +386,7 @@ async fn http(target: &Target, path: &str) -> (String, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn plain_http() {
-    let target = serve(ServerOptions::new()).await;
+    let target = Target::Served(Served::start().await);
     let mut client = kv(&target).await;
     answer(client.put(put("a", "")).await);
     let (status, body) = http(&target, "/health").await;

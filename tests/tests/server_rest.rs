@@ -305,7 +305,9 @@ async fn users_while_authentication_is_off() {
 /// for final.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_there_is_refused_clearly() {
-    let target = Target::Served(Served::start().await);
+    // Over a store that is none of the engine's.
+    let store = synod_tests::target::memory();
+    let target = Target::Served(Served::over(store, ServerOptions::new()).await);
     let mut maintenance = maintenance(&target).await;
     let id = answer(maintenance.status(StatusRequest {}).await).leader;
     let mut cluster = cluster(&target).await;

@@ -35,7 +35,7 @@ use std::time::Duration;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-use args::{Cli, Command, Format};
+use args::{Cli, Command, Format, LogFormat, LogLevel};
 use cmd::Context;
 use env::Env;
 use failure::{Failure, Result};
@@ -97,9 +97,18 @@ fn worker_threads(command: &Command) -> Option<usize> {
 /// Logs to stderr what `$SYNOD_LOG` asks for: a server what happens to it, a command nothing but
 /// what it says itself.
 fn log(command: &Command, env: &Env) -> Result<()> {
-    let usual = match command {
-        Command::Serve(_) => "warn,synod=info,synod_engine=info,synod_server=info",
-        _ => "off",
+    let (usual, format) = match command {
+        Command::Serve(args) => {
+            let level = args.log_level.unwrap_or(LogLevel::Info).name();
+            // What others have to say interests when it is about trouble, or when everything does.
+            let others = match args.log_level {
+                Some(level @ (LogLevel::Error | LogLevel::Trace)) => level.name(),
+                _ => "warn",
+            };
+            let usual = format!("{others},synod={level},synod_engine={level},synod_server={level}");
+            (usual, args.log_format)
+        }
+        _ => ("off".to_owned(), LogFormat::Text),
     };
     let filter = match env.text("SYNOD_LOG")? {
         None => EnvFilter::new(usual),
@@ -109,10 +118,12 @@ fn log(command: &Command, env: &Env) -> Result<()> {
                 .hint("such as `debug`, or `warn,synod_engine=debug`")
         })?,
     };
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
     Ok(())
 }

@@ -112,8 +112,14 @@ impl Engine {
             term,
         };
         let index = journal.next_record().saturating_sub(1);
-        let Recovered { state, leases, .. } = recovered;
+        let Recovered {
+            state,
+            leases,
+            notes,
+            ..
+        } = recovered;
         let shared = Arc::new(Shared::new(options, who, state, leases, index, sender));
+        *shared.notes() = notes;
         let weak = Arc::downgrade(&shared);
         shared.clock.on_change(Box::new(move || {
             weak.upgrade()
@@ -173,7 +179,7 @@ impl Engine {
     }
 }
 
-fn new_identity() -> Identity {
+pub(crate) fn new_identity() -> Identity {
     Identity {
         format: FORMAT,
         cluster_id: rand::random_range(1..=u64::MAX),

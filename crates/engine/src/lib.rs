@@ -25,8 +25,9 @@
 //!
 //! # Backup
 //!
-//! Copy the directory while it is closed; the copy opens like the original. [`verify()`] checks a directory, or a copy,
-//! without changing it.
+//! [`Engine::export`] gives a copy of an open store at one revision, while it goes on; [`restore()`] makes a directory of
+//! it, [`inspect()`] tells what is in it. A directory that is closed can be copied as it is, too. [`verify()`] checks a
+//! directory, or a copy, without changing it.
 //!
 //! # Layout
 //!
@@ -34,8 +35,10 @@
 //! - `writer/`: the thread that changes things, a group of requests at a time. `shared.rs`: what it shares.
 //! - `mvcc/`: keys and their histories. `reads.rs`, `range.rs`: reading them. `txn.rs`, `check.rs`: transactions.
 //! - `watch/`, `lease/`, `clock.rs`: watches, leases and the time they live by.
+//! - `backup/`: copies of a store, made and restored. `notes.rs`: what is kept beside the keys.
 //! - `record/`: what is stored. `recover.rs`, `verify.rs`: reading it back. `journal/`: making it durable.
 
+mod backup;
 mod check;
 mod clock;
 mod engine;
@@ -43,6 +46,7 @@ mod facade;
 mod journal;
 mod lease;
 mod mvcc;
+mod notes;
 mod options;
 mod range;
 mod reads;
@@ -56,8 +60,9 @@ mod verify;
 mod watch;
 mod writer;
 
+pub use backup::{Backup, Export, inspect, restore};
 pub use clock::{Clock, ManualClock, SystemClock, Wake};
 pub use engine::{Engine, EngineStats};
 pub use facade::ETCD_VERSION;
-pub use options::{EngineOptions, Retention};
+pub use options::{EngineOptions, Retention, SyncObserver};
 pub use verify::{Damage, Report, verify};

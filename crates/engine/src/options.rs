@@ -49,6 +49,14 @@ pub struct EngineOptions {
     /// A snapshot is written when the log is longer than this, and than the data.
     pub(crate) snapshot_bytes: u64,
     pub(crate) journal: journal::Options,
+    pub(crate) sync_observer: Option<Arc<dyn SyncObserver>>,
+}
+
+/// Told of each sync of a store in a directory: for metrics.
+pub trait SyncObserver: std::fmt::Debug + Send + Sync + 'static {
+    /// `changes` were made durable together, or not, and it took so long. Called by the thread that does all writes:
+    /// keep it short.
+    fn synced(&self, took: Duration, changes: u64, succeeded: bool);
 }
 
 /// The bounds of one request.
@@ -77,6 +85,7 @@ impl EngineOptions {
             progress_interval: Duration::from_secs(600),
             snapshot_bytes: 64 << 20,
             journal: journal::Options::default(),
+            sync_observer: None,
         }
     }
 
@@ -141,6 +150,12 @@ impl EngineOptions {
     /// How long a watch that asked for it stays silent before it reports its progress.
     pub fn with_progress_interval(mut self, interval: Duration) -> EngineOptions {
         self.progress_interval = interval;
+        self
+    }
+
+    /// Whom to tell of each sync.
+    pub fn with_sync_observer(mut self, observer: Arc<dyn SyncObserver>) -> EngineOptions {
+        self.sync_observer = Some(observer);
         self
     }
 

@@ -6,13 +6,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use synod_store::{Error, ErrorKind, LeaseId, Revision};
 
 use crate::journal::{Item, JournalError};
 use crate::lease::{LeaseOp, Leases};
 use crate::mvcc::{Change, State, StoredKey, Version};
 use crate::record::{
-    Base, Commit, CommitChange, FORMAT, Identity, Record, SnapshotEnd, SnapshotStart,
+    Base, Commit, CommitChange, FORMAT, Identity, Notes, Record, SnapshotEnd, SnapshotStart,
 };
 
 /// What was read so far.
@@ -21,6 +23,7 @@ pub(crate) struct Recovery {
     state: State,
     /// Time to live in seconds, by id.
     leases: BTreeMap<i64, u64>,
+    notes: BTreeMap<String, Bytes>,
     identity: Option<Identity>,
     term: u64,
     snapshot: Option<Snapshot>,
@@ -40,6 +43,7 @@ struct Snapshot {
 pub(crate) struct Recovered {
     pub(crate) state: State,
     pub(crate) leases: Leases,
+    pub(crate) notes: BTreeMap<String, Bytes>,
     /// `None` for a new store.
     pub(crate) identity: Option<Identity>,
     /// How often it was opened before.
@@ -53,6 +57,7 @@ impl Recovery {
         Recovery {
             state: State::new(),
             leases: BTreeMap::new(),
+            notes: BTreeMap::new(),
             identity: None,
             term: 0,
             snapshot: None,
@@ -65,6 +70,10 @@ impl Recovery {
 
     pub(crate) fn leases(&self) -> u64 {
         self.leases.len() as u64
+    }
+
+    pub(crate) fn notes(&self) -> u64 {
+        self.notes.len() as u64
     }
 
     pub(crate) fn term(&self) -> u64 {
@@ -98,9 +107,10 @@ impl Recovery {
                 self.commit(commit)
             }
             (Record::SnapshotEnd(end), Some(_)) => self.end(end),
-            (record @ (Record::Identity(_) | Record::LeaseGrant(_)), Some(_)) => {
-                self.record(record)
-            }
+            (
+                record @ (Record::Identity(_) | Record::LeaseGrant(_) | Record::Notes(_)),
+                Some(_),
+            ) => self.record(record),
             _ => Err("a record that does not belong into a snapshot".into()),
         }
     }
@@ -145,6 +155,7 @@ impl Recovery {
             leases,
             pairs: snapshot.pairs,
             commits: snapshot.commits,
+            notes: self.notes.len() as u64,
         };
         if found != end || head.0 != snapshot.start.revision {
             return Err("a snapshot that does not hold what it should".into());
@@ -202,6 +213,14 @@ impl Recovery {
                 }
                 self.state.set_compacted(revision);
                 self.prune();
+            }
+            Record::Notes(Notes { changes }) => {
+                for change in changes {
+                    match change.text {
+                        Some(text) => drop(self.notes.insert(change.name, text)),
+                        None => drop(self.notes.remove(&change.name)),
+                    }
+                }
             }
             Record::SnapshotStart(_) | Record::Base(_) | Record::SnapshotEnd(_) => {
                 return Err("a part of a snapshot in the log".into());
@@ -279,6 +298,7 @@ impl Recovery {
         Ok(Recovered {
             state: self.state,
             leases,
+            notes: self.notes,
             identity: self.identity,
             term: self.term,
         })

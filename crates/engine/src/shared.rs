@@ -1,9 +1,11 @@
 //! What the writer, the readers and the watches share.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use bytes::Bytes;
 use synod_store::{Alarm, AlarmKind, Applied, Error, ErrorKind, Header, Result, Revision};
 use tokio::sync::oneshot;
 
@@ -40,6 +42,8 @@ pub(crate) struct Shared {
     /// The last revision that is durable: what readers see.
     published: AtomicU64,
     leases: Mutex<Leases>,
+    /// What is kept beside the keys, as far as it is durable.
+    notes: Mutex<BTreeMap<String, Bytes>>,
     pub(crate) hub: Hub,
     /// How many records the store ever had.
     pub(crate) index: AtomicU64,
@@ -77,6 +81,7 @@ impl Shared {
             state: RwLock::new(state),
             published: AtomicU64::new(head.0),
             leases: Mutex::new(leases),
+            notes: Mutex::default(),
             hub: Hub::new(head),
             index: AtomicU64::new(index),
             disk_full: AtomicBool::new(false),
@@ -99,6 +104,10 @@ impl Shared {
 
     pub(crate) fn leases(&self) -> MutexGuard<'_, Leases> {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn notes(&self) -> MutexGuard<'_, BTreeMap<String, Bytes>> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The last durable revision.

@@ -43,6 +43,10 @@ pub struct ServerInfo {
     pub requests: u64,
     /// What is wrong now, a sentence each.
     pub alarms: Vec<String>,
+    /// Whether clients must log in.
+    pub auth_enabled: bool,
+    /// Whether the store takes writes.
+    pub ready: bool,
 }
 
 impl EtcdStore {
@@ -93,6 +97,8 @@ impl From<InfoResponse> for ServerInfo {
             listen: info.listen,
             requests: info.requests,
             alarms: info.alarms,
+            auth_enabled: info.auth_enabled,
+            ready: info.ready,
         }
     }
 }

@@ -16,6 +16,7 @@ impl Cluster for Api {
         &self,
         request: Request<pb::MemberListRequest>,
     ) -> Result<Response<pb::MemberListResponse>, Status> {
+        self.access(request.metadata())?.somebody()?;
         let mut members = self.store().members().await.map_err(status)?;
         if let [member] = members.as_mut_slice() {
             self.introduce(member, request.local_addr());
@@ -26,8 +27,9 @@ impl Cluster for Api {
 
     async fn member_add(
         &self,
-        _: Request<pb::MemberAddRequest>,
+        request: Request<pb::MemberAddRequest>,
     ) -> Result<Response<pb::MemberAddResponse>, Status> {
+        self.access(request.metadata())?.root()?;
         Err(fixed())
     }
 
@@ -35,6 +37,7 @@ impl Cluster for Api {
         &self,
         request: Request<pb::MemberRemoveRequest>,
     ) -> Result<Response<pb::MemberRemoveResponse>, Status> {
+        self.access(request.metadata())?.root()?;
         self.member(request.get_ref().id).await?;
         // As in etcd, which gives this failure no code of its own.
         Err(Status::unknown(
@@ -46,6 +49,7 @@ impl Cluster for Api {
         &self,
         request: Request<pb::MemberUpdateRequest>,
     ) -> Result<Response<pb::MemberUpdateResponse>, Status> {
+        self.access(request.metadata())?.root()?;
         self.member(request.get_ref().id).await?;
         Err(fixed())
     }
@@ -54,6 +58,7 @@ impl Cluster for Api {
         &self,
         request: Request<pb::MemberPromoteRequest>,
     ) -> Result<Response<pb::MemberPromoteResponse>, Status> {
+        self.access(request.metadata())?.root()?;
         let member = self.member(request.get_ref().id).await?;
         if member.is_learner {
             return Err(fixed());

@@ -9,6 +9,8 @@ use std::fmt;
 pub enum ServerError {
     /// The certificate, its key or the clients' root certificate is not usable.
     Tls(Box<dyn Error + Send + Sync>),
+    /// Users and roles could not be changed; why.
+    Accounts(String),
     /// The listener failed.
     Listen(std::io::Error),
     /// The transport failed.
@@ -18,6 +20,7 @@ pub enum ServerError {
 impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            ServerError::Accounts(reason) => reason,
             ServerError::Tls(_) => {
                 "the certificate, its private key or the clients' root certificate is not usable"
             }
@@ -32,6 +35,7 @@ impl Error for ServerError {
         match self {
             ServerError::Tls(source) | ServerError::Transport(source) => Some(source.as_ref()),
             ServerError::Listen(source) => Some(source),
+            ServerError::Accounts(_) => None,
         }
     }
 }

@@ -1,8 +1,7 @@
-//! Whether the server serves: gRPC's health service, and what plain HTTP clients ask at `/health`,
-//! `/version` and `/metrics`.
+//! Whether the server serves: gRPC's health service, and what plain HTTP clients ask at `/health` (as etcd answers
+//! it), `/livez`, `/readyz`, `/version` and `/metrics`. None of them needs a login, as in etcd, and none tells anything
+//! that was stored.
 
-use std::fmt::Write as _;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
@@ -39,6 +38,18 @@ impl Api {
         }
     }
 
+    /// Why the store takes no writes; `None` when it does.
+    pub(crate) async fn unready(&self) -> Option<String> {
+        if self.stop.is_cancelled() {
+            return Some("the server is shutting down".to_owned());
+        }
+        match self.store().status().await {
+            // An alarm, or that a failed sync has stopped the store.
+            Ok(status) => status.errors.into_iter().next(),
+            Err(error) => Some(error.to_string()),
+        }
+    }
+
     async fn serving(&self) -> ServingStatus {
         match self.store().status().await {
             Ok(_) => ServingStatus::Serving,
@@ -48,9 +59,14 @@ impl Api {
 
     /// What is answered to plain HTTP.
     pub(crate) fn http_routes(&self, grpc: Router) -> Router {
-        grpc.route("/health", get(health).with_state(self.clone()))
-            .route("/version", get(version).with_state(self.clone()))
-            .route("/metrics", get(metrics).with_state(self.clone()))
+        let routes = grpc
+            .route("/health", get(health).with_state(self.clone()))
+            .route("/livez", get(alive))
+            .route("/readyz", get(ready).with_state(self.clone()))
+            .route("/version", get(version).with_state(self.clone()));
+        #[cfg(feature = "metrics")]
+        let routes = routes.route("/metrics", get(metrics).with_state(self.clone()));
+        routes
     }
 }
 
@@ -137,67 +153,31 @@ async fn version(State(api): State<Api>) -> impl IntoResponse {
     }
 }
 
-/// A few numbers in the text format of Prometheus, with etcd's names where etcd has them.
-async fn metrics(State(api): State<Api>) -> impl IntoResponse {
-    let state = &api.state;
-    let status = api.store().status().await.ok();
-    let mut body = String::new();
-    let mut line = |kind: &str, name: &str, help: &str, value: u64| {
-        // Writing to a string cannot fail.
-        let _ = writeln!(
-            body,
-            "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
-        );
-    };
-    line(
-        "gauge",
-        "etcd_server_has_leader",
-        "Whether the store answers.",
-        u64::from(status.is_some()),
-    );
-    if let Some(status) = status {
-        line(
-            "gauge",
-            "etcd_mvcc_db_total_size_in_bytes",
-            "Bytes that the store takes up.",
-            status.db_size,
-        );
-        line(
-            "gauge",
-            "etcd_mvcc_db_total_size_in_use_in_bytes",
-            "Bytes of it that are in use.",
-            status.db_size_in_use,
-        );
-        line(
-            "gauge",
-            "etcd_debugging_mvcc_current_revision",
-            "The store's revision.",
-            status.header.revision.0,
-        );
+/// Whether the server runs at all: whoever restarts those that do not asks here.
+async fn alive() -> &'static str {
+    "ok\n"
+}
+
+/// Whether the store takes writes: whoever sends clients to servers asks here.
+async fn ready(State(api): State<Api>) -> impl IntoResponse {
+    match api.unready().await {
+        None => (StatusCode::OK, "ok\n".to_owned()),
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }
-    line(
-        "gauge",
-        "etcd_debugging_mvcc_watcher_total",
-        "Open watches.",
-        state.watchers.load(Ordering::Relaxed),
-    );
-    line(
-        "gauge",
-        "synod_connections",
-        "Open connections.",
-        state.connections.load(Ordering::Relaxed) as u64,
-    );
-    line(
-        "counter",
-        "synod_requests_total",
-        "Requests since the start; a stream counts once.",
-        state.requests.load(Ordering::Relaxed),
-    );
-    (
-        [(
-            header::CONTENT_TYPE,
-            "text/plain; version=0.0.4; charset=utf-8",
-        )],
-        body,
-    )
+}
+
+/// Everything in the text format of Prometheus.
+#[cfg(feature = "metrics")]
+async fn metrics(State(api): State<Api>) -> axum::response::Response {
+    match &api.state.metrics {
+        Some(metrics) => (
+            [(
+                header::CONTENT_TYPE,
+                "text/plain; version=0.0.4; charset=utf-8",
+            )],
+            metrics.page(&api).await,
+        )
+            .into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
 }

@@ -9,11 +9,15 @@ use synod_wire::synod_v1::synod_server::Synod;
 use synod_wire::synod_v1::{InfoRequest, InfoResponse};
 use tonic::{Request, Response, Status, async_trait};
 
+use crate::auth::Accounts;
 use crate::state::{Api, status};
 
 #[async_trait]
 impl Synod for Api {
-    async fn info(&self, _: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
+    async fn info(&self, request: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
+        if self.access(request.metadata())?.somebody().is_err() {
+            return Ok(Response::new(self.info_for_nobody().await));
+        }
         let store = self.store();
         let count = RangeRequest::new(KeyRange::all()).count_only();
         let (standing, keys, leases) =
@@ -21,6 +25,7 @@ impl Synod for Api {
                 .map_err(status)?;
         let alarms = self.complaints(standing.errors).await;
         let compact_revision = compact_revision(store.as_ref()).await;
+        let ready = self.unready().await.is_none();
         let state = &self.state;
         let options = self.options();
         Ok(Response::new(InfoResponse {
@@ -39,11 +44,25 @@ impl Synod for Api {
             listen: state.listening().clone(),
             requests: state.requests.load(Ordering::Relaxed),
             alarms,
+            auth_enabled: state.accounts.as_ref().is_some_and(Accounts::is_enabled),
+            ready,
         }))
     }
 }
 
 impl Api {
+    /// What is told to who has not logged in: that there is a server, and whether it works.
+    async fn info_for_nobody(&self) -> InfoResponse {
+        InfoResponse {
+            version: self.options().version.clone(),
+            pid: std::process::id(),
+            started_at: seconds_since_epoch(self.state.started),
+            auth_enabled: true,
+            ready: self.unready().await.is_none(),
+            ..InfoResponse::default()
+        }
+    }
+
     /// What is wrong with the store now, one sentence each.
     async fn complaints(&self, errors: Vec<String>) -> Vec<String> {
         // A store's errors tell of its alarms too, in its own words.

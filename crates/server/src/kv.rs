@@ -18,6 +18,7 @@ impl Kv for Api {
         &self,
         request: Request<pb::RangeRequest>,
     ) -> Result<Response<pb::RangeResponse>, Status> {
+        self.access(request.metadata())?.range(request.get_ref())?;
         let request = request.into_inner().try_into().map_err(status)?;
         let response = self.store().range(request).await.map_err(status)?;
         Ok(Response::new(response.into()))
@@ -27,8 +28,10 @@ impl Kv for Api {
         &self,
         request: Request<pb::PutRequest>,
     ) -> Result<Response<pb::PutResponse>, Status> {
+        let access = self.access(request.metadata())?;
         let request = request.into_inner();
         checks::put(&request).map_err(status)?;
+        self.check_put(&access, &request).await?;
         self.check_size(&request)?;
         let request = request.try_into().map_err(status)?;
         let response = self.store().put(request).await.map_err(status)?;
@@ -39,7 +42,9 @@ impl Kv for Api {
         &self,
         request: Request<pb::DeleteRangeRequest>,
     ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
+        let access = self.access(request.metadata())?;
         let request = request.into_inner();
+        access.delete(&request)?;
         self.check_size(&request)?;
         let response = self.store().delete(request.into()).await.map_err(status)?;
         Ok(Response::new(response.into()))
@@ -49,8 +54,10 @@ impl Kv for Api {
         &self,
         request: Request<pb::TxnRequest>,
     ) -> Result<Response<pb::TxnResponse>, Status> {
+        let access = self.access(request.metadata())?;
         let request = request.into_inner();
         checks::txn(&request, self.options().max_txn_ops).map_err(status)?;
+        self.check_txn(&access, &request).await?;
         let size = request.encoded_len();
         let txn: synod_store::Txn = request.try_into().map_err(status)?;
         if !txn.is_read_only() {
@@ -64,6 +71,7 @@ impl Kv for Api {
         &self,
         request: Request<pb::CompactionRequest>,
     ) -> Result<Response<pb::CompactionResponse>, Status> {
+        self.access(request.metadata())?.root()?;
         let (revision, physical) = compaction(request.into_inner()).map_err(status)?;
         let response = self.store().compact(revision, physical).await;
         Ok(Response::new(response.map_err(status)?.into()))

@@ -24,6 +24,7 @@ impl Lease for Api {
         &self,
         request: Request<pb::LeaseGrantRequest>,
     ) -> Result<Response<pb::LeaseGrantResponse>, Status> {
+        self.access(request.metadata())?.somebody()?;
         let request = request.into_inner().into();
         let response = self.store().lease_grant(request).await.map_err(status)?;
         Ok(Response::new(response.into()))
@@ -33,6 +34,8 @@ impl Lease for Api {
         &self,
         request: Request<pb::LeaseRevokeRequest>,
     ) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
+        let access = self.access(request.metadata())?;
+        self.check_lease(&access, request.get_ref().id).await?;
         let id = lease_id(request.get_ref().id).map_err(status)?;
         let response = self.store().lease_revoke(id).await.map_err(status)?;
         Ok(Response::new(response.into()))
@@ -44,6 +47,7 @@ impl Lease for Api {
         &self,
         request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
+        self.access(request.metadata())?.somebody()?;
         let api = self.clone();
         let answers = request
             .into_inner()
@@ -67,7 +71,12 @@ impl Lease for Api {
         &self,
         request: Request<pb::LeaseTimeToLiveRequest>,
     ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
+        let access = self.access(request.metadata())?;
         let pb::LeaseTimeToLiveRequest { id, keys } = request.into_inner();
+        access.somebody()?;
+        if keys {
+            self.check_lease_keys(&access, id).await?;
+        }
         let response = match LeaseId::new(id) {
             Some(lease) => {
                 let response = self.store().lease_time_to_live(lease, keys).await;
@@ -80,8 +89,9 @@ impl Lease for Api {
 
     async fn lease_leases(
         &self,
-        _: Request<pb::LeaseLeasesRequest>,
+        request: Request<pb::LeaseLeasesRequest>,
     ) -> Result<Response<pb::LeaseLeasesResponse>, Status> {
+        self.access(request.metadata())?.somebody()?;
         let response = self.store().leases().await.map_err(status)?;
         Ok(Response::new(response.into()))
     }

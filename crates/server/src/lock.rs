@@ -12,12 +12,14 @@ use tonic::{Request, Response, Status, async_trait};
 
 use crate::kv::own;
 use crate::state::Api;
-use crate::waiting::unknown;
+use crate::waiting::{unknown, without_code};
 
 #[async_trait]
 impl Lock for Api {
     async fn lock(&self, request: Request<LockRequest>) -> Result<Response<LockResponse>, Status> {
+        let access = self.access(request.metadata()).map_err(without_code)?;
         let LockRequest { name, lease } = request.into_inner();
+        self.check_line(&access, &name, lease)?;
         let lease = self.lease_or_new(lease).await?;
         let mut place = self.join(&name, lease, bytes::Bytes::new()).await?;
         let header = self.wait(&mut place, "mutex: session is expired").await?;
@@ -31,8 +33,12 @@ impl Lock for Api {
         &self,
         request: Request<UnlockRequest>,
     ) -> Result<Response<UnlockResponse>, Status> {
+        let access = self.access(request.metadata()).map_err(without_code)?;
         let mut key = request.into_inner().key;
         own(&mut key);
+        access
+            .write(&key, &bytes::Bytes::new())
+            .map_err(without_code)?;
         let deleted = self.store().delete(DeleteRequest::new(key)).await;
         Ok(Response::new(UnlockResponse {
             header: Some(deleted.map_err(unknown)?.header.into()),

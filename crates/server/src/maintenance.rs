@@ -1,5 +1,5 @@
-//! etcd's Maintenance service: status, alarms, hashes, defragmentation; and clear refusals of what
-//! is about etcd's own files and clusters.
+//! etcd's Maintenance service: status, alarms, hashes, defragmentation, copies (in `snapshot.rs`); and clear
+//! refusals of what is about etcd's own files and clusters.
 
 use futures_util::stream::BoxStream;
 use synod_store::{Revision, Store};
@@ -16,7 +16,12 @@ impl Maintenance for Api {
         &self,
         request: Request<pb::AlarmRequest>,
     ) -> Result<Response<pb::AlarmResponse>, Status> {
+        let access = self.access(request.metadata())?;
+        access.somebody()?;
         let command = request.into_inner().try_into().map_err(status)?;
+        if !matches!(command, AlarmCommand::Get(_)) {
+            access.root()?;
+        }
         let header = self.header().await.map_err(status)?;
         let alarms = match command {
             AlarmCommand::Get(kind) => {
@@ -54,8 +59,9 @@ impl Maintenance for Api {
 
     async fn defragment(
         &self,
-        _: Request<pb::DefragmentRequest>,
+        request: Request<pb::DefragmentRequest>,
     ) -> Result<Response<pb::DefragmentResponse>, Status> {
+        self.access(request.metadata())?.root()?;
         self.store().defragment().await.map_err(status)?;
         let header = self.header().await.map_err(status)?;
         Ok(Response::new(pb::DefragmentResponse {
@@ -65,8 +71,9 @@ impl Maintenance for Api {
 
     async fn hash(
         &self,
-        _: Request<pb::HashRequest>,
+        request: Request<pb::HashRequest>,
     ) -> Result<Response<pb::HashResponse>, Status> {
+        self.access(request.metadata())?.root()?;
         let hash = self.store().hash_kv(Revision::ZERO).await.map_err(status)?;
         Ok(Response::new(pb::HashResponse {
             header: Some(hash.header.into()),
@@ -78,6 +85,7 @@ impl Maintenance for Api {
         &self,
         request: Request<pb::HashKvRequest>,
     ) -> Result<Response<pb::HashKvResponse>, Status> {
+        self.access(request.metadata())?.root()?;
         let revision = Revision::from_i64(request.get_ref().revision);
         let hash = self.store().hash_kv(revision).await.map_err(status)?;
         Ok(Response::new(hash.into()))
@@ -87,17 +95,18 @@ impl Maintenance for Api {
 
     async fn snapshot(
         &self,
-        _: Request<pb::SnapshotRequest>,
+        request: Request<pb::SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        Err(Status::unimplemented(
-            "synod: there is no snapshot in etcd's file format; to back the data up, stop the server and copy its data directory",
-        ))
+        self.access(request.metadata())?.root()?;
+        let copy = self.begin_copy().await?;
+        Ok(Response::new(self.until_stopped(copy)))
     }
 
     async fn move_leader(
         &self,
         request: Request<pb::MoveLeaderRequest>,
     ) -> Result<Response<pb::MoveLeaderResponse>, Status> {
+        self.access(request.metadata())?.root()?;
         let standing = self.store().status().await.map_err(status)?;
         if request.get_ref().target_id != standing.leader {
             return Err(Status::failed_precondition(
@@ -111,8 +120,9 @@ impl Maintenance for Api {
 
     async fn downgrade(
         &self,
-        _: Request<pb::DowngradeRequest>,
+        request: Request<pb::DowngradeRequest>,
     ) -> Result<Response<pb::DowngradeResponse>, Status> {
+        self.access(request.metadata())?.root()?;
         Err(Status::unimplemented(
             "synod: this server has no older format to go back to",
         ))

@@ -1,6 +1,9 @@
 //! [`ServerOptions`]: what a server promises, allows and says of itself.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::metrics::Metrics;
 
 /// What a server promises, allows and says of itself. The defaults are etcd's, where etcd has one.
 #[derive(Debug, Clone)]
@@ -22,6 +25,9 @@ pub struct ServerOptions {
     pub(crate) watch_progress_interval: Duration,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) tls: Option<Tls>,
+    pub(crate) auth_token_ttl: Duration,
+    pub(crate) auth_stays_on: bool,
+    pub(crate) metrics: Option<Arc<Metrics>>,
 }
 
 impl Default for ServerOptions {
@@ -43,6 +49,9 @@ impl Default for ServerOptions {
             watch_progress_interval: Duration::from_secs(600),
             shutdown_timeout: Duration::from_secs(5),
             tls: None,
+            auth_token_ttl: Duration::from_secs(300),
+            auth_stays_on: false,
+            metrics: None,
         }
     }
 }
@@ -148,6 +157,25 @@ impl ServerOptions {
     /// default. Watches and other endless calls are ended at once.
     pub fn with_shutdown_timeout(mut self, timeout: Duration) -> ServerOptions {
         self.shutdown_timeout = timeout;
+        self
+    }
+
+    /// How long a token of a user is good without being used; 5 minutes by default, as in etcd.
+    pub fn with_auth_token_ttl(mut self, ttl: Duration) -> ServerOptions {
+        self.auth_token_ttl = ttl;
+        self
+    }
+
+    /// Refuses to switch authentication off, once it is on.
+    pub fn with_auth_that_stays_on(mut self) -> ServerOptions {
+        self.auth_stays_on = true;
+        self
+    }
+
+    /// Counts requests and serves `/metrics`. Without it there is no such page.
+    #[cfg(feature = "metrics")]
+    pub fn with_metrics(mut self, metrics: Arc<Metrics>) -> ServerOptions {
+        self.metrics = Some(metrics);
         self
     }
 

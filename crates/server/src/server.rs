@@ -6,14 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use synod_engine::Engine;
 use synod_store::Store;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 use tower::util::{MapRequestLayer, MapResponseLayer};
 
+use crate::auth::Accounts;
 use crate::connection::{Connections, accept};
 use crate::limits::{bound_arrival, name_oversize};
+use crate::meter::MeterLayer;
 use crate::options::Tls;
 use crate::state::{Api, State};
 use crate::{ServerError, ServerOptions};
@@ -40,6 +43,40 @@ impl Server {
         Server {
             state: Arc::new(State::new(store, options)),
         }
+    }
+
+    /// A server over an embedded store: with users and roles, and copies for backups.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Corrupt`](synod_store::ErrorKind::Corrupt) when the stored users cannot be read.
+    pub fn embedded(engine: Engine, options: ServerOptions) -> synod_store::Result<Server> {
+        Ok(Server {
+            state: Arc::new(State::embedded(engine, options)?),
+        })
+    }
+
+    /// Whether clients must log in: authentication is on.
+    #[must_use]
+    pub fn is_auth_enabled(&self) -> bool {
+        let accounts = self.state.accounts.as_ref();
+        accounts.is_some_and(Accounts::is_enabled)
+    }
+
+    /// Makes the user `root`, who may do everything, with this password, and switches authentication on. What is there
+    /// already stays: the password of a `root` that exists is not changed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once begun, the change is made all the same, whole.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError::Accounts`] when the password is empty, the change could not be stored, or the server was not made
+    /// by [`Server::embedded`].
+    pub async fn set_up_root(&self, password: &str) -> Result<(), ServerError> {
+        let set_up = self.state.set_up_root(password).await;
+        set_up.map_err(|refused| ServerError::Accounts(refused.message().to_owned()))
     }
 
     /// Serves the clients that connect to `listener` until `shutdown` completes: then it accepts
@@ -73,6 +110,8 @@ impl Server {
             stop: ending.stop.clone(),
         };
         let _listening = Listening::new(&self.state, address);
+        let auth = self.is_auth_enabled();
+        tracing::info!(%address, tls = options.tls.is_some(), auth, "serving");
 
         let mut transport = tonic::transport::Server::builder()
             .accept_http1(true)
@@ -86,6 +125,7 @@ impl Server {
                 .map_err(|error| ServerError::Tls(error.into()))?;
         }
         let serving = transport
+            .layer(MeterLayer::new(self.state.metrics.clone()))
             .layer(MapRequestLayer::new(self.arrival()))
             .layer(MapResponseLayer::new(name_oversize))
             .serve_with_incoming_shutdown(
@@ -103,7 +143,10 @@ impl Server {
         let transport_error = |error: tonic::transport::Error| ServerError::Transport(error.into());
         tokio::select! {
             ended = &mut serving => return ended.map_err(transport_error),
-            () = shutdown => ending.stop.cancel(),
+            () = shutdown => {
+                tracing::info!(%address, "ending");
+                ending.stop.cancel();
+            }
         }
         if let Ok(ended) = tokio::time::timeout(options.shutdown_timeout, &mut serving).await {
             return ended.map_err(transport_error);

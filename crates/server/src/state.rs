@@ -5,13 +5,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use synod::__mechanism::waiters::Lines;
+use synod_engine::Engine;
 use synod_store::{Error, Header, Store};
 use synod_wire::convert::error::to_status;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::ServerOptions;
+use crate::auth::Accounts;
 use crate::limits::Arriving;
+use crate::metrics::Metrics;
+
+/// Copies of the store that may be under way at once: each keeps history from being forgotten.
+pub(crate) const MAX_COPIES: usize = 4;
 
 /// A server's state, shared by all its listeners.
 #[derive(Debug)]
@@ -19,6 +26,13 @@ pub(crate) struct State {
     pub(crate) store: Arc<dyn Store>,
     /// Where the callers of the Lock and Election services wait, with watches that all share.
     pub(crate) lines: Lines,
+    /// Of an embedded store: more than every store can do.
+    pub(crate) engine: Option<Engine>,
+    /// Users and roles; an embedded store keeps them.
+    pub(crate) accounts: Option<Accounts>,
+    pub(crate) metrics: Option<Arc<Metrics>>,
+    /// Copies that are being made.
+    pub(crate) copies: Arc<Semaphore>,
     pub(crate) options: ServerOptions,
     pub(crate) started: SystemTime,
     pub(crate) connections: Arc<AtomicUsize>,
@@ -33,6 +47,10 @@ impl State {
         State {
             lines: Lines::new(Arc::clone(&store)),
             store,
+            engine: None,
+            accounts: None,
+            metrics: options.metrics.clone(),
+            copies: Arc::new(Semaphore::new(MAX_COPIES)),
             options,
             started: SystemTime::now(),
             connections: Arc::default(),
@@ -41,6 +59,16 @@ impl State {
             arriving: Arc::default(),
             listening: Mutex::default(),
         }
+    }
+
+    /// Of an embedded store.
+    pub(crate) fn embedded(engine: Engine, options: ServerOptions) -> synod_store::Result<State> {
+        let (ttl, stays_on) = (options.auth_token_ttl, options.auth_stays_on);
+        let accounts = Accounts::new(engine.clone(), ttl, stays_on)?;
+        let mut state = State::new(Arc::new(engine.clone()), options);
+        state.engine = Some(engine);
+        state.accounts = Some(accounts);
+        Ok(state)
     }
 
     /// The URLs at which the server listens.

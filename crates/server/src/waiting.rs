@@ -10,6 +10,7 @@ use synod_store::{Error, ErrorKind, Header, Key, LeaseGrantRequest, LeaseId, Sto
 use synod_wire::convert::error::to_status;
 use tonic::Status;
 
+use crate::auth::Access;
 use crate::state::{Api, stopped};
 
 /// The time to live of the lease that is made for a caller who brings none. Nothing renews it.
@@ -23,6 +24,13 @@ pub(crate) fn prefix(name: &[u8]) -> Key {
     Key::from(name).join("/")
 }
 
+/// The keys of that line, as a range of etcd's.
+fn line_range(name: &[u8]) -> (Bytes, Bytes) {
+    // The prefix ends in a slash, and what follows it in order is `0`.
+    let with = |last: &[u8]| Bytes::from([name, last].concat());
+    (with(b"/"), with(b"0"))
+}
+
 /// A failure as etcd's services pass it on: its text, and no code that says what kind it is.
 pub(crate) fn unknown(error: impl Borrow<Error>) -> Status {
     let error = error.borrow();
@@ -33,7 +41,41 @@ pub(crate) fn unknown(error: impl Borrow<Error>) -> Status {
     Status::unknown(status.message())
 }
 
+/// The same for a refusal.
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` calls")]
+pub(crate) fn without_code(refusal: Status) -> Status {
+    Status::unknown(refusal.message())
+}
+
 impl Api {
+    /// Refuses who may not stand in the line of `name`: it reads the whole line, and writes the key of its lease. Who
+    /// brings no lease cannot know its key, so it must be allowed to write all of the line.
+    pub(crate) fn check_line(
+        &self,
+        access: &Access,
+        name: &[u8],
+        lease: i64,
+    ) -> Result<(), Status> {
+        let (start, end) = line_range(name);
+        let check = || {
+            access.read(&start, &end)?;
+            match LeaseId::new(lease) {
+                Some(lease) => {
+                    let key = prefix(name).join(lease.to_string());
+                    access.write(&key.into_bytes(), &Bytes::new())
+                }
+                None => access.write(&start, &end),
+            }
+        };
+        check().map_err(without_code)
+    }
+
+    /// Refuses who may not read the line of `name`.
+    pub(crate) fn check_reader(&self, access: &Access, name: &[u8]) -> Result<(), Status> {
+        let (start, end) = line_range(name);
+        access.read(&start, &end).map_err(without_code)
+    }
+
     /// The caller's lease, or a new one.
     pub(crate) async fn lease_or_new(&self, lease: i64) -> Result<LeaseId, Status> {
         match LeaseId::new(lease) {

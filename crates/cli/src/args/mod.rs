@@ -7,6 +7,7 @@ mod global;
 mod hold;
 mod queue;
 mod serve;
+mod snapshot;
 mod stm;
 mod txn;
 
@@ -23,7 +24,8 @@ pub(crate) use queue::{
     Common, DeadCommand, PopArgs, PriorityPushArgs, PriorityQueueArgs, PushArgs, PushHow,
     QueueArgs, TakeArgs,
 };
-pub(crate) use serve::{CompactionMode, ServeArgs};
+pub(crate) use serve::{CompactionMode, LogFormat, LogLevel, ServeArgs};
+pub(crate) use snapshot::{SnapshotArgs, SnapshotCommand};
 pub(crate) use stm::{BankArgs, Level, StmArgs, StmCommand};
 pub(crate) use txn::TxnArgs;
 
@@ -55,6 +57,7 @@ Examples:
   synod --addr h1:2379,h2:2379 queue pop      on an etcd cluster
   synod --addr file:/var/lib/app queue len    on an embedded store, without a server
   synod serve --data ./data                   a server that etcd's clients can use too
+  synod snapshot save backup.snap             a copy of all data, while the server goes on
   synod cluster start --nodes 3               an etcd cluster on this machine
 
 Environment:
@@ -118,6 +121,8 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     /// Serves the etcd v3 API in the foreground, on a durable store or in memory
     Serve(ServeArgs),
+    /// Copies of a store: saves one, checks it, restores it
+    Snapshot(SnapshotArgs),
     /// An etcd cluster on this machine, to try things on: starts it, shows it, ends it
     Cluster(ClusterArgs),
     /// Shows what answers, where its data is, its size, revision and clients
@@ -149,9 +154,10 @@ Examples:
 Nothing is started. Exit code 3 when nothing answers.
 
 JSON: address, server (`synod` or `etcd`), version, api_version, cluster_id, member_id, revision,
-compact_revision, db_size, db_size_in_use, alarms; of a Synod server also pid, data, started_at
-(seconds since 1970), connections, watchers, leases, keys, requests, db_size_quota, listen, and of
-the one in the background also log.";
+compact_revision, db_size, db_size_in_use, alarms; of a Synod server also pid, ready (whether it
+takes writes), auth_enabled, data, started_at (seconds since 1970), connections, watchers, leases,
+keys, requests, db_size_quota, listen, and of the one in the background also log. Where logins are
+on, who has not logged in is told no more than whether the server works.";
 
 const STOP_EXAMPLES: &str = "\
 Examples:

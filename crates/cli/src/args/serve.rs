@@ -11,7 +11,12 @@ Examples:
   synod serve --data ./data --listen 0.0.0.0:2379 \\
       --cert-file server.pem --key-file server-key.pem \\
       --trusted-ca-file ca.pem --client-cert-auth
+  synod serve --data ./data --listen 0.0.0.0:2379 \\
+      --cert-file server.pem --key-file server-key.pem --root-password-file root.txt
 
+Other machines are served over TLS only, and only to clients that show a certificate or log in.
+/metrics is for Prometheus; /livez and /readyz tell whether it runs and takes writes; `etcdctl user`
+and `etcdctl role` say who may do what.
 Prints one line when it is ready. Ends on SIGTERM and Ctrl-C, after answering what it has begun.
 etcd's own clients can connect: `etcdctl --endpoints 127.0.0.1:2379 put k v`.";
 
@@ -22,6 +27,43 @@ pub(crate) enum CompactionMode {
     Periodic,
     /// By number.
     Revision,
+}
+
+/// How a log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// What is logged at least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogLevel {
+    /// What failed.
+    Error,
+    /// What may need somebody.
+    Warn,
+    /// What happens.
+    Info,
+    /// Each operation.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// Its name in a filter.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warn",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+            LogLevel::Trace => "trace",
+        }
+    }
 }
 
 /// `synod serve`.
@@ -42,7 +84,7 @@ pub(crate) struct ServeArgs {
     #[arg(long)]
     pub(crate) memory: bool,
 
-    /// Serve other machines without TLS
+    /// Serve other machines without TLS or without logins
     #[arg(long)]
     pub(crate) insecure: bool,
     /// The server's certificate (PEM)
@@ -67,6 +109,32 @@ pub(crate) struct ServeArgs {
     /// Serve only clients that show a certificate of --trusted-ca-file
     #[arg(long, requires_all = ["trusted_ca_file", "cert_file"], help_heading = "TLS")]
     pub(crate) client_cert_auth: bool,
+
+    /// At the first start: make the user `root` with the password in this file, who may do
+    /// everything, and let in only who logs in. Later it changes nothing
+    #[arg(long, value_name = "FILE", help_heading = "Users")]
+    pub(crate) root_password_file: Option<PathBuf>,
+    /// How many seconds a login is good without being used
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 300,
+        value_parser = clap::value_parser!(u32).range(1..),
+        help_heading = "Users"
+    )]
+    pub(crate) auth_token_ttl: u32,
+
+    /// How to write the log on standard error
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "text",
+        help_heading = "Log"
+    )]
+    pub(crate) log_format: LogFormat,
+    /// What to log at least; $SYNOD_LOG can tell in more detail
+    #[arg(long, value_name = "LEVEL", help_heading = "Log")]
+    pub(crate) log_level: Option<LogLevel>,
 
     /// The largest request, in bytes
     #[arg(

@@ -12,6 +12,7 @@ mod queue;
 mod rwlock;
 mod semaphore;
 mod serve;
+mod snapshot;
 mod status;
 mod stm;
 mod stop;
@@ -55,6 +56,7 @@ pub(crate) async fn run(cli: Cli, context: Context) -> Result<()> {
             global.refuse_connection("serve", "a server listens: see --listen and --cert-file")?;
             serve::run(args, context).await
         }
+        Command::Snapshot(args) => snapshot::run(&global, args, context).await,
         Command::Status => {
             global.refuse_name("status")?;
             status::run(&global, context).await

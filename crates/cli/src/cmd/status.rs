@@ -21,7 +21,14 @@ use crate::signals::Signals;
 pub(super) async fn run(global: &Global, mut context: Context) -> Result<()> {
     let port = paths::port(&context.env)?;
     let target = address::resolve(global, &context.env, port)?;
-    let store = connect(global, &context.env, &target, &mut context.signals).await?;
+    let store = connect(
+        "status",
+        global,
+        &context.env,
+        &target,
+        &mut context.signals,
+    )
+    .await?;
     let asked = tokio::select! {
         biased;
         stop = context.signals.stop() => return Err(stop.failure()),
@@ -33,7 +40,9 @@ pub(super) async fn run(global: &Global, mut context: Context) -> Result<()> {
     Ok(context.out.line(&standing.text(), standing.json())?)
 }
 
-async fn connect(
+/// Connects to the server at an address; starts none.
+pub(super) async fn connect(
+    command: &str,
     global: &Global,
     env: &Env,
     target: &Target,
@@ -41,13 +50,15 @@ async fn connect(
 ) -> Result<EtcdStore> {
     if target.url.starts_with("file:") || target.url.starts_with("memory:") {
         return Err(Failure::usage(format!(
-            "`synod status` asks a server, and {} is none",
+            "`synod {command}` asks a server, and {} is none",
             target.url
         ))
         .hint("`synod verify DIR` tells about a data directory"));
     }
     if global.namespace.is_some() {
-        return Err(Failure::usage("`synod status` takes no --namespace"));
+        return Err(Failure::usage(format!(
+            "`synod {command}` takes no --namespace"
+        )));
     }
     let mut options = EtcdOptions::new(target.url.split(','));
     if let Some(timeout) = global.timeout {
@@ -147,8 +158,13 @@ impl Standing {
                     "server",
                     format!("synod {} (pid {})", info.version, info.pid),
                 ));
-                rows.push(("address", info.listen.join(", ")));
-                rows.push(("data", info.data.clone()));
+                if info.data.is_empty() {
+                    // Nothing more is told to who has not logged in.
+                    rows.push(("address", self.address.clone()));
+                } else {
+                    rows.push(("address", info.listen.join(", ")));
+                    rows.push(("data", info.data.clone()));
+                }
                 rows.extend(self.log.clone().map(|log| ("log", log)));
                 rows.push(("running for", running_for(info.started_at)));
             }
@@ -157,8 +173,23 @@ impl Standing {
                 rows.push(("address", self.address.clone()));
             }
         }
-        rows.push(("revision", header.revision.to_string()));
         if let Some(info) = &self.info {
+            let health = if info.ready {
+                "takes writes"
+            } else {
+                "takes no writes: see below"
+            };
+            rows.push(("health", health.to_owned()));
+            let logins = match (info.auth_enabled, info.data.is_empty()) {
+                (true, true) => "on: log in with --user to see more",
+                (true, false) => "on",
+                (false, _) => "off",
+            };
+            rows.push(("auth", logins.to_owned()));
+        }
+        rows.push(("revision", header.revision.to_string()));
+        let known = self.info.as_ref().filter(|info| !info.data.is_empty());
+        if let Some(info) = known {
             rows.push(("compacted", info.compact_revision.to_string()));
             rows.push(("keys", info.keys.to_string()));
         }
@@ -170,7 +201,7 @@ impl Standing {
                 None => size,
             },
         ));
-        if let Some(info) = &self.info {
+        if let Some(info) = known {
             rows.push(("clients", info.connections.to_string()));
             rows.push(("watchers", info.watchers.to_string()));
             rows.push(("leases", info.leases.to_string()));
@@ -207,6 +238,8 @@ impl Standing {
                 put("server", json!("synod"));
                 put("version", json!(info.version));
                 put("pid", json!(info.pid));
+                put("ready", json!(info.ready));
+                put("auth_enabled", json!(info.auth_enabled));
                 put("data", json!(info.data));
                 put("started_at", json!(unix_seconds(info.started_at)));
                 put("connections", json!(info.connections));

@@ -77,14 +77,14 @@ fn by(pid: Option<u32>) -> String {
 
 impl JournalError {
     /// Names the path of a failed call.
-    pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
         |source| Self::Io {
             path: path.to_owned(),
             source,
         }
     }
 
-    pub(super) fn corrupt(file: &Path, offset: u64, reason: impl Into<String>) -> Self {
+    pub(crate) fn corrupt(file: &Path, offset: u64, reason: impl Into<String>) -> Self {
         Self::Corrupt {
             file: file.to_owned(),
             offset,

@@ -45,6 +45,7 @@ pub(crate) use memory::Memory;
 pub(crate) use recover::Item;
 #[cfg(test)]
 pub(crate) use sim::Sim;
+pub(crate) use snapshot::{END, chunk_crc};
 pub(crate) use verify::verify;
 
 /// The format of all files; each of them names it.

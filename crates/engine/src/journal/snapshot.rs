@@ -28,7 +28,8 @@ use super::segment;
 
 const MAGIC: &[u8; 8] = b"SYNODSNP";
 const HEADER: usize = 40;
-const END: u32 = u32::MAX;
+/// Stands in the place of a length behind the last chunk.
+pub(crate) const END: u32 = u32::MAX;
 /// Chunks are gathered up to this size before a write ...
 const WRITE: usize = 256 << 10;
 /// ... and synced as they come, since one great sync at the end would hold up the log's small ones.
@@ -56,7 +57,8 @@ pub(super) struct Position {
     pub(super) chain: u32,
 }
 
-fn chunk_crc(before: u32, len: u32, bytes: &[u8]) -> u32 {
+/// The checksum of a chunk, which continues that of the one before.
+pub(crate) fn chunk_crc(before: u32, len: u32, bytes: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&before.to_le_bytes());
     hasher.update(&len.to_le_bytes());

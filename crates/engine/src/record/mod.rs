@@ -11,6 +11,7 @@
 //! | 7 | [`SnapshotStart`] | `snapshot.rs` | no | first |
 //! | 8 | [`Base`] | `snapshot.rs` | no | what was there before the oldest readable revision |
 //! | 9 | [`SnapshotEnd`] | `snapshot.rs` | no | last |
+//! | 10 | [`Notes`] | `note.rs` | yes | all, in one or several |
 //!
 //! Records say what changed, not what was asked, so that replaying them decides nothing anew. Tags are never used again
 //! for something else; a field may be added, and an unknown kind is refused.
@@ -19,6 +20,7 @@ mod commit;
 mod compaction;
 mod identity;
 mod lease;
+mod note;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -30,12 +32,13 @@ pub(crate) use commit::{Commit, CommitChange, encode as encode_commit};
 pub(crate) use compaction::Compaction;
 pub(crate) use identity::{FORMAT, Identity, Opened};
 pub(crate) use lease::{LeaseEnd, LeaseGrant};
+pub(crate) use note::{NoteChange, Notes};
 pub(crate) use snapshot::{Base, SnapshotEnd, SnapshotStart};
 
 /// A record of any kind.
 #[derive(Clone, PartialEq, Message)]
 struct Envelope {
-    #[prost(oneof = "Record", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "Record", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     record: Option<Record>,
 }
 
@@ -60,6 +63,8 @@ pub(crate) enum Record {
     Base(Base),
     #[prost(message, tag = "9")]
     SnapshotEnd(SnapshotEnd),
+    #[prost(message, tag = "10")]
+    Notes(Notes),
 }
 
 impl Record {

@@ -37,4 +37,6 @@ pub(crate) struct SnapshotEnd {
     pub(crate) pairs: u64,
     #[prost(uint64, tag = "3")]
     pub(crate) commits: u64,
+    #[prost(uint64, tag = "4")]
+    pub(crate) notes: u64,
 }

@@ -50,11 +50,21 @@ fn record() -> impl Strategy<Value = Record> {
             })
         }),
         changes().prop_map(|pairs| Record::Base(Base { pairs })),
-        (n(), n(), n()).prop_map(|(leases, pairs, commits)| Record::SnapshotEnd(SnapshotEnd {
-            leases,
-            pairs,
-            commits
-        })),
+        (n(), n(), n(), n()).prop_map(|(leases, pairs, commits, notes)| Record::SnapshotEnd(
+            SnapshotEnd {
+                leases,
+                pairs,
+                commits,
+                notes
+            }
+        )),
+        prop::collection::vec((".*", prop::option::of(bytes())), 0..3).prop_map(|changes| {
+            let changes = changes.into_iter();
+            let changes = changes.map(|(name, text)| NoteChange { name, text });
+            Record::Notes(Notes {
+                changes: changes.collect(),
+            })
+        }),
     ]
 }
 
@@ -105,7 +115,7 @@ fn the_bytes_of_format_1() {
         key: Bytes::from_static(b"d"),
         ..CommitChange::default()
     };
-    let golden: [(Record, &[u8]); 9] = [
+    let golden: [(Record, &[u8]); 10] = [
         (
             Record::Identity(Identity {
                 format: 1,
@@ -155,8 +165,24 @@ fn the_bytes_of_format_1() {
                 leases: 1,
                 pairs: 2,
                 commits: 3,
+                notes: 0,
             }),
             b"\x4a\x06\x08\x01\x10\x02\x18\x03",
+        ),
+        (
+            Record::Notes(Notes {
+                changes: vec![
+                    NoteChange {
+                        name: "a".into(),
+                        text: Some(Bytes::from_static(b"b")),
+                    },
+                    NoteChange {
+                        name: "c".into(),
+                        text: None,
+                    },
+                ],
+            }),
+            b"\x52\x0d\x0a\x06\x0a\x01a\x12\x01b\x0a\x03\x0a\x01c",
         ),
     ];
     for (record, bytes) in golden {

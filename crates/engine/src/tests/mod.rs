@@ -1,5 +1,6 @@
 //! The engine as a whole: through its public face, on injected clocks, journals and file systems.
 
+mod backup;
 mod basics;
 mod concurrent;
 mod crash;

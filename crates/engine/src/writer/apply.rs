@@ -15,8 +15,11 @@ use super::group::Group;
 use super::head::Head;
 use crate::lease::{self, LeaseOp, MAX_TTL, MIN_TTL};
 use crate::mvcc::{Change, State, StoredKey, Version};
-use crate::record::{Compaction, LeaseEnd, LeaseGrant, Record, encode_commit};
+use crate::record::{Compaction, LeaseEnd, LeaseGrant, NoteChange, Notes, Record, encode_commit};
 use crate::txn::{self, Ground};
+
+/// What all notes may take up.
+const MAX_NOTES_BYTES: usize = 32 << 20;
 
 impl Writer {
     /// Applies the changes of one revision.
@@ -184,6 +187,34 @@ impl Writer {
         Ok(LeaseRevokeResponse {
             header: self.shared.header_at(head.state().head()),
         })
+    }
+
+    /// Keeps notes beside the keys.
+    ///
+    /// As with deletes, a full disk is no reason to refuse: users must be kept out all the same. The bound is there so
+    /// that the quota cannot be passed by this way.
+    pub(super) fn note(&self, group: &mut Group, changes: Vec<NoteChange>) -> Result<()> {
+        let size = |name: &str, text: &Bytes| name.len().saturating_add(text.len());
+        let kept = {
+            let notes = self.shared.notes();
+            let sizes = notes.iter().map(|(name, text)| size(name, text));
+            sizes.fold(0_usize, usize::saturating_add)
+        };
+        let written = changes.iter().chain(&group.notes);
+        let written = written.filter_map(|change| Some(size(&change.name, change.text.as_ref()?)));
+        let grown = written.fold(0_usize, usize::saturating_add);
+        if grown > 0 && kept.saturating_add(grown) > MAX_NOTES_BYTES {
+            let text = "there is no room for more users and roles";
+            return Err(Error::new(ErrorKind::NoSpace, text));
+        }
+        self.record(group, || {
+            Record::Notes(Notes {
+                changes: changes.clone(),
+            })
+            .into_bytes()
+        });
+        group.notes.extend(changes);
+        Ok(())
     }
 
     /// Forgets history below `revision` once the group is durable.

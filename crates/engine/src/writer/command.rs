@@ -8,6 +8,9 @@ use synod_store::{
 };
 use tokio::sync::oneshot;
 
+use super::snapshot::Plan;
+use crate::record::NoteChange;
+
 /// Where an answer goes. Whoever asked may have gone away: then it is dropped.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T>>;
 
@@ -47,6 +50,13 @@ pub(crate) enum Command {
     Settle { reply: Reply<()> },
     /// Write a snapshot, and answer when the log before it is gone.
     Defragment { reply: Reply<()> },
+    /// Write notes, all or none.
+    Note {
+        changes: Vec<NoteChange>,
+        reply: Reply<()>,
+    },
+    /// Answer what a copy of the store holds; nothing that it needs is pruned until it is dropped.
+    Export { reply: Reply<Plan> },
     /// The snapshot's thread ends.
     SnapshotDone,
     /// Look at the clock, and at what else may be due.

@@ -30,7 +30,14 @@ impl Writer {
             self.take_back(group, base);
             return Err(self.stopped());
         }
-        match self.journal.append(&group.records) {
+        let begin = Instant::now();
+        let appended = self.journal.append(&group.records);
+        if self.keeps_records
+            && let Some(observer) = &self.shared.options.sync_observer
+        {
+            observer.synced(begin.elapsed(), group.count, appended.is_ok());
+        }
+        match appended {
             Ok(()) => {
                 if self.low_since_look.is_none() {
                     self.note_space();
@@ -110,6 +117,7 @@ impl Writer {
         self.leases = leases.granted().collect();
         drop(leases);
         group.lease_ops.clear();
+        group.notes.clear();
         group.compaction = None;
     }
 }

@@ -6,6 +6,7 @@ use synod_store::{Applied, Error, ErrorKind, LeaseId, Result, Revision, TxnRespo
 use super::command::Reply;
 use crate::lease::LeaseOp;
 use crate::mvcc::StoredKey;
+use crate::record::NoteChange;
 
 /// Why a group was not made durable.
 #[derive(Debug, Clone)]
@@ -58,6 +59,7 @@ pub(super) struct Group {
     pub(super) compaction: Option<Revision>,
     /// Leases that end in this group because their time is over.
     pub(super) expired: Vec<LeaseId>,
+    pub(super) notes: Vec<NoteChange>,
     /// How many records there would be if records were kept.
     pub(super) count: u64,
     answers: Vec<Answer>,

@@ -22,12 +22,12 @@ mod snapshot;
 mod upkeep;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use synod_store::{AlarmKind, CompactResponse, ErrorKind, LeaseId, Result};
+use synod_store::{AlarmKind, CompactResponse, ErrorKind, LeaseId, Result, Revision};
 
 use crate::journal::Journal;
 use crate::shared::Shared;
@@ -36,6 +36,7 @@ pub(crate) use command::{Command, Queued, Reply};
 use group::{Failure, Group};
 use head::Head;
 use snapshot::Running;
+pub(crate) use snapshot::{Plan, write};
 use upkeep::Upkeep;
 
 /// A group has at most so many commands ...
@@ -62,6 +63,8 @@ pub(crate) struct Writer {
     physical: Vec<(Reply<CompactResponse>, CompactResponse)>,
     upkeep: Upkeep,
     snapshot: Option<Running>,
+    /// Copies that are being made: what keeps them from pruning.
+    exports: Vec<Weak<Revision>>,
     /// After a failure, how long the log must be for another attempt.
     snapshot_due: u64,
     /// Who waits for a snapshot.
@@ -113,6 +116,7 @@ impl Writer {
             physical: Vec::new(),
             upkeep,
             snapshot: None,
+            exports: Vec::new(),
             snapshot_due: 0,
             defragment: Vec::new(),
             measured: 0,
@@ -250,6 +254,18 @@ impl Writer {
                 let stood = stood.into_iter().filter(|alarm| alarm.kind == kind);
                 group.answer(reply, Ok(stood.collect()));
             }
+            Command::Note { changes, reply } => {
+                let answer = self.note(group, changes);
+                group.answer(reply, answer);
+            }
+            Command::Export { reply } => {
+                // It reads the state, which this group may have locked.
+                head.release();
+                let plan = self.plan();
+                self.exports.push(Arc::downgrade(&plan.floor));
+                // It tells of what is published already, so it need not wait for this group.
+                let _ = reply.send(Ok(plan));
+            }
             Command::Settle { reply } => turn.settled.push(reply),
             Command::Defragment { reply } if self.keeps_records => self.defragment.push(reply),
             // Memory that is not needed any more was given back already.
@@ -297,6 +313,15 @@ impl Writer {
             let mut leases = shared.leases();
             shared.publish(head);
             leases.publish(group.lease_ops.drain(..), now);
+        }
+        if !group.notes.is_empty() {
+            let mut notes = shared.notes();
+            for change in group.notes.drain(..) {
+                match change.text {
+                    Some(text) => drop(notes.insert(change.name, text)),
+                    None => drop(notes.remove(&change.name)),
+                }
+            }
         }
         // After the revision: a reader that finds it compacted looks for a newer one.
         if let Some(revision) = group.compaction {

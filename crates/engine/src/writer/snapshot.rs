@@ -5,11 +5,13 @@
 //! revision, and every readable revision. Later versions do not disturb it, since it reads at its own revisions, and
 //! nothing it needs is pruned while it is written.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use bytes::Bytes;
 use synod_store::{KeyRange, LeaseId, Result, Revision};
 
 use super::Writer;
@@ -17,7 +19,8 @@ use super::command::{Command, Reply};
 use crate::journal::{JournalError, Snapshot};
 use crate::mvcc::View;
 use crate::record::{
-    Base, Commit, CommitChange, FORMAT, Identity, LeaseGrant, Record, SnapshotEnd, SnapshotStart,
+    Base, Commit, CommitChange, FORMAT, Identity, LeaseGrant, NoteChange, Notes, Record,
+    SnapshotEnd, SnapshotStart,
 };
 use crate::recover;
 use crate::shared::Shared;
@@ -39,10 +42,14 @@ pub(super) struct Running {
 }
 
 /// What a snapshot is of.
-struct Plan {
-    start: SnapshotStart,
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) start: SnapshotStart,
     identity: Identity,
     leases: Vec<(LeaseId, Duration)>,
+    notes: BTreeMap<String, Bytes>,
+    /// Nothing at or above this revision may be pruned meanwhile.
+    pub(super) floor: Arc<Revision>,
     cancel: Arc<AtomicBool>,
 }
 
@@ -81,23 +88,19 @@ impl Writer {
         }
     }
 
-    fn begin_snapshot(&mut self) -> Result<(), JournalError> {
-        let sink = self.journal.begin_snapshot()?;
-        let cancel = Arc::new(AtomicBool::new(false));
-        let (start, floor) = {
-            let state = self.shared.state();
-            let compacted = state.compaction();
-            let floor = state.compacted();
-            let start = SnapshotStart {
-                revision: self.shared.published().0,
-                compacted: compacted.map(|revision| revision.0),
-                term: self.shared.who.term,
-                // A fresh store is at revision 1, so 2 is the first one with changes.
-                base: floor.max(Revision(2)).prev().0,
-            };
-            (start, floor)
+    /// What is published now. To be asked by the writer's thread, which alone publishes and prunes.
+    pub(super) fn plan(&self) -> Plan {
+        let state = self.shared.state();
+        let floor = state.compacted();
+        let start = SnapshotStart {
+            revision: self.shared.published().0,
+            compacted: state.compaction().map(|revision| revision.0),
+            term: self.shared.who.term,
+            // A fresh store is at revision 1, so 2 is the first one with changes.
+            base: floor.max(Revision(2)).prev().0,
         };
-        let plan = Plan {
+        drop(state);
+        Plan {
             start,
             identity: Identity {
                 format: FORMAT,
@@ -105,8 +108,18 @@ impl Writer {
                 member_id: self.shared.who.member_id,
             },
             leases: self.shared.leases().granted().collect(),
-            cancel: Arc::clone(&cancel),
-        };
+            notes: self.shared.notes().clone(),
+            floor: Arc::new(floor),
+            cancel: Arc::default(),
+        }
+    }
+
+    fn begin_snapshot(&mut self) -> Result<(), JournalError> {
+        let sink = self.journal.begin_snapshot()?;
+        let cancel = Arc::new(AtomicBool::new(false));
+        let mut plan = self.plan();
+        plan.cancel = Arc::clone(&cancel);
+        let floor = *plan.floor;
         let shared = Arc::clone(&self.shared);
         let done = Arc::new(AtomicBool::new(false));
         let sign = Arc::clone(&done);
@@ -176,7 +189,11 @@ impl Writer {
 }
 
 /// Writes a snapshot; leaves nothing behind when it is cancelled.
-fn write(shared: &Shared, plan: &Plan, mut sink: Box<dyn Snapshot>) -> Result<(), JournalError> {
+pub(crate) fn write(
+    shared: &Shared,
+    plan: &Plan,
+    mut sink: Box<dyn Snapshot>,
+) -> Result<(), JournalError> {
     let SnapshotStart { base, revision, .. } = plan.start;
     let mut put = |record: Record| sink.write(&record.into_bytes());
     put(Record::SnapshotStart(plan.start))?;
@@ -191,7 +208,16 @@ fn write(shared: &Shared, plan: &Plan, mut sink: Box<dyn Snapshot>) -> Result<()
         leases: plan.leases.len() as u64,
         pairs: 0,
         commits: 0,
+        notes: plan.notes.len() as u64,
     };
+    for (name, text) in &plan.notes {
+        put(Record::Notes(Notes {
+            changes: vec![NoteChange {
+                name: name.clone(),
+                text: Some(text.clone()),
+            }],
+        }))?;
+    }
     let mut after = None;
     loop {
         let mut pairs = Vec::new();

@@ -1,6 +1,7 @@
 //! What the writer does beside its commands: keeping time, forgetting history, watching the quota.
 
 use std::collections::VecDeque;
+use std::sync::Weak;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -149,8 +150,12 @@ impl Writer {
 
     /// Forgets one page of what was compacted.
     fn prune(&mut self) {
+        self.exports.retain(|floor| floor.strong_count() > 0);
+        let exports = self.exports.iter().filter_map(Weak::upgrade);
+        let exports = exports.map(|floor| *floor);
         let snapshot = self.snapshot.as_ref().map(|snapshot| snapshot.floor);
-        let floor = snapshot.unwrap_or(Revision(u64::MAX));
+        let floor = exports.chain(snapshot).min();
+        let floor = floor.unwrap_or(Revision(u64::MAX));
         let waits = {
             let mut state = self.shared.state_mut();
             self.upkeep.pruning = state.prune(floor, PRUNE_PAGE);

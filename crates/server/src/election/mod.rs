@@ -19,9 +19,10 @@ use synod_wire::v3electionpb::{
 };
 use tonic::{Request, Response, Status, async_trait};
 
+use crate::auth::Access;
 use crate::kv::own;
 use crate::state::Api;
-use crate::waiting::{prefix, unknown};
+use crate::waiting::{prefix, unknown, without_code};
 use observe::Observer;
 
 #[async_trait]
@@ -30,12 +31,14 @@ impl Election for Api {
         &self,
         request: Request<CampaignRequest>,
     ) -> Result<Response<CampaignResponse>, Status> {
+        let access = self.access(request.metadata()).map_err(without_code)?;
         let CampaignRequest {
             name,
             lease,
             mut value,
         } = request.into_inner();
         own(&mut value);
+        self.check_line(&access, &name, lease)?;
         let lease = self.lease_or_new(lease).await?;
         let mut place = self.join(&name, lease, value.clone()).await?;
         let created = place.created();
@@ -62,6 +65,7 @@ impl Election for Api {
         &self,
         request: Request<ProclaimRequest>,
     ) -> Result<Response<ProclaimResponse>, Status> {
+        let access = self.access(request.metadata()).map_err(without_code)?;
         let ProclaimRequest { leader, mut value } = request.into_inner();
         own(&mut value);
         let Leader {
@@ -69,6 +73,7 @@ impl Election for Api {
             created,
             lease,
         } = Leader::read(leader)?;
+        check_own(&access, &key)?;
         let lease = self.lease_or_new(lease).await?;
         let put = PutRequest::new(key, value).with_lease(lease);
         let header = self.proclaim_at(created, put).await?;
@@ -81,6 +86,8 @@ impl Election for Api {
         &self,
         request: Request<LeaderRequest>,
     ) -> Result<Response<LeaderResponse>, Status> {
+        let access = self.access(request.metadata()).map_err(without_code)?;
+        self.check_reader(&access, &request.get_ref().name)?;
         let (header, leader) = self.find_leader(&prefix(&request.get_ref().name)).await?;
         let leader = leader.ok_or_else(|| Status::unknown("election: no leader"))?;
         Ok(Response::new(leader_response(header, leader)))
@@ -92,6 +99,8 @@ impl Election for Api {
         &self,
         request: Request<LeaderRequest>,
     ) -> Result<Response<Self::ObserveStream>, Status> {
+        let access = self.access(request.metadata()).map_err(without_code)?;
+        self.check_reader(&access, &request.get_ref().name)?;
         let observer = Observer::new(self.clone(), prefix(&request.get_ref().name));
         let leaders = unfold(Some(observer), |observer| async move {
             let mut observer = observer?;
@@ -107,7 +116,9 @@ impl Election for Api {
         &self,
         request: Request<ResignRequest>,
     ) -> Result<Response<ResignResponse>, Status> {
+        let access = self.access(request.metadata()).map_err(without_code)?;
         let Leader { key, created, .. } = Leader::read(request.into_inner().leader)?;
+        check_own(&access, &key)?;
         let txn = Txn::new()
             .when([Compare::created_at(key.clone(), created)])
             .and_then([DeleteRequest::new(key)]);
@@ -117,6 +128,15 @@ impl Election for Api {
             header: Some(response.header.into()),
         }))
     }
+}
+
+/// Refuses who may not compare and write its own key.
+fn check_own(access: &Access, key: &Key) -> Result<(), Status> {
+    let (key, end) = (key.clone().into_bytes(), bytes::Bytes::new());
+    access
+        .read(&key, &end)
+        .and_then(|()| access.write(&key, &end))
+        .map_err(without_code)
 }
 
 /// Who says to lead.

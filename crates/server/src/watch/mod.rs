@@ -40,6 +40,7 @@ use synod_wire::etcdserverpb as pb;
 use synod_wire::etcdserverpb::watch_server::Watch;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
+use crate::auth::Credentials;
 use crate::state::Api;
 use stream::WatchStream;
 
@@ -51,7 +52,9 @@ impl Watch for Api {
         &self,
         request: Request<Streaming<pb::WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let state = Box::new(WatchStream::new(self.clone(), request.into_inner()));
+        let credentials = Credentials::of(request.metadata());
+        let requests = request.into_inner();
+        let state = Box::new(WatchStream::new(self.clone(), credentials, requests));
         let answers = unfold(state, |mut state| async move {
             state.next().await.map(|answer| (answer, state))
         });

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{AbortHandle, Abortable, BoxStream, SelectAll};
 use futures_util::{StreamExt, future, stream};
@@ -24,6 +25,7 @@ use super::ids::Ids;
 use super::progress::{Progress, Reached};
 use super::step::{Opened, Step, command, elapsed, ready, tick};
 use super::watcher::{Notify, Tagged, Watcher};
+use crate::auth::Credentials;
 use crate::info::compact_revision;
 use crate::kv::own;
 use crate::limits::name_oversize_status;
@@ -32,6 +34,8 @@ use crate::state::{Api, Counted, stopped};
 /// One client's stream of watches.
 pub(super) struct WatchStream {
     pub(super) api: Api,
+    /// Who opened it.
+    credentials: Credentials,
     pub(super) requests: Option<Streaming<pb::WatchRequest>>,
     /// The command that is being carried out. The next one is read after it, so that answers keep
     /// the commands' order: clients tell from it which watch an id belongs to.
@@ -59,10 +63,15 @@ pub(super) struct WatchStream {
 const TOO_MANY: &str = "synod: too many watches are open";
 
 impl WatchStream {
-    pub(super) fn new(api: Api, requests: Streaming<pb::WatchRequest>) -> WatchStream {
+    pub(super) fn new(
+        api: Api,
+        credentials: Credentials,
+        requests: Streaming<pb::WatchRequest>,
+    ) -> WatchStream {
         let stop = Box::pin(api.stop.clone().cancelled_owned());
         WatchStream {
             api,
+            credentials,
             requests: Some(requests),
             step: None,
             ids: Ids::default(),
@@ -147,6 +156,9 @@ impl WatchStream {
         create
             .filters
             .retain(|filter| FilterType::try_from(*filter).is_ok());
+        if let Err(refused) = self.check(&create) {
+            return self.refuse(refused);
+        }
         let too_early = create.start_revision < 0;
         if too_early {
             create.start_revision = 0;
@@ -184,6 +196,25 @@ impl WatchStream {
                 too_early,
             })
         }));
+    }
+
+    /// The reason why its sender may not have a watch, as etcd gives it: with the code in the text, since there is no
+    /// other place for it.
+    fn check(&self, create: &pb::WatchCreateRequest) -> Result<(), String> {
+        // What etcd takes an empty key for.
+        const FIRST: &[u8] = b"\0";
+        let key = if create.key.is_empty() {
+            &Bytes::from_static(FIRST)
+        } else {
+            &create.key
+        };
+        let access = self.api.access_of(&self.credentials);
+        access
+            .and_then(|access| access.read(key, &create.range_end))
+            .map_err(|refused| {
+                let code = format!("{:?}", refused.code());
+                format!("rpc error: code = {code} desc = {}", refused.message())
+            })
     }
 
     /// Answers a *create* that makes no watch.

@@ -42,6 +42,12 @@ pub struct InfoResponse {
     /// What is wrong now, one sentence each: out of space, poisoned by a failed sync.
     #[prost(string, repeated, tag = "15")]
     pub alarms: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Whether clients must log in.
+    #[prost(bool, tag = "16")]
+    pub auth_enabled: bool,
+    /// Whether the store takes writes.
+    #[prost(bool, tag = "17")]
+    pub ready: bool,
 }
 /// Generated client implementations.
 pub mod synod_client {

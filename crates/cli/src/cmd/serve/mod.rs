@@ -1,20 +1,23 @@
 //! `synod serve`: etcd's API over an embedded store, in the foreground.
 //!
-//! 1. Refuse what would serve strangers without TLS.
+//! 1. Refuse what would serve strangers: without TLS, or without asking who they are (`guard.rs`).
 //! 2. Hold the port, then open the data, then listen: a port in use touches no data, and whoever
 //!    connects is refused, not kept waiting, while the data are read.
 //! 3. Say so in one line, and serve until SIGTERM or Ctrl-C.
 //! 4. Answer what was begun, close the data, remove the state file.
 
+mod guard;
 mod listen;
 mod retention;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::json;
 use synod_engine::{Engine, EngineOptions};
-use synod_server::{Server, ServerOptions, Tls};
+use synod_server::{Metrics, Server, ServerOptions, Tls};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -26,8 +29,8 @@ use crate::explain::explain_store;
 use crate::failure::{Failure, Result};
 use crate::local::paths;
 use crate::local::state::{State, StateFile};
-use crate::output::notice;
 
+use guard::Guard;
 use retention::{Retention, retention};
 
 /// How many connections may wait to be accepted.
@@ -39,24 +42,12 @@ pub(super) async fn run(args: ServeArgs, mut context: Context) -> Result<()> {
     }
     let tls = tls(&args)?;
     let addresses = listen::resolve(&args.listen).await?;
-    if tls.is_none() && !listen::is_private(&addresses) {
-        if !args.insecure {
-            return Err(Failure::usage(format!(
-                "{} can be reached from other machines, and there is no TLS",
-                args.listen
-            ))
-            .hint(
-                "give --cert-file and --key-file, or --insecure if everybody who can reach it may \
-                 read and change everything",
-            ));
-        }
-        notice(&format!(
-            "warning: everybody who can reach {} can read and change everything (--insecure)",
-            args.listen
-        ));
-    }
+    let guard = Guard::check(&args, listen::is_private(&addresses), tls.is_some())?;
+    let root_password = args.root_password_file.as_deref();
+    let root_password = root_password.map(guard::read_password).transpose()?;
     let place = Place::of(&args, &context)?;
-    let options = engine_options(&args, &place)?;
+    let metrics = metrics()?;
+    let options = engine_options(&args, &place)?.with_sync_observer(Arc::clone(&metrics) as _);
     let sockets = addresses
         .iter()
         .map(|address| Ok((*address, listen::hold(*address)?)))
@@ -71,6 +62,23 @@ pub(super) async fn run(args: ServeArgs, mut context: Context) -> Result<()> {
             .map_err(|error| Failure::failed(place.cannot_open()).because(&error))?
             .map_err(|error| explain_store(&place.cannot_open(), &error))?,
     };
+    let mut options = server_options(&args, &place, tls).with_metrics(metrics);
+    if guard.needs_logins() {
+        options = options.with_auth_that_stays_on();
+    }
+    let scheme = if args.cert_file.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let server = Server::embedded(engine.clone(), options)
+        .map_err(|error| explain_store(&place.cannot_open(), &error))?;
+    if let Some(password) = root_password {
+        server.set_up_root(&password).await.map_err(|error| {
+            Failure::failed("cannot make the user root and switch logins on").because(&error)
+        })?;
+    }
+    guard.let_in(server.is_auth_enabled())?;
     let listeners = sockets
         .into_iter()
         .map(|(address, socket)| {
@@ -79,13 +87,10 @@ pub(super) async fn run(args: ServeArgs, mut context: Context) -> Result<()> {
                 .map_err(|error| listen::cannot_listen(address, &error))
         })
         .collect::<Result<Vec<_>>>()?;
-    let scheme = if tls.is_some() { "https" } else { "http" };
     let urls = listeners
         .iter()
         .map(|listener| Ok(format!("{scheme}://{}", listener.local_addr()?)))
         .collect::<Result<Vec<String>>>()?;
-    let server = Server::new(Arc::new(engine.clone()), server_options(&args, &place, tls));
-
     serve(&args, &place, &urls, server, listeners, &mut context).await?;
     engine
         .close()
@@ -230,11 +235,26 @@ fn server_options(args: &ServeArgs, place: &Place, tls: Option<Tls>) -> ServerOp
         .with_client_urls(&args.advertise_client_urls)
         .with_quota_bytes(quota(args))
         .with_max_request_bytes(args.max_request_bytes)
-        .with_max_txn_ops(args.max_txn_ops);
+        .with_max_txn_ops(args.max_txn_ops)
+        .with_auth_token_ttl(Duration::from_secs(args.auth_token_ttl.into()));
     match tls {
         Some(tls) => options.with_tls(tls),
         None => options,
     }
+}
+
+/// The numbers of the server, and their page.
+fn metrics() -> Result<Arc<Metrics>> {
+    let recorder = PrometheusBuilder::new()
+        .set_buckets(Metrics::buckets())
+        .map_err(|error| Failure::failed("cannot count").because(&error))?
+        .build_recorder();
+    let handle = recorder.handle();
+    Ok(Metrics::new(recorder, move || {
+        // Histograms gather samples between two looks at the page; the next function sums them up.
+        handle.run_upkeep();
+        handle.render()
+    }))
 }
 
 /// How many bytes the data may take.

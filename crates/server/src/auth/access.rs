@@ -1,0 +1,217 @@
+//! What the sender of a request may do.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use synod_store::{LeaseId, Store};
+use synod_wire::etcdserverpb as pb;
+use synod_wire::etcdserverpb::request_op::Request as Op;
+use tonic::Status;
+use tonic::metadata::MetadataMap;
+
+use super::book::Allowed;
+use super::refusal;
+use crate::state::{Api, status};
+
+/// The names under which etcd's clients send their token.
+const TOKEN: [&str; 2] = ["token", "authorization"];
+
+/// What a request says about who sent it.
+#[derive(Clone, Default)]
+pub(crate) struct Credentials {
+    token: Option<String>,
+}
+
+/// Without the token.
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials").finish_non_exhaustive()
+    }
+}
+
+impl Credentials {
+    pub(super) fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
+    pub(crate) fn of(metadata: &MetadataMap) -> Credentials {
+        let token = TOKEN.iter().find_map(|name| metadata.get(*name));
+        Credentials {
+            // What cannot be read is no token of ours.
+            token: token.map(|token| token.to_str().unwrap_or_default().to_owned()),
+        }
+    }
+}
+
+/// What the sender of a request may do.
+#[derive(Debug, Clone)]
+pub(crate) enum Access {
+    /// Authentication is off: everything.
+    Open,
+    /// It is on, and nobody was named: nothing.
+    Nobody,
+    /// What a user may do.
+    User(String, Arc<Allowed>),
+}
+
+type Checked = Result<(), Status>;
+
+impl Access {
+    /// The user, if one was named.
+    pub(super) fn user(&self) -> Option<&str> {
+        match self {
+            Access::User(name, _) => Some(name),
+            Access::Open | Access::Nobody => None,
+        }
+    }
+
+    /// Refuses who did not log in.
+    pub(crate) fn somebody(&self) -> Checked {
+        match self {
+            Access::Nobody => Err(refusal::no_user_name()),
+            Access::Open | Access::User(..) => Ok(()),
+        }
+    }
+
+    /// Refuses all but those with the role `root`.
+    pub(crate) fn root(&self) -> Checked {
+        self.check(|_| false)
+    }
+
+    /// Refuses who may not read all of a range; an empty end for one key.
+    pub(crate) fn read(&self, key: &Bytes, range_end: &Bytes) -> Checked {
+        self.check(|allowed| allowed.read.cover(key, range_end))
+    }
+
+    /// Refuses who may not write all of a range.
+    pub(crate) fn write(&self, key: &Bytes, range_end: &Bytes) -> Checked {
+        self.check(|allowed| allowed.write.cover(key, range_end))
+    }
+
+    fn check(&self, may: impl FnOnce(&Allowed) -> bool) -> Checked {
+        match self {
+            Access::Open => Ok(()),
+            Access::Nobody => Err(refusal::no_user_name()),
+            Access::User(_, allowed) if allowed.root || may(allowed) => Ok(()),
+            Access::User(..) => Err(refusal::denied()),
+        }
+    }
+
+    /// Whether nothing needs to be looked at.
+    fn is_unlimited(&self) -> bool {
+        match self {
+            Access::Open => true,
+            Access::Nobody => false,
+            Access::User(_, allowed) => allowed.root,
+        }
+    }
+
+    pub(crate) fn range(&self, request: &pb::RangeRequest) -> Checked {
+        self.read(&request.key, &request.range_end)
+    }
+
+    pub(crate) fn delete(&self, request: &pb::DeleteRangeRequest) -> Checked {
+        self.write(&request.key, &request.range_end)?;
+        if request.prev_kv {
+            self.read(&request.key, &request.range_end)?;
+        }
+        Ok(())
+    }
+
+    fn put(&self, request: &pb::PutRequest) -> Checked {
+        self.write(&request.key, &Bytes::new())?;
+        if request.prev_kv {
+            self.read(&request.key, &Bytes::new())?;
+        }
+        Ok(())
+    }
+
+    /// All conditions and both branches, at any depth. The leases that its puts would attach to are noted.
+    fn txn(&self, request: &pb::TxnRequest, leases: &mut Vec<i64>) -> Checked {
+        self.somebody()?;
+        for compare in &request.compare {
+            self.read(&compare.key, &compare.range_end)?;
+        }
+        for op in request.success.iter().chain(&request.failure) {
+            match &op.request {
+                Some(Op::RequestRange(range)) => self.range(range)?,
+                Some(Op::RequestPut(put)) => {
+                    self.put(put)?;
+                    if put.lease != 0 && !leases.contains(&put.lease) {
+                        leases.push(put.lease);
+                    }
+                }
+                Some(Op::RequestDeleteRange(delete)) => self.delete(delete)?,
+                Some(Op::RequestTxn(txn)) => self.txn(txn, leases)?,
+                None => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Api {
+    /// What the sender of a request with this metadata may do.
+    pub(crate) fn access(&self, metadata: &MetadataMap) -> Result<Access, Status> {
+        match &self.state.accounts {
+            Some(accounts) if accounts.is_enabled() => accounts.access(&Credentials::of(metadata)),
+            _ => Ok(Access::Open),
+        }
+    }
+
+    /// The same for who said earlier who it is.
+    pub(crate) fn access_of(&self, credentials: &Credentials) -> Result<Access, Status> {
+        match &self.state.accounts {
+            Some(accounts) => accounts.access(credentials),
+            None => Ok(Access::Open),
+        }
+    }
+
+    /// Refuses a put that its sender may not make.
+    pub(crate) async fn check_put(&self, access: &Access, put: &pb::PutRequest) -> Checked {
+        access.put(put)?;
+        self.check_lease(access, put.lease).await
+    }
+
+    /// Refuses a transaction that its sender may not make.
+    pub(crate) async fn check_txn(&self, access: &Access, txn: &pb::TxnRequest) -> Checked {
+        if access.is_unlimited() {
+            return Ok(());
+        }
+        let mut leases = Vec::new();
+        access.txn(txn, &mut leases)?;
+        for lease in leases {
+            self.check_lease(access, lease).await?;
+        }
+        Ok(())
+    }
+
+    /// Refuses who may not write all keys of a lease: ending it would delete them. As in etcd nobody attaches a key to
+    /// such a lease either.
+    pub(crate) async fn check_lease(&self, access: &Access, lease: i64) -> Checked {
+        self.each_key(access, lease, |key| access.write(key, &Bytes::new()))
+            .await
+    }
+
+    /// Refuses who may not read all keys of a lease.
+    pub(crate) async fn check_lease_keys(&self, access: &Access, lease: i64) -> Checked {
+        self.each_key(access, lease, |key| access.read(key, &Bytes::new()))
+            .await
+    }
+
+    async fn each_key(
+        &self,
+        access: &Access,
+        lease: i64,
+        check: impl Fn(&Bytes) -> Checked + Send,
+    ) -> Checked {
+        access.somebody()?;
+        let (Some(lease), false) = (LeaseId::new(lease), access.is_unlimited()) else {
+            return Ok(());
+        };
+        let answer = self.store().lease_time_to_live(lease, true).await;
+        let keys = answer.map_err(status)?.keys;
+        keys.into_iter()
+            .try_for_each(|key| check(&key.into_bytes()))
+    }
+}
