@@ -39,12 +39,14 @@ mod verify;
 use bytes::Bytes;
 
 pub(crate) use error::JournalError;
+#[cfg(test)]
+pub(crate) use frame::trust_frames;
 pub(crate) use fs::{Disk, Fs};
 pub(crate) use log::FileJournal;
 pub(crate) use memory::Memory;
 pub(crate) use recover::Item;
 #[cfg(test)]
-pub(crate) use sim::Sim;
+pub(crate) use sim::{Faith, Sim};
 pub(crate) use verify::verify;
 
 /// The format of all files; each of them names it.
