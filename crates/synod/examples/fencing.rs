@@ -11,9 +11,8 @@
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use synod::client::ConnectOptions;
 use synod::store::{PutRequest, RangeRequest, Store, Txn};
-use synod::{Client, Error};
+use synod::{Client, ConnectOptions, Error};
 
 /// Something outside the store, such as a disk or a service: it refuses a token lower than the highest it has seen.
 #[derive(Default)]
