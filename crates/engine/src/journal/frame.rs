@@ -102,33 +102,33 @@ pub(super) fn decode(bytes: &[u8], salt: u64) -> Option<Frame<'_>> {
 }
 
 /// Whether this thread takes frames as they come, to see that the tests of damage notice.
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 fn is_trusting() -> bool {
     TRUSTING.get()
 }
 
-#[cfg(not(test))]
+#[cfg(not(any(test, feature = "fuzzing")))]
 const fn is_trusting() -> bool {
     false
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 thread_local! {
     static TRUSTING: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
 /// While it lives, this thread's checksums are not compared.
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) struct Trust(());
 
 /// Makes this thread an engine without checksums.
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn trust_frames() -> Trust {
     TRUSTING.set(true);
     Trust(())
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 impl Drop for Trust {
     fn drop(&mut self) {
         TRUSTING.set(false);
