@@ -43,6 +43,9 @@ mod check;
 mod clock;
 mod engine;
 mod facade;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod journal;
 mod lease;
 mod mvcc;

@@ -32,6 +32,9 @@ pub mod clock;
 pub mod double_barrier;
 pub mod election;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod layout;
 pub mod mutex;
 pub mod priority_queue;

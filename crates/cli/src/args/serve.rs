@@ -147,6 +147,30 @@ pub(crate) struct ServeArgs {
     /// The most operations in one transaction
     #[arg(long, value_name = "N", default_value_t = 128, help_heading = "Limits")]
     pub(crate) max_txn_ops: usize,
+    /// The most connections at once; one more is closed as it opens
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 10_000,
+        help_heading = "Limits"
+    )]
+    pub(crate) max_connections: usize,
+    /// The most requests and streams at once on one connection
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 10_000,
+        help_heading = "Limits"
+    )]
+    pub(crate) max_concurrent_streams: u32,
+    /// The most watches at once, of all clients together
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1_000_000,
+        help_heading = "Limits"
+    )]
+    pub(crate) max_watchers: u64,
     /// How many bytes the data may take before puts are refused; 0 for the default, 2 GiB
     #[arg(
         long,

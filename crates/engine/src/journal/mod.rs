@@ -29,7 +29,13 @@ mod log;
 mod memory;
 mod recover;
 mod segment;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
+#[cfg_attr(
+    not(test),
+    allow(dead_code, clippy::indexing_slicing, clippy::panic, clippy::missing_panics_doc),
+    allow(missing_debug_implementations),
+    // It stands in for a disk in tests, and in the fuzz targets uses a part of what they need.
+)]
 mod sim;
 mod snapshot;
 #[cfg(test)]
@@ -39,11 +45,15 @@ mod verify;
 use bytes::Bytes;
 
 pub(crate) use error::JournalError;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use frame::trust_frames;
 pub(crate) use fs::{Disk, Fs};
 pub(crate) use log::FileJournal;
 pub(crate) use memory::Memory;
 pub(crate) use recover::Item;
 #[cfg(test)]
+pub(crate) use sim::Faith;
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use sim::Sim;
 pub(crate) use snapshot::{END, chunk_crc};
 pub(crate) use verify::verify;

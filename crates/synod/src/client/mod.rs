@@ -22,6 +22,8 @@ use crate::{Error, Resolution, Result, Token};
 
 use options::Settings;
 pub use options::{ConnectOptions, TlsOptions};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use url::Address;
 
 /// A store, and the primitives on it. Handles are cheap to clone; they share one connection.
 ///

@@ -177,9 +177,9 @@ impl IntoFuture for ConnectOptions {
 
 impl fmt::Debug for ConnectOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without the password.
+        // Without the password, also one that stands in the URL by mistake.
         f.debug_struct("ConnectOptions")
-            .field("url", &self.url)
+            .field("url", &super::url::without_secrets(&self.url))
             .field("user", &self.user.as_ref().map(|(name, _)| name))
             .field("tls", &self.tls)
             .field("settings", &self.settings)

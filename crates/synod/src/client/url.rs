@@ -18,7 +18,7 @@ pub(crate) enum Address {
 impl Address {
     pub(crate) fn parse(url: &str) -> Result<Address> {
         let fail = |reason: &str| Error::InvalidUrl {
-            url: url.to_owned(),
+            url: without_secrets(url),
             reason: reason.to_owned(),
         };
         let text = url.trim();
@@ -50,6 +50,21 @@ impl Address {
             .collect::<Result<Vec<_>>>()
             .map(Address::Etcd)
     }
+}
+
+/// The text as it may be shown: what stands before an `@` may be a password that does not belong there.
+pub(super) fn without_secrets(url: &str) -> String {
+    let shown = url.split(',').map(|endpoint| {
+        let (scheme, rest) = match endpoint.split_once("://") {
+            Some((scheme, rest)) => (format!("{scheme}://"), rest),
+            None => (String::new(), endpoint),
+        };
+        match rest.rsplit_once('@') {
+            Some((_, host)) => format!("{scheme}***@{host}"),
+            None => format!("{scheme}{rest}"),
+        }
+    });
+    shown.collect::<Vec<_>>().join(",")
 }
 
 fn strip_scheme<'t>(text: &'t str, scheme: &str) -> Option<&'t str> {
@@ -109,6 +124,29 @@ mod tests {
 
     fn etcd(endpoints: &[&str]) -> Address {
         Address::Etcd(endpoints.iter().map(|&e| e.to_owned()).collect())
+    }
+
+    #[test]
+    fn a_password_in_a_url_is_refused_and_not_repeated() {
+        for url in [
+            "http://root:hunter2@h:2379",
+            "root:hunter2@h",
+            "http://a,https://root:hunter@2@b/",
+        ] {
+            let error = Address::parse(url).unwrap_err();
+            let (shown, debugged) = (error.to_string(), format!("{error:?}"));
+            assert!(!shown.contains("hunter"), "{shown}");
+            assert!(!debugged.contains("hunter"), "{debugged}");
+            assert!(shown.contains("***@"), "{shown}");
+            let options = crate::ConnectOptions::new(url).with_user("root", "hunter2");
+            assert!(!format!("{options:?}").contains("hunter"));
+        }
+        assert_eq!(
+            without_secrets("file:/a@b"),
+            "***@b",
+            "rather too much than too little"
+        );
+        assert_eq!(without_secrets("http://a:1,b"), "http://a:1,b");
     }
 
     #[test]

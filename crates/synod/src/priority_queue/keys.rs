@@ -43,7 +43,7 @@ pub(super) fn books(name: &Key) -> Key {
 
 impl ByPriority {
     /// `/` is appended to the name as it is. `own` is the prefix of the queue's own keys.
-    pub(super) fn new(name: &Key, own: &Key) -> ByPriority {
+    pub(crate) fn new(name: &Key, own: &Key) -> ByPriority {
         let prefix = name.join("/");
         ByPriority {
             start: prefix.join("00000/0"),

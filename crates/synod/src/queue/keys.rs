@@ -32,7 +32,7 @@ pub(crate) struct Fifo {
 }
 
 impl Fifo {
-    pub(super) fn new(name: &Key) -> Fifo {
+    pub(crate) fn new(name: &Key) -> Fifo {
         Fifo {
             keys: Keys::new(name),
             stamps: Stamps::default(),

@@ -105,7 +105,7 @@ pub(crate) use consumer::Core;
 pub use delivery::{EnqueueOptions, Enqueued};
 use delivery::{Side, delivery_methods};
 pub(crate) use desk::Item;
-use keys::Fifo;
+pub(crate) use keys::Fifo;
 pub(crate) use look::WINDOW;
 pub(crate) use order::Order;
 pub(crate) use producer::{PAIR_BYTES, TXN_BYTES, too_large};

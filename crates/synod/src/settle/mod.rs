@@ -90,6 +90,8 @@ use crate::{Error, Result};
 
 use epoch::Epoch;
 use txn::Answer;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use txn::Record;
 
 pub(crate) use budget::{MAX_OPS, room_for_others, weight, weight_of_fork};
 pub(crate) use token::OpId;

@@ -236,7 +236,10 @@ fn server_options(args: &ServeArgs, place: &Place, tls: Option<Tls>) -> ServerOp
         .with_quota_bytes(quota(args))
         .with_max_request_bytes(args.max_request_bytes)
         .with_max_txn_ops(args.max_txn_ops)
-        .with_auth_token_ttl(Duration::from_secs(args.auth_token_ttl.into()));
+        .with_auth_token_ttl(Duration::from_secs(args.auth_token_ttl.into()))
+        .with_max_connections(args.max_connections)
+        .with_max_concurrent_streams(args.max_concurrent_streams)
+        .with_max_watchers(args.max_watchers);
     match tls {
         Some(tls) => options.with_tls(tls),
         None => options,

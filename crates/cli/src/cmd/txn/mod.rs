@@ -2,6 +2,8 @@
 
 mod compare;
 mod form;
+#[cfg(test)]
+mod fuzzed;
 mod op;
 mod quoted;
 mod show;

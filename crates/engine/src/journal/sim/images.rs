@@ -1,13 +1,14 @@
 //! The images of the disk that a crash may leave: what was not synced is there, lost, torn or out of order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::{Inode, Op, Sim, apply, apply_name};
 
 /// What is written whole or not at all.
 const SECTOR: usize = 512;
-/// A write up to this size is torn at each byte, a larger one at sector boundaries.
-const TORN_AT_EACH_BYTE: usize = 160;
+/// So many of a write's first and of its last bytes are each a place where it may be torn; between them only sector
+/// boundaries are. A record on its own is shorter than both together.
+const TORN_AT_EACH_BYTE: usize = 80;
 
 impl Sim {
     /// Only what is durable now.
@@ -66,12 +67,29 @@ impl Sim {
             let first = SECTOR - *offset as usize % SECTOR;
             let mut cuts: Vec<usize> = vec![0];
             cuts.extend((first..len).step_by(SECTOR));
+            let blank = data.iter().all(|byte| *byte == 0);
             for at in 0..=len {
-                if len <= TORN_AT_EACH_BYTE || cuts.contains(&at) || at == 1 || at + 1 >= len {
+                // Of a file that is filled with zeros beforehand only the length can differ.
+                let edge = if blank { 1 } else { TORN_AT_EACH_BYTE };
+                let near = at <= edge || at + edge >= len;
+                if near || cuts.contains(&at) {
                     kept(format!("last write cut at {at}"), &all, &[(0, at)]);
                 }
             }
             kept("only the last write".into(), &durable, &[(0, len)]);
+            // Nothing orders what is not synced: any one of the others may be the one that is missing.
+            let mut missing = Vec::new();
+            for lost in 0..earlier.len() {
+                let mut base = durable.clone();
+                let others = earlier.iter().enumerate().filter(|(i, _)| *i != lost);
+                for (_, (inode, offset, data)) in others {
+                    apply(&mut base[*inode], *offset, data);
+                }
+                missing.push((lost, base));
+            }
+            for (lost, base) in &missing {
+                kept(format!("all but write {lost}"), base, &[(0, len)]);
+            }
             for (i, from) in cuts.iter().enumerate() {
                 let to = cuts.get(i + 1).copied().unwrap_or(len);
                 kept(
@@ -83,6 +101,9 @@ impl Sim {
             }
         }
         contents.push(("all".into(), live));
+        // Much that differs in how it came about is the same disk.
+        let mut known = HashSet::new();
+        contents.retain(|(_, files)| known.insert(files.clone()));
 
         // Any first few of the changes to names; and all but one, since nothing orders them before a sync.
         let changes = pending_names.len();

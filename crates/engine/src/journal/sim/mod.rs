@@ -45,6 +45,21 @@ struct State {
     calls: usize,
     fail: Option<usize>,
     capacity: Option<usize>,
+    faith: Faith,
+    /// The file whose sync was answered and has yet to happen.
+    promised: Option<Inode>,
+}
+
+/// What a sync that succeeds is worth.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Faith {
+    /// All that was written to the file is durable.
+    #[default]
+    Kept,
+    /// Nothing: a disk that lies.
+    Never,
+    /// It happens with the next changing call: what an engine that acknowledges before its sync would stand on.
+    Late,
 }
 
 /// A handle; clones share one disk.
@@ -117,6 +132,11 @@ impl Sim {
         state.fail.is_some_and(|n| state.calls > n)
     }
 
+    /// What syncs of files are worth from now on: to see whether the checks notice.
+    pub(crate) fn set_faith(&self, faith: Faith) {
+        self.state().faith = faith;
+    }
+
     /// How many bytes all files together may have.
     pub(crate) fn set_capacity(&self, bytes: Option<usize>) {
         self.state().capacity = bytes;
@@ -153,6 +173,9 @@ impl State {
     /// Counts a changing call; an error if it is the one to fail.
     fn call(&mut self) -> io::Result<()> {
         self.calls += 1;
+        if let Some(inode) = self.promised.take() {
+            self.ops.push(Op::Sync(inode));
+        }
         if self.fail == Some(self.calls - 1) {
             return Err(io::Error::other("injected"));
         }
@@ -357,11 +380,12 @@ impl File for SimFile {
         let mut state = self.sim.state();
         let called = state.call();
         let inode = self.inode;
-        state.ops.push(if called.is_ok() {
-            Op::Sync(inode)
-        } else {
-            Op::SyncLost(inode)
-        });
+        match (&called, state.faith) {
+            (Err(_), _) => state.ops.push(Op::SyncLost(inode)),
+            (Ok(()), Faith::Kept) => state.ops.push(Op::Sync(inode)),
+            (Ok(()), Faith::Never) => {}
+            (Ok(()), Faith::Late) => state.promised = Some(inode),
+        }
         called
     }
 }
