@@ -29,7 +29,15 @@ mod log;
 mod memory;
 mod recover;
 mod segment;
-#[cfg(test)]
+#[cfg(any(test, feature = "simulation"))]
+#[cfg_attr(
+    not(test),
+    expect(
+        clippy::indexing_slicing,
+        dead_code,
+        reason = "the simulated disk is part of tests: a call that makes no sense should end them"
+    )
+)]
 mod sim;
 mod snapshot;
 #[cfg(test)]
@@ -43,7 +51,7 @@ pub(crate) use fs::{Disk, Fs};
 pub(crate) use log::FileJournal;
 pub(crate) use memory::Memory;
 pub(crate) use recover::Item;
-#[cfg(test)]
+#[cfg(any(test, feature = "simulation"))]
 pub(crate) use sim::Sim;
 pub(crate) use verify::verify;
 
