@@ -33,6 +33,12 @@ impl Disk {
         self.0.stop_after(calls);
     }
 
+    /// Whether it has stopped.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.0.has_stopped()
+    }
+
     /// How many calls changed something.
     #[must_use]
     pub fn calls(&self) -> usize {

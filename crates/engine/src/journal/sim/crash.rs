@@ -11,6 +11,10 @@ impl Sim {
         state.stop = Some(state.calls + calls);
     }
 
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.state().is_stopped()
+    }
+
     /// What was synced; of each later write everything, nothing or its beginning; of the changes to names the first
     /// few. `chance` gives a number below the one that it is given.
     pub(crate) fn crash(&self, mut chance: impl FnMut(u64) -> u64) -> Sim {
