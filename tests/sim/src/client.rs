@@ -36,10 +36,16 @@ impl Me {
     ) -> Result<T> {
         let argument = argument.into();
         self.note(format_args!("begins {what} {argument}"));
-        let op = self.world.history().begin(self.number, self.incarnation, what, argument);
+        let op = self
+            .world
+            .history()
+            .begin(self.number, self.incarnation, what, argument);
         let result = call.await;
         let end = outcome(&result, show);
-        self.note(format_args!("ends {what} #{op}: {end:?} {:?}", result.as_ref().err()));
+        self.note(format_args!(
+            "ends {what} #{op}: {end:?} {:?}",
+            result.as_ref().err()
+        ));
         self.world.history().end(op, end);
         if let Some(token) = result.as_ref().err().and_then(Error::token) {
             for _ in 0..8 {
@@ -77,7 +83,9 @@ impl Me {
     /// Marks something as held.
     pub(crate) fn hold(&self, kind: &'static str, token: u64) -> usize {
         self.note(format_args!("holds {kind} with {token}"));
-        self.world.history().hold(self.number, self.incarnation, kind, token)
+        self.world
+            .history()
+            .hold(self.number, self.incarnation, kind, token)
     }
 
     /// Marks it as given up.

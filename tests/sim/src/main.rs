@@ -49,7 +49,9 @@ fn asked(mut words: impl Iterator<Item = String>) -> Result<Asked, String> {
         let name = name.ok_or("a name is missing")?;
         let found = all.iter().find(|(other, _)| *other == name);
         let names: Vec<_> = all.iter().map(|(name, _)| *name).collect();
-        found.map(|(_, is)| *is).ok_or(format!("{name:?} is none of {names:?}"))
+        found
+            .map(|(_, is)| *is)
+            .ok_or(format!("{name:?} is none of {names:?}"))
     }
     while let Some(word) = words.next() {
         match word.as_str() {
@@ -71,10 +73,12 @@ fn main() -> ExitCode {
         }
     };
     // A thread that has drawn nothing yet: hash maps draw once for each.
-    let simulation = std::thread::Builder::new().stack_size(16 << 20).spawn(move || {
-        chance::begin(asked.seed);
-        run::run(asked.seed, asked.workload, asked.planted, asked.trace)
-    });
+    let simulation = std::thread::Builder::new()
+        .stack_size(16 << 20)
+        .spawn(move || {
+            chance::begin(asked.seed);
+            run::run(asked.seed, asked.workload, asked.planted, asked.trace)
+        });
     let report = simulation.expect("a thread").join();
     let Ok(report) = report else {
         return ExitCode::from(3);

@@ -21,7 +21,10 @@ pub(crate) async fn run(world: Arc<World>) -> turmoil::Result {
     let options = EngineOptions::memory().with_clock(Arc::new(EngineClock));
     let (engine, driver) = Engine::open_simulated(&disk, options)?;
     let started = world.begin(0);
-    world.note("server", format_args!("starts for the {started}. time: {:?}", engine.stats()));
+    world.note(
+        "server",
+        format_args!("starts for the {started}. time: {:?}", engine.stats()),
+    );
     world.set_engine(Some(engine.clone()));
     let early = world.planted == Some(Planted::EarlyAnswer);
     let pause = async |moment: Moment| {
@@ -44,12 +47,15 @@ pub(crate) async fn run(world: Arc<World>) -> turmoil::Result {
         Some(planted) => Arc::new(Forgetful::new(Arc::new(engine), planted)),
         None => Arc::new(engine),
     };
-    let options = ServerOptions::new()
-        .with_keepalive(Duration::from_secs(2), Duration::from_secs(1));
+    let options =
+        ServerOptions::new().with_keepalive(Duration::from_secs(2), Duration::from_secs(1));
     let server = Server::new(store, options);
     let listener = TcpListener::bind(net::address()).await?;
-    let serving =
-        server.serve_incoming(net::incoming(listener), net::address(), std::future::pending());
+    let serving = server.serve_incoming(
+        net::incoming(listener),
+        net::address(),
+        std::future::pending(),
+    );
     tokio::select! {
         biased;
         () = driving => Err("the engine's writer has ended".into()),

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
 use synod_engine::Engine;
-use synod_store::{ErrorKind, Event, EventKind, KeyRange, Revision, Store, Watch, WatchItem, WatchRequest};
+use synod_store::{
+    ErrorKind, Event, EventKind, KeyRange, Revision, Store, Watch, WatchItem, WatchRequest,
+};
 
 /// What became visible, and when.
 #[derive(Debug, Default)]
@@ -25,7 +27,9 @@ impl Oracle {
         };
         if self.watch.is_none() {
             let next = Revision(self.seen.0.max(1) + 1);
-            let request = WatchRequest::new(KeyRange::all()).starting_at(next).with_prev_kv();
+            let request = WatchRequest::new(KeyRange::all())
+                .starting_at(next)
+                .with_prev_kv();
             let opened = engine.watch(request).now_or_never();
             let watch = opened.ok_or("the engine does not open a watch at once")?;
             let watch = match watch {

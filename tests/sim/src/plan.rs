@@ -70,14 +70,14 @@ pub(crate) struct Planned {
 /// When the first fault may come.
 const FIRST: Duration = Duration::from_secs(2);
 /// When the last fault ends.
-pub(crate) const HEALED: Duration = Duration::from_secs(16);
+pub(crate) const HEALED: Duration = Duration::from_secs(13);
 
 /// The faults of a run, in order. Those of one kind on one host do not overlap.
 pub(crate) fn draw(world: &World) -> Vec<Planned> {
     let mut plan: Vec<Planned> = Vec::new();
     for _ in 0..2 + world.below(5) {
         let fault = Fault::drawn(world);
-        let from = FIRST + world.up_to(Duration::from_secs(9));
+        let from = FIRST + world.up_to(Duration::from_secs(6));
         let lasts = match fault {
             Fault::ClientPause(_) => {
                 Duration::from_millis(3_500) + world.up_to(Duration::from_millis(1_500))

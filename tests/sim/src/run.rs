@@ -12,7 +12,7 @@ use crate::workloads::Workload;
 use crate::world::{CLIENTS, World};
 use crate::{chance, client, invariants, node};
 
-const TICK: Duration = Duration::from_millis(5);
+const TICK: Duration = Duration::from_millis(10);
 /// For so long clients work after the last fault.
 const CALM: Duration = Duration::from_secs(9);
 /// For so long they may take to come to an end.
@@ -33,12 +33,7 @@ fn name(client: usize) -> String {
 }
 
 /// Runs a seed.
-pub(crate) fn run(
-    seed: u64,
-    workload: Workload,
-    planted: Option<Planted>,
-    traced: bool,
-) -> Report {
+pub(crate) fn run(seed: u64, workload: Workload, planted: Option<Planted>, traced: bool) -> Report {
     let world = World::new(seed, planted, traced);
     let mut sim = turmoil::Builder::new()
         .rng_seed(seed)
@@ -52,7 +47,9 @@ pub(crate) fn run(
     sim.host(SERVER, move || node::run(Arc::clone(&shared)));
     for number in 0..CLIENTS {
         let shared = Arc::clone(&world);
-        sim.host(name(number), move || client::run(Arc::clone(&shared), number, workload));
+        sim.host(name(number), move || {
+            client::run(Arc::clone(&shared), number, workload)
+        });
     }
     let plan = plan::draw(&world);
     for planned in &plan {
@@ -73,6 +70,9 @@ pub(crate) fn run(
         stage.act(&mut sim, &plan);
         if sim.elapsed() >= HEALED + CALM {
             world.set_ending();
+            if (0..CLIENTS).all(|client| !sim.is_host_running(name(client))) {
+                break;
+            }
         }
         if let Err(error) = sim.step() {
             result = Err(format!("the simulation failed: {error}"));
@@ -89,12 +89,26 @@ pub(crate) fn run(
     world.set_engine(None);
     let mut history = world.history();
     history.healed = HEALED;
-    let result = result.and_then(|()| invariants::check(&history, workload)).and_then(|()| {
-        // Only a planted bug may keep a fault from happening.
-        if stage.fired == 0 { Err("no fault has fired".to_owned()) } else { Ok(()) }
-    });
-    let done = history.ops.iter().filter(|op| client::is_done(&op.outcome)).count();
-    let doubt = history.ops.iter().filter(|op| op.outcome == crate::history::End::Doubt).count();
+    let result = result
+        .and_then(|()| invariants::check(&history, workload))
+        .and_then(|()| {
+            // Only a planted bug may keep a fault from happening.
+            if stage.fired == 0 {
+                Err("no fault has fired".to_owned())
+            } else {
+                Ok(())
+            }
+        });
+    let done = history
+        .ops
+        .iter()
+        .filter(|op| client::is_done(&op.outcome))
+        .count();
+    let doubt = history
+        .ops
+        .iter()
+        .filter(|op| op.outcome == crate::history::End::Doubt)
+        .count();
     let faults: Vec<_> = plan.iter().map(|planned| planned.fault).collect();
     let summary = format!(
         "seed {seed} {workload:?}: {} operations, {done} done, {doubt} in doubt, {} revisions, {} of {} faults fired: {faults:?}",
@@ -129,12 +143,14 @@ impl Stage {
         for (place, planned) in plan.iter().enumerate() {
             if !self.begun[place] && now >= planned.from {
                 self.begun[place] = true;
-                self.world.note("fault", format_args!("{:?} begins", planned.fault));
+                self.world
+                    .note("fault", format_args!("{:?} begins", planned.fault));
                 self.begin(sim, planned);
             }
             if !self.over[place] && now >= planned.to {
                 self.over[place] = true;
-                self.world.note("fault", format_args!("{:?} ends", planned.fault));
+                self.world
+                    .note("fault", format_args!("{:?} ends", planned.fault));
                 self.end(sim, planned);
             }
         }
@@ -142,12 +158,15 @@ impl Stage {
             self.fired += 1;
             self.crash_server(sim);
         }
-        if self.bounce_server.is_some_and(|at| now >= at) && !self.world.has_lost_power() {
+        if self.bounce_server.is_some_and(|at| now >= at) {
             self.bounce_server = None;
-            if self.down {
-                self.down = false;
-                sim.bounce(SERVER);
+            if !self.down {
+                // Nothing was written since its power was to be lost: it is lost now.
+                self.fired += 1;
+                self.crash_server(sim);
             }
+            self.down = false;
+            sim.bounce(SERVER);
         }
     }
 

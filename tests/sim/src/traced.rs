@@ -33,7 +33,8 @@ impl Traced {
         self.world.note(&self.name(), format_args!("asks {what:?}"));
         let begin = now();
         let answer = call.await;
-        self.world.note(&self.name(), format_args!("hears {answer:?} to {what:?}"));
+        self.world
+            .note(&self.name(), format_args!("hears {answer:?} to {what:?}"));
         if let Some((header, range)) = answer.as_ref().ok().and_then(header) {
             self.world.history().reads.push(Read {
                 client: self.client,
@@ -60,7 +61,10 @@ impl Store for Traced {
     fn range(&self, request: RangeRequest) -> BoxFuture<'_, Result<RangeResponse>> {
         let asked = request.clone();
         let read = move |answer: &RangeResponse| {
-            Some((answer.header.revision, Some((asked.clone(), answer.clone()))))
+            Some((
+                answer.header.revision,
+                Some((asked.clone(), answer.clone())),
+            ))
         };
         Box::pin(self.traced(request.clone(), read, self.store.range(request)))
     }
@@ -87,7 +91,9 @@ impl Store for Traced {
         let what = request.clone();
         let (world, name) = (Arc::clone(&self.world), self.name());
         Box::pin(async move {
-            let watch = self.traced(what, |_| None, self.store.watch(request)).await?;
+            let watch = self
+                .traced(what, |_| None, self.store.watch(request))
+                .await?;
             let header = watch.header();
             let progress = watch.progress_handle();
             let items = watch.inspect(move |item| world.note(&name, format_args!("sees {item:?}")));

@@ -94,7 +94,6 @@ impl World {
         let _ = writeln!(state.trace, "{:>10.6} {who} {what}", at.as_secs_f64());
     }
 
-
     pub(crate) fn take_trace(&self) -> String {
         std::mem::take(&mut self.state().trace)
     }

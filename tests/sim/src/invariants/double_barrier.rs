@@ -27,7 +27,9 @@ pub(super) fn check(history: &History) -> Result<(), String> {
         let entered = history.all("enter").filter(yes).filter(|op| {
             op.client == left.client && op.incarnation == left.incarnation && op.begin < left.begin
         });
-        let Some(entered) = entered.last() else { continue };
+        let Some(entered) = entered.last() else {
+            continue;
+        };
         for client in (0..CLIENTS).filter(|client| *client != left.client) {
             let theirs = |op: &&Op| op.client == client && op.begin <= end;
             let Some(inside) = history.all("enter").filter(theirs).filter(yes).find(|op| {
@@ -37,16 +39,26 @@ pub(super) fn check(history: &History) -> Result<(), String> {
                 continue;
             };
             let since = inside.end.unwrap_or(end);
-            let gone = history.all("leave").filter(theirs).any(|op| op.begin >= since);
+            let gone = history
+                .all("leave")
+                .filter(theirs)
+                .any(|op| op.begin >= since);
             let died = history.crashes.iter().any(|(who, at)| *who == client && *at >= since)
                 || history.was_paused(client, since, end)
                 // Cut off for as long as a lease lives.
                 || end.saturating_sub(since) > crate::client::TTL;
             if !gone && !died && since < left.begin {
-                return Err(format!("{left:?}, though client {client} is inside: {inside:?}"));
+                return Err(format!(
+                    "{left:?}, though client {client} is inside: {inside:?}"
+                ));
             }
         }
     }
-    debug_assert!(history.ops.iter().all(|op| op.end.is_some() || !is_done(&op.outcome)));
+    debug_assert!(
+        history
+            .ops
+            .iter()
+            .all(|op| op.end.is_some() || !is_done(&op.outcome))
+    );
     Ok(())
 }

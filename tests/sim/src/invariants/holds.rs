@@ -23,10 +23,7 @@ fn overlap(one: &Hold, other: &Hold) -> bool {
     one.from < end(other) && other.from < end(one)
 }
 
-fn conflict(
-    history: &History,
-    conflicts: impl Fn(&Hold, &Hold) -> bool,
-) -> Result<(), String> {
+fn conflict(history: &History, conflicts: impl Fn(&Hold, &Hold) -> bool) -> Result<(), String> {
     let holds = awake(history);
     for (place, one) in holds.iter().enumerate() {
         for other in &holds[place + 1..] {
@@ -46,7 +43,9 @@ pub(super) fn exclusive(history: &History) -> Result<(), String> {
 
 /// Many readers, or one writer.
 pub(super) fn readers_or_writer(history: &History) -> Result<(), String> {
-    conflict(history, |one, other| one.kind == "write" || other.kind == "write")
+    conflict(history, |one, other| {
+        one.kind == "write" || other.kind == "write"
+    })
 }
 
 /// No more than so many.
@@ -70,7 +69,10 @@ fn rising(history: &History) -> Result<(), String> {
     holds.sort_by_key(|hold| hold.from);
     for pair in holds.windows(2) {
         if pair[0].token >= pair[1].token {
-            return Err(format!("tokens do not rise from {:?} to {:?}", pair[0], pair[1]));
+            return Err(format!(
+                "tokens do not rise from {:?} to {:?}",
+                pair[0], pair[1]
+            ));
         }
     }
     Ok(())

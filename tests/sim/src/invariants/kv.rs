@@ -12,7 +12,11 @@ pub(super) fn check(history: &History) -> Result<(), String> {
     let mut reads: BTreeMap<Revision, Vec<(&RangeRequest, &RangeResponse)>> = BTreeMap::new();
     for read in &history.reads {
         if let Some((request, answer)) = &read.range {
-            let at = if request.revision == Revision::ZERO { read.header } else { request.revision };
+            let at = if request.revision == Revision::ZERO {
+                read.header
+            } else {
+                request.revision
+            };
             reads.entry(at).or_default().push((request, answer));
         }
     }
@@ -26,7 +30,9 @@ pub(super) fn check(history: &History) -> Result<(), String> {
     });
     result?;
     match reads.first_key_value() {
-        Some((revision, _)) => Err(format!("an answer speaks of revision {revision}, which never was")),
+        Some((revision, _)) => Err(format!(
+            "an answer speaks of revision {revision}, which never was"
+        )),
         None => Ok(()),
     }
 }
@@ -61,14 +67,28 @@ fn compare(
 ) -> Result<(), String> {
     // Filters and orders are the conformance suite's business.
     let plain = request.sort_target == SortTarget::Key && request.sort_order == SortOrder::None;
-    if !plain || request.keys_only || request.count_only || *request != (RangeRequest { limit: request.limit, revision: request.revision, ..RangeRequest::new(request.range.clone()) }) {
+    if !plain
+        || request.keys_only
+        || request.count_only
+        || *request
+            != (RangeRequest {
+                limit: request.limit,
+                revision: request.revision,
+                ..RangeRequest::new(request.range.clone())
+            })
+    {
         return Ok(());
     }
     let there = state.iter().filter(|(key, _)| request.range.contains(key));
-    let expected: Vec<_> = there.map(|(_, kv)| kv).take(answer.kvs.len().max(1)).collect();
+    let expected: Vec<_> = there
+        .map(|(_, kv)| kv)
+        .take(answer.kvs.len().max(1))
+        .collect();
     let found: Vec<_> = answer.kvs.iter().collect();
     if expected != found {
-        return Err(format!("{request:?} at revision {revision} found {found:?} instead of {expected:?}"));
+        return Err(format!(
+            "{request:?} at revision {revision} found {found:?} instead of {expected:?}"
+        ));
     }
     Ok(())
 }

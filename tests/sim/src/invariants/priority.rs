@@ -32,7 +32,9 @@ pub(super) fn check(history: &History) -> Result<(), String> {
         let most_urgent = items.values().map(|(priority, _)| *priority).min();
         for (priority, value) in leaving {
             if most_urgent.is_some_and(|other| other < priority) {
-                return Err(format!("{value} left at revision {revision} before {items:?}"));
+                return Err(format!(
+                    "{value} left at revision {revision} before {items:?}"
+                ));
             }
         }
         items.extend(coming);

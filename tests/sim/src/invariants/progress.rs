@@ -23,8 +23,15 @@ pub(super) fn check(history: &History, workload: Workload) -> Result<(), String>
     }
     let until = history.healed + TTL + SLACK;
     for client in 0..CLIENTS {
-        let mut ops = history.ops.iter().filter(|op| op.client == client).filter(useful);
-        let gets_on = ops.any(|op| op.end.is_some_and(|end| end > history.healed && end <= until));
+        let mut ops = history
+            .ops
+            .iter()
+            .filter(|op| op.client == client)
+            .filter(useful);
+        let gets_on = ops.any(|op| {
+            op.end
+                .is_some_and(|end| end > history.healed && end <= until)
+        });
         if !gets_on {
             return Err(format!(
                 "client {client} did nothing in {workload:?} between {:?} and {until:?}",

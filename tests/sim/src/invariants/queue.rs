@@ -63,7 +63,9 @@ pub(super) fn check_values(history: &History) -> Result<(), String> {
     }
     // A consumer that was killed, or never heard its answer, may have had one.
     if lost.len() > doubts {
-        return Err(format!("{lost:?} are lost, with only {doubts} dequeues in doubt"));
+        return Err(format!(
+            "{lost:?} are lost, with only {doubts} dequeues in doubt"
+        ));
     }
     Ok(())
 }
@@ -86,12 +88,18 @@ fn order(history: &History) -> Result<(), String> {
         if puts.get(&value) != Some(&1) || !value.starts_with('c') {
             continue;
         }
-        let Some((producer, number)) = value.split_once('n') else { continue };
-        let Ok(number) = number.parse::<u64>() else { continue };
+        let Some((producer, number)) = value.split_once('n') else {
+            continue;
+        };
+        let Ok(number) = number.parse::<u64>() else {
+            continue;
+        };
         if let Some(before) = last.insert(producer.to_owned(), number)
             && before > number
         {
-            return Err(format!("{value} left after item {before} of the same producer"));
+            return Err(format!(
+                "{value} left after item {before} of the same producer"
+            ));
         }
     }
     Ok(())

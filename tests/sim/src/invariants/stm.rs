@@ -19,8 +19,15 @@ pub(super) fn check(history: &History) -> Result<(), String> {
         let mut words = op.argument.split(' ');
         let name = format!("{},", words.next().unwrap_or_default());
         for place in 0..LISTS.len() {
-            let meant = op.argument.split(' ').skip(1).any(|word| word == place.to_string());
-            let times = list(place).split_inclusive(',').filter(|entry| **entry == name).count();
+            let meant = op
+                .argument
+                .split(' ')
+                .skip(1)
+                .any(|word| word == place.to_string());
+            let times = list(place)
+                .split_inclusive(',')
+                .filter(|entry| **entry == name)
+                .count();
             let fits = match &op.outcome {
                 _ if !meant => times == 0,
                 End::Done(_) => times == 1,
@@ -31,15 +38,23 @@ pub(super) fn check(history: &History) -> Result<(), String> {
                 return Err(format!("{op:?} is {times} times in list {place}"));
             }
         }
-        let End::Done(seen) = &op.outcome else { continue };
+        let End::Done(seen) = &op.outcome else {
+            continue;
+        };
         if seen == "resolved" {
             continue;
         }
         for (place, seen) in seen.split(' ').enumerate() {
             if !list(place).starts_with(seen) {
-                return Err(format!("{op:?} saw {seen:?}, which is no beginning of list {place}"));
+                return Err(format!(
+                    "{op:?} saw {seen:?}, which is no beginning of list {place}"
+                ));
             }
-            let appended = op.argument.split(' ').skip(1).any(|word| word == place.to_string());
+            let appended = op
+                .argument
+                .split(' ')
+                .skip(1)
+                .any(|word| word == place.to_string());
             if appended && !list(place)[seen.len()..].starts_with(&name) {
                 return Err(format!("{op:?} was not appended to what it saw"));
             }

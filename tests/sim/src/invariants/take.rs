@@ -30,13 +30,18 @@ pub(super) fn check(history: &History) -> Result<(), String> {
     history.oracle.replay(|_, state| {
         left = state.values().map(|kv| kv.value.clone()).collect();
     });
-    let left: Vec<_> = left.iter().map(|value| String::from_utf8_lossy(value)).collect();
+    let left: Vec<_> = left
+        .iter()
+        .map(|value| String::from_utf8_lossy(value))
+        .collect();
     let mut put = BTreeSet::new();
     for op in history.all("enqueue") {
         let value = op.argument.as_str();
         put.insert(value);
         // In a record it ends the record.
-        let is_left = left.iter().any(|text| *text == value || text.ends_with(&format!("\n{value}")));
+        let is_left = left
+            .iter()
+            .any(|text| *text == value || text.ends_with(&format!("\n{value}")));
         match op.outcome {
             End::Done(_) if !acked.contains(value) && !maybe.contains(value) && !is_left => {
                 return Err(format!("{value} is lost"));

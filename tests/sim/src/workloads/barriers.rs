@@ -13,7 +13,9 @@ pub(super) async fn barrier(me: &Me) {
     while me.works() {
         if me.number > 0 {
             let show = |passed: &bool| passed.to_string();
-            let _ = me.does("wait", "", show, barrier.wait_timeout(PATIENCE)).await;
+            let _ = me
+                .does("wait", "", show, barrier.wait_timeout(PATIENCE))
+                .await;
             me.rest(200).await;
             continue;
         }
@@ -23,7 +25,11 @@ pub(super) async fn barrier(me: &Me) {
         if let Some(hold) = hold {
             me.unhold(hold);
         }
-        while me.does("release", "", |_| String::new(), barrier.release()).await.is_err() {
+        while me
+            .does("release", "", |_| String::new(), barrier.release())
+            .await
+            .is_err()
+        {
             me.rest(200).await;
         }
         me.rest(300).await;
@@ -38,10 +44,14 @@ pub(super) async fn double_barrier(me: &Me) {
     let barrier = me.synod.double_barrier("sim/double", CLIENTS as u32);
     while me.works() {
         let show = |entered: &bool| entered.to_string();
-        let entered = me.does("enter", "", show, barrier.enter_timeout(PATIENCE)).await;
+        let entered = me
+            .does("enter", "", show, barrier.enter_timeout(PATIENCE))
+            .await;
         if let Ok(true) = entered {
             me.rest(300).await;
-            let _ = me.does("leave", "", show, barrier.leave_timeout(PATIENCE)).await;
+            let _ = me
+                .does("leave", "", show, barrier.leave_timeout(PATIENCE))
+                .await;
         }
         me.rest(100).await;
     }

@@ -1,9 +1,10 @@
 //! Locks of all kinds: held for a while, with a write that only the holder may do.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
-use synod_store::{Compare, PutRequest, Txn};
+use synod_store::{Compare, PutRequest, Txn, TxnResponse};
 
 use crate::client::{Me, nothing};
 
@@ -12,39 +13,45 @@ const PATIENCE: Duration = Duration::from_secs(6);
 /// The key that only holders write.
 pub(crate) const REGISTER: &str = "sim/register";
 
-/// Holds it for a while, or until it is lost; false then.
+/// Holds it for a while, or until it is lost. Then writes all the same, as a program does that was frozen and has
+/// not noticed: what holders are told to do is to make the write itself say that they still are.
 async fn while_held(
     me: &Me,
     kind: &'static str,
     token: u64,
     is_owner: Compare,
     lost: impl Future<Output = ()>,
-) -> bool {
+) {
     let hold = me.hold(kind, token);
-    let kept = tokio::select! {
+    tokio::select! {
         biased;
-        () = lost => false,
-        () = me.rest(400) => true,
-    };
-    if kept && kind == "write" {
-        // What holders are told to do: the write itself says that they still are.
+        () = lost => me.unhold(hold),
+        () = me.rest(400) => {}
+    }
+    if kind == "write" {
         let put = PutRequest::new(REGISTER, token.to_string());
         let txn = Txn::new().when([is_owner]).and_then([put]);
-        let write = async { Ok(me.synod.store().txn(txn).await.map_err(std::sync::Arc::new)?) };
-        let show = |answer: &synod_store::TxnResponse| answer.succeeded.to_string();
-        let _ = me.does("write", token.to_string(), show, async { write.await.map_err(synod::Error::Store) }).await;
+        let write = async {
+            let answer = me.synod.store().txn(txn).await;
+            answer.map_err(|error| synod::Error::Store(Arc::new(error)))
+        };
+        let show = |answer: &TxnResponse| answer.succeeded.to_string();
+        let _ = me.does("write", token.to_string(), show, write).await;
     }
     me.unhold(hold);
-    kept
 }
 
 macro_rules! turn {
     ($me:ident, $what:literal, $kind:literal, $take:expr, $give:ident) => {{
-        let taken = $me.does($what, "", |taken| taken.is_some().to_string(), $take).await;
+        let taken = $me
+            .does($what, "", |taken| taken.is_some().to_string(), $take)
+            .await;
         if let Ok(Some(guard)) = taken {
             let (token, owner) = (guard.fencing_token(), guard.is_owner());
             while_held($me, $kind, token, owner, guard.lost()).await;
-            let _ = $me.does("release", token.to_string(), nothing, guard.$give()).await;
+            let _ = $me
+                .does("release", token.to_string(), nothing, guard.$give())
+                .await;
         }
         $me.rest(150).await;
     }};
@@ -74,7 +81,13 @@ pub(super) async fn rwlock(me: &Me) {
 pub(super) async fn semaphore(me: &Me) {
     let semaphore = me.synod.semaphore("sim/lock", 2);
     while me.works() {
-        turn!(me, "lock", "permit", semaphore.acquire_timeout(PATIENCE), release);
+        turn!(
+            me,
+            "lock",
+            "permit",
+            semaphore.acquire_timeout(PATIENCE),
+            release
+        );
     }
 }
 
@@ -83,6 +96,12 @@ pub(super) async fn election(me: &Me) {
     let election = me.synod.election("sim/lock");
     while me.works() {
         let name = me.name(0);
-        turn!(me, "lock", "write", election.campaign_timeout(&name, PATIENCE), resign);
+        turn!(
+            me,
+            "lock",
+            "write",
+            election.campaign_timeout(&name, PATIENCE),
+            resign
+        );
     }
 }

@@ -23,13 +23,17 @@ pub(super) async fn queue(me: &Me) {
                 break;
             }
             let value = me.name(number);
-            let _ = me.does("enqueue", &value, nothing, queue.enqueue(&value)).await;
+            let _ = me
+                .does("enqueue", &value, nothing, queue.enqueue(&value))
+                .await;
             me.rest(300).await;
         }
     };
     let consumer = async {
         while me.works() {
-            let _ = me.does("dequeue", "", shown, queue.dequeue_timeout(PATIENCE)).await;
+            let _ = me
+                .does("dequeue", "", shown, queue.dequeue_timeout(PATIENCE))
+                .await;
             me.rest(250).await;
         }
         while let Ok(Some(_)) = me.does("dequeue", "", shown, queue.try_dequeue()).await {}
@@ -47,13 +51,17 @@ pub(super) async fn priority_queue(me: &Me) {
             }
             let priority = me.world.below(4) as u16;
             let value = format!("{priority}-{}", me.name(number));
-            let _ = me.does("enqueue", &value, nothing, queue.enqueue(&value, priority)).await;
+            let _ = me
+                .does("enqueue", &value, nothing, queue.enqueue(&value, priority))
+                .await;
             me.rest(300).await;
         }
     };
     let consumer = async {
         while me.works() {
-            let _ = me.does("dequeue", "", shown, queue.dequeue_timeout(PATIENCE)).await;
+            let _ = me
+                .does("dequeue", "", shown, queue.dequeue_timeout(PATIENCE))
+                .await;
             me.rest(250).await;
         }
         while let Ok(Some(_)) = me.does("dequeue", "", shown, queue.try_dequeue()).await {}
@@ -70,7 +78,9 @@ pub(super) async fn take(me: &Me) {
                 break;
             }
             let value = me.name(number);
-            let _ = me.does("enqueue", &value, nothing, queue.enqueue(&value)).await;
+            let _ = me
+                .does("enqueue", &value, nothing, queue.enqueue(&value))
+                .await;
             me.rest(300).await;
         }
     };
@@ -79,7 +89,9 @@ pub(super) async fn take(me: &Me) {
             let show = |taken: &Option<synod::Delivery>| {
                 shown(&taken.as_ref().map(|delivery| delivery.value().clone()))
             };
-            let taken = me.does("take", "", show, queue.take_timeout(PATIENCE)).await;
+            let taken = me
+                .does("take", "", show, queue.take_timeout(PATIENCE))
+                .await;
             let Ok(Some(delivery)) = taken else { continue };
             let value = String::from_utf8_lossy(delivery.value()).into_owned();
             me.rest(300).await;

@@ -21,7 +21,11 @@ pub(super) async fn stm(me: &Me) {
         let name = me.name(number);
         let both = me.world.below(2) == 0;
         let first = me.world.below(2) as usize;
-        let argument = if both { format!("{name} 0 1") } else { format!("{name} {first}") };
+        let argument = if both {
+            format!("{name} 0 1")
+        } else {
+            format!("{name} {first}")
+        };
         let run = stm.run(async |tx| {
             let lists = [text(tx.get(LISTS[0]).await?), text(tx.get(LISTS[1]).await?)];
             for (place, list) in lists.iter().enumerate() {
@@ -31,7 +35,9 @@ pub(super) async fn stm(me: &Me) {
             }
             Ok(lists)
         });
-        let _ = me.does("append", argument, |lists| lists.join(" "), run).await;
+        let _ = me
+            .does("append", argument, |lists| lists.join(" "), run)
+            .await;
         me.rest(200).await;
     }
 }

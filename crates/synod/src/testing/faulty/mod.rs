@@ -1,28 +1,23 @@
-//! A store for tests that loses answers, delays requests and stops at gates, over the embedded one.
+//! [`Faulty`]: the embedded store behind a network that misbehaves as told.
+
+mod store;
 
 use std::collections::VecDeque;
-use std::future::{Future, IntoFuture};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use synod_engine::{Engine, EngineOptions};
-use synod_store::{
-    Alarm, AlarmKind, Applied, BoxFuture, CompactResponse, DeleteRequest, DeleteResponse, Error,
-    ErrorKind, HashResponse, Header, LeaseGrantRequest, LeaseGrantResponse, LeaseId,
-    LeaseKeepAliveResponse, LeaseListResponse, LeaseRevokeResponse, LeaseTimeToLiveResponse,
-    Member, PutRequest, PutResponse, PutValue, RangeRequest, RangeResponse, Replies, Result,
-    Revision, StatusResponse, Store, Txn, TxnOp, TxnOpResponse, TxnResponse, Watch, WatchItem,
-    WatchRequest,
-};
+use synod_store::{LeaseId, Replies, Result, Revision, Store, Txn};
 use tokio::sync::watch;
 
+use crate::clock::{Clock, ManualClock};
 use crate::slot::Slot;
 use crate::{Client, ConnectOptions};
 
 /// What happens to one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
+#[non_exhaustive]
+pub enum Fault {
     /// Nothing: it is answered.
     None,
     /// It fails before it is sent, and says so.
@@ -37,20 +32,14 @@ pub(crate) enum Fault {
     Late,
     /// Its caller gets no answer; it arrives before the next Txn.
     Overtaken,
+    /// It is answered, but only after this long.
+    Delay(Duration),
 }
-
-/// All that can go wrong with one call.
-pub(crate) const FAULTS: [Fault; 5] = [
-    Fault::Refuse,
-    Fault::Drop,
-    Fault::Lose,
-    Fault::Late,
-    Fault::Overtaken,
-];
 
 /// How watches end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum WatchEnd {
+#[non_exhaustive]
+pub enum WatchEnd {
     /// History that they need is gone.
     Compacted,
     /// The stream ends without a word.
@@ -60,15 +49,42 @@ pub(crate) enum WatchEnd {
 }
 
 /// The embedded store behind a network that misbehaves as told.
+///
+/// It does nothing wrong by itself. What calls meet is said before ([`Faulty::script`], [`Faulty::always`]); calls can be
+/// held at a gate ([`Faulty::close_gate`]); leases, history and watches end on demand. Clones are one store. It is a
+/// [`Store`]: give it to [`ConnectOptions::over`], or let [`Faulty::client`] do so.
 #[derive(Debug, Clone)]
-pub(crate) struct Faulty {
+pub struct Faulty {
     pub(crate) engine: Arc<dyn Store>,
     state: Arc<State>,
+}
+
+/// A new embedded store in memory.
+#[expect(
+    clippy::expect_used,
+    reason = "a test that cannot have a thread for its store cannot go on"
+)]
+pub(super) fn engine_with(options: EngineOptions) -> Arc<dyn Store> {
+    Arc::new(Engine::open(options).expect("a store in memory opens"))
+}
+
+/// The same on the system's clock.
+pub(super) fn engine() -> Arc<dyn Store> {
+    engine_with(EngineOptions::memory())
+}
+
+/// The clocks of a store whose time stands still.
+#[derive(Debug)]
+struct Clocks {
+    store: synod_engine::ManualClock,
+    client: Arc<ManualClock>,
 }
 
 #[derive(Debug)]
 struct State {
     replies: Replies,
+    /// When time does not pass by itself.
+    clocks: Option<Clocks>,
     script: Slot<Script>,
     /// How many calls may pass the gate.
     gate: watch::Sender<usize>,
@@ -98,44 +114,51 @@ struct Script {
     most_bytes: Option<usize>,
 }
 
-/// Waits for a condition; fails when it does not come.
-pub(crate) async fn until(condition: impl Fn() -> bool) {
-    until_async(async || condition()).await;
-}
-
-/// Waits for a condition that has to be asked for; fails when it does not come.
-pub(crate) async fn until_async(condition: impl AsyncFn() -> bool) {
-    for _ in 0..4000 {
-        if condition().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(2)).await;
+impl Default for Faulty {
+    fn default() -> Faulty {
+        Faulty::new()
     }
-    panic!("the condition has not come");
-}
-
-/// What a future comes to; fails when it does not come to anything.
-pub(crate) async fn soon<F: IntoFuture>(future: F) -> F::Output {
-    let bound = Duration::from_secs(30);
-    match tokio::time::timeout(bound, future).await {
-        Ok(output) => output,
-        Err(_) => panic!("not within {bound:?}"),
-    }
-}
-
-pub(crate) fn engine() -> Arc<dyn Store> {
-    Arc::new(Engine::open(EngineOptions::memory()).unwrap())
 }
 
 impl Faulty {
-    /// A new store over a network.
-    pub(crate) fn new() -> Faulty {
+    /// A new, empty store, which is as far away as an etcd cluster: answers can get lost.
+    ///
+    /// # Panics
+    ///
+    /// When the system gives it no thread.
+    #[must_use]
+    pub fn new() -> Faulty {
         Faulty::over(engine(), Replies::Lossy)
     }
 
-    pub(crate) fn over(engine: Arc<dyn Store>, replies: Replies) -> Faulty {
+    /// The same, in front of a store that there is already. With [`Replies::Certain`] clients take it for a store in
+    /// their own process, and prepare for less.
+    #[must_use]
+    pub fn over(engine: Arc<dyn Store>, replies: Replies) -> Faulty {
+        Faulty::assemble(engine, replies, None)
+    }
+
+    /// A new, empty store for which time stands still, and for the clients that it [makes](Faulty::client): leases end,
+    /// and clients renew them, only as [`Faulty::advance`] lets time pass. Timeouts of calls are real.
+    ///
+    /// # Panics
+    ///
+    /// When the system gives it no thread.
+    #[must_use]
+    pub fn stopped() -> Faulty {
+        let clocks = Clocks {
+            store: synod_engine::ManualClock::new(),
+            client: Arc::new(ManualClock::new()),
+        };
+        let clock = Arc::new(clocks.store.clone());
+        let engine = engine_with(EngineOptions::memory().with_clock(clock));
+        Faulty::assemble(engine, Replies::Lossy, Some(clocks))
+    }
+
+    fn assemble(engine: Arc<dyn Store>, replies: Replies, clocks: Option<Clocks>) -> Faulty {
         let state = State {
             replies,
+            clocks,
             script: Slot::default(),
             gate: watch::Sender::new(usize::MAX),
             arrived: watch::Sender::new(0),
@@ -147,18 +170,23 @@ impl Faulty {
         }
     }
 
-    /// What the next calls that change something meet, in order; then nothing.
-    pub(crate) fn script(&self, faults: impl IntoIterator<Item = Fault>) {
+    /// What the next calls that change something meet, in order; then nothing. A client's first operation is preceded by
+    /// two of them, a lease and its fence, unless it has a session already.
+    pub fn script(&self, faults: impl IntoIterator<Item = Fault>) {
         self.state.script.lock().faults = faults.into_iter().collect();
     }
 
     /// What all calls meet from now on.
-    pub(crate) fn always(&self, fault: Option<Fault>) {
+    pub fn always(&self, fault: Option<Fault>) {
         self.state.script.lock().always = fault;
     }
 
-    /// The late requests arrive now.
-    pub(crate) async fn deliver_late(&self) {
+    /// The [late](Fault::Late) requests arrive now.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped in the middle, some of them never arrive.
+    pub async fn deliver_late(&self) {
         let (late, overtaken) = {
             let mut script = self.state.script.lock();
             (
@@ -173,49 +201,54 @@ impl Faulty {
     }
 
     /// Ends all watches that stand. They report nothing that happens after this.
-    pub(crate) fn end_watches(&self, end: WatchEnd) {
+    pub fn end_watches(&self, end: WatchEnd) {
         self.state.ended.send_replace(Some(end));
     }
 
     /// Renewals are answered from now on as if the lease lived.
-    pub(crate) fn stale_keep_alives(&self, ttl: Option<Duration>) {
+    pub fn stale_keep_alives(&self, ttl: Option<Duration>) {
         self.state.script.lock().stale = ttl;
     }
 
     /// Loses every event, and says nothing of it, as a store with a fault does.
-    pub(crate) fn lose_events(&self) {
+    pub fn lose_events(&self) {
         self.state.script.lock().deaf = true;
     }
 
     /// Refuses Txns that put more bytes than this as too large.
-    pub(crate) fn limit_bytes(&self, most: usize) {
+    pub fn limit_bytes(&self, most: usize) {
         self.state.script.lock().most_bytes = Some(most);
     }
 
     /// Lets `count` of the calls through that stand at the closed gate, and nobody after them.
-    pub(crate) fn close_gate_behind(&self, count: usize) {
+    pub fn close_gate_behind(&self, count: usize) {
         let more = |limit: &mut usize| *limit = limit.saturating_add(count);
         self.state.gate.send_modify(more);
     }
 
-    /// Lets only `count` more calls through.
-    pub(crate) fn close_gate(&self, count: usize) {
+    /// Lets only `count` more calls through, reads too; the others wait at the gate.
+    pub fn close_gate(&self, count: usize) {
         let arrived = *self.state.arrived.borrow();
-        self.state.gate.send_replace(arrived + count);
+        self.state.gate.send_replace(arrived.saturating_add(count));
     }
 
     /// Lets one more call through the closed gate, now or when it comes.
-    pub(crate) fn let_one_more_through(&self) {
+    pub fn let_one_more_through(&self) {
         let one_more = |limit: &mut usize| *limit = limit.saturating_add(1);
         self.state.gate.send_modify(one_more);
     }
 
-    pub(crate) fn open_gate(&self) {
+    /// Lets all calls through again, those that stand at the gate too.
+    pub fn open_gate(&self) {
         self.state.gate.send_replace(usize::MAX);
     }
 
-    /// Waits until a call stands before the gate. False when none comes.
-    pub(crate) async fn wait_at_gate(&self) -> bool {
+    /// Waits until a call stands before the gate. False when none comes within half a second.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it changes nothing.
+    pub async fn wait_at_gate(&self) -> bool {
         let limit = *self.state.gate.borrow();
         let mut arrived = self.state.arrived.subscribe();
         let come = arrived.wait_for(|arrived| *arrived > limit);
@@ -224,272 +257,106 @@ impl Faulty {
             .is_ok()
     }
 
-    pub(crate) fn txns(&self) -> usize {
+    /// How many transactions clients have sent.
+    #[must_use]
+    pub fn txns(&self) -> usize {
         self.state.script.lock().txns
     }
 
-    pub(crate) fn ranges(&self) -> usize {
+    /// How many reads clients have sent, beside those within transactions.
+    #[must_use]
+    pub fn ranges(&self) -> usize {
         self.state.script.lock().ranges
     }
 
     /// How many pairs the answers to ranges have carried, within Txns too.
-    pub(crate) fn answered(&self) -> usize {
+    #[must_use]
+    pub fn answered(&self) -> usize {
         self.state.script.lock().answered
     }
 
-    pub(crate) fn watches(&self) -> usize {
+    /// How many watches clients have opened.
+    #[must_use]
+    pub fn watches(&self) -> usize {
         self.state.script.lock().watches
     }
 
-    pub(crate) fn keep_alives(&self) -> usize {
+    /// How many renewals of leases were answered.
+    #[must_use]
+    pub fn keep_alives(&self) -> usize {
         self.state.script.lock().keep_alives
     }
 
-    /// A client of this store that waits no longer than `timeout`.
-    pub(crate) fn client(&self, timeout: Duration) -> Client {
-        let options = ConnectOptions::new("memory:").with_timeout(timeout);
+    /// A client of this store that waits no longer than `timeout`. Each is a process of its own to the others.
+    #[must_use]
+    pub fn client(&self, timeout: Duration) -> Client {
+        let mut options = ConnectOptions::new("memory:").with_timeout(timeout);
+        if let Some(clocks) = &self.state.clocks {
+            options = options.with_clock(Arc::clone(&clocks.client) as Arc<dyn Clock>);
+        }
         options.over(Arc::new(self.clone()))
     }
 
-    async fn pass(&self) {
-        self.state.arrived.send_modify(|arrived| *arrived += 1);
-        let mine = *self.state.arrived.borrow();
-        let mut gate = self.state.gate.subscribe();
-        gate.wait_for(|limit| *limit >= mine).await.unwrap();
-    }
-
-    fn next_fault(&self) -> Fault {
-        let mut script = self.state.script.lock();
-        script
-            .always
-            .or_else(|| script.faults.pop_front())
-            .unwrap_or(Fault::None)
-    }
-
-    /// A call that changes something and can come late only as a Txn.
-    async fn change<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
-        self.pass().await;
-        match self.next_fault() {
-            Fault::None => call.await,
-            Fault::Refuse => Err(refused()),
-            Fault::Deny => Err(denied()),
-            Fault::Lose => {
-                let _ = call.await;
-                Err(lost())
-            }
-            Fault::Drop | Fault::Late | Fault::Overtaken => Err(lost()),
+    /// Lets time pass on a store made with [`Faulty::stopped`]; does nothing on others. The clients' clock goes first:
+    /// by a step shorter than a third of a lease they get to renew it, by a longer one they find it lost.
+    pub fn advance(&self, by: Duration) {
+        if let Some(clocks) = &self.state.clocks {
+            clocks.client.advance(by);
+            clocks.store.advance(by);
         }
     }
 
-    async fn read<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
-        self.pass().await;
-        let always = self.state.script.lock().always;
-        match always {
-            None => call.await,
-            Some(Fault::Deny) => Err(denied()),
-            Some(_) => Err(refused()),
+    /// The clients' clock of a store made with [`Faulty::stopped`].
+    #[must_use]
+    pub fn clock(&self) -> Option<Arc<ManualClock>> {
+        let clocks = self.state.clocks.as_ref();
+        clocks.map(|clocks| Arc::clone(&clocks.client))
+    }
+
+    /// Ends a lease, as if its time were over: all its keys are gone in one revision. Its client is told nothing, and
+    /// finds out when it renews it next.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped after its first poll, the lease ends all the same.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such lease.
+    pub async fn expire(&self, lease: LeaseId) -> Result<()> {
+        self.engine.lease_revoke(lease).await.map(drop)
+    }
+
+    /// Ends all leases, those of all clients; how many there were.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped in the middle, some have ended.
+    ///
+    /// # Errors
+    ///
+    /// What the store answered.
+    pub async fn expire_all(&self) -> Result<usize> {
+        let leases = self.engine.leases().await?.leases;
+        for lease in &leases {
+            self.engine.lease_revoke(*lease).await?;
         }
-    }
-}
-
-/// How many pairs the answers of a Txn carry.
-fn pairs(responses: &[TxnOpResponse]) -> usize {
-    let pairs = responses.iter().map(|response| match response {
-        TxnOpResponse::Range(range) => range.kvs.len(),
-        TxnOpResponse::Txn(txn) => pairs(&txn.responses),
-        TxnOpResponse::Put(_) | TxnOpResponse::Delete(_) => 0,
-    });
-    pairs.sum()
-}
-
-/// How many bytes a Txn puts.
-fn put_bytes(txn: &Txn) -> usize {
-    let ops = txn.success.iter().chain(&txn.failure).map(|op| match op {
-        TxnOp::Put(put) => match &put.value {
-            PutValue::Set(value) => value.len(),
-            _ => 0,
-        },
-        TxnOp::Txn(txn) => put_bytes(txn),
-        TxnOp::Range(_) | TxnOp::Delete(_) => 0,
-    });
-    ops.sum()
-}
-
-fn refused() -> Error {
-    Error::new(ErrorKind::Unavailable, "nobody there")
-}
-
-fn denied() -> Error {
-    Error::from_kind(ErrorKind::PermissionDenied)
-}
-
-fn lost() -> Error {
-    Error::new(ErrorKind::Unavailable, "connection reset").with_applied(Applied::Maybe)
-}
-
-impl Store for Faulty {
-    fn range(&self, request: RangeRequest) -> BoxFuture<'_, Result<RangeResponse>> {
-        self.state.script.lock().ranges += 1;
-        Box::pin(async move {
-            let answer = self.read(self.engine.range(request)).await;
-            let pairs = answer.as_ref().map_or(0, |answer| answer.kvs.len());
-            self.state.script.lock().answered += pairs;
-            answer
-        })
+        Ok(leases.len())
     }
 
-    fn put(&self, request: PutRequest) -> BoxFuture<'_, Result<PutResponse>> {
-        Box::pin(self.change(self.engine.put(request)))
-    }
-
-    fn delete(&self, request: DeleteRequest) -> BoxFuture<'_, Result<DeleteResponse>> {
-        Box::pin(self.change(self.engine.delete(request)))
-    }
-
-    fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<TxnResponse>> {
-        Box::pin(async move {
-            self.state.script.lock().txns += 1;
-            if txn.is_read_only() {
-                let answer = self.read(self.engine.txn(txn)).await;
-                let pairs = answer.as_ref().map_or(0, |answer| pairs(&answer.responses));
-                self.state.script.lock().answered += pairs;
-                return answer;
-            }
-            self.pass().await;
-            let most = self.state.script.lock().most_bytes;
-            if most.is_some_and(|most| put_bytes(&txn) > most) {
-                return Err(Error::from_kind(ErrorKind::TooLarge));
-            }
-            let fault = self.next_fault();
-            let overtaken = std::mem::take(&mut self.state.script.lock().overtaken);
-            let answer = match fault {
-                Fault::None => self.engine.txn(txn).await,
-                Fault::Refuse => Err(refused()),
-                Fault::Deny => Err(denied()),
-                Fault::Drop => Err(lost()),
-                Fault::Lose => {
-                    let _ = self.engine.txn(txn).await;
-                    Err(lost())
-                }
-                Fault::Late => {
-                    self.state.script.lock().late.push(txn);
-                    Err(lost())
-                }
-                Fault::Overtaken => {
-                    self.state.script.lock().overtaken.push(txn);
-                    Err(lost())
-                }
-            };
-            for txn in overtaken {
-                let _ = self.engine.txn(txn).await;
-            }
-            answer
-        })
-    }
-
-    fn compact(
-        &self,
-        revision: Revision,
-        physical: bool,
-    ) -> BoxFuture<'_, Result<CompactResponse>> {
-        self.engine.compact(revision, physical)
-    }
-
-    fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<Watch>> {
-        self.state.script.lock().watches += 1;
-        let mut ended = self.state.ended.subscribe();
-        ended.mark_unchanged();
-        Box::pin(async move {
-            let watch = self.read(self.engine.watch(request)).await?;
-            let header = watch.header();
-            let state = Arc::clone(&self.state);
-            let begin = Some((watch, ended, state));
-            let items = futures_util::stream::unfold(begin, async |state| {
-                let (mut watch, mut ended, state) = state?;
-                let end = loop {
-                    tokio::select! {
-                        biased;
-                        changed = ended.changed() => break changed.ok().and(*ended.borrow()),
-                        item = watch.next() => {
-                            if !state.script.lock().deaf {
-                                return item.map(|item| (item, Some((watch, ended, state))));
-                            }
-                        }
-                    }
-                };
-                match end? {
-                    WatchEnd::Closed => None,
-                    WatchEnd::Broken => Some((Err(refused()), None)),
-                    WatchEnd::Compacted => {
-                        let compact_revision = Revision(1);
-                        Some((Ok(WatchItem::Compacted { compact_revision }), None))
-                    }
-                }
-            });
-            Ok(Watch::new(header, items, || {}))
-        })
-    }
-
-    fn lease_grant(&self, request: LeaseGrantRequest) -> BoxFuture<'_, Result<LeaseGrantResponse>> {
-        Box::pin(self.change(self.engine.lease_grant(request)))
-    }
-
-    fn lease_revoke(&self, id: LeaseId) -> BoxFuture<'_, Result<LeaseRevokeResponse>> {
-        Box::pin(self.change(self.engine.lease_revoke(id)))
-    }
-
-    fn lease_keep_alive(&self, id: LeaseId) -> BoxFuture<'_, Result<LeaseKeepAliveResponse>> {
-        Box::pin(async move {
-            let stale = self.state.script.lock().stale;
-            let answer = match stale {
-                Some(ttl) => Ok(LeaseKeepAliveResponse {
-                    header: Header::default(),
-                    ttl,
-                }),
-                None => self.read(self.engine.lease_keep_alive(id)).await,
-            };
-            self.state.script.lock().keep_alives += 1;
-            answer
-        })
-    }
-
-    fn lease_time_to_live(
-        &self,
-        id: LeaseId,
-        keys: bool,
-    ) -> BoxFuture<'_, Result<LeaseTimeToLiveResponse>> {
-        Box::pin(self.read(self.engine.lease_time_to_live(id, keys)))
-    }
-
-    fn leases(&self) -> BoxFuture<'_, Result<LeaseListResponse>> {
-        Box::pin(self.read(self.engine.leases()))
-    }
-
-    fn status(&self) -> BoxFuture<'_, Result<StatusResponse>> {
-        Box::pin(self.read(self.engine.status()))
-    }
-
-    fn alarms(&self) -> BoxFuture<'_, Result<Vec<Alarm>>> {
-        Box::pin(self.read(self.engine.alarms()))
-    }
-
-    fn disarm(&self, kind: AlarmKind) -> BoxFuture<'_, Result<Vec<Alarm>>> {
-        Box::pin(self.change(self.engine.disarm(kind)))
-    }
-
-    fn hash_kv(&self, revision: Revision) -> BoxFuture<'_, Result<HashResponse>> {
-        Box::pin(self.read(self.engine.hash_kv(revision)))
-    }
-
-    fn defragment(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.change(self.engine.defragment()))
-    }
-
-    fn members(&self) -> BoxFuture<'_, Result<Vec<Member>>> {
-        Box::pin(self.read(self.engine.members()))
-    }
-
-    fn replies(&self) -> Replies {
-        self.state.replies
+    /// Forgets all history: watches that are behind end as compacted, and so does who asks for an earlier revision.
+    /// The revision up to which it was forgotten.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped after its first poll, it may happen all the same.
+    ///
+    /// # Errors
+    ///
+    /// What the store answered.
+    pub async fn forget_history(&self) -> Result<Revision> {
+        let now = self.engine.status().await?.header.revision;
+        self.engine.compact(now, true).await?;
+        Ok(now)
     }
 }
