@@ -20,7 +20,6 @@
 //! - [`wait`]: waiting for conditions, with a bound.
 //! - [`mod@skip`]: tests that cannot run here say so, and are counted.
 
-pub mod bridge;
 pub mod certs;
 pub mod cli;
 pub mod counted;
@@ -38,3 +37,5 @@ pub mod stores;
 pub mod subjects;
 pub mod target;
 pub mod wait;
+
+pub use synod::testing::bridge;

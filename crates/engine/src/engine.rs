@@ -71,11 +71,19 @@ impl Engine {
         let who = new_identity();
         let fresh = Recovery::new().finish(options.clock.now());
         let recovered = fresh.map_err(|reason| Error::new(ErrorKind::Corrupt, reason))?;
-        Engine::start(options, who, 1, recovered, Box::new(Memory::new()), false)
+        let journal = Box::new(Memory::new());
+        let (engine, writer) = Engine::assemble(options, who, 1, recovered, journal, false);
+        engine.start(writer)
     }
 
     /// Opens the directory of the options in a file system.
     pub(crate) fn open_in<F: Fs>(fs: F, options: EngineOptions) -> Result<Engine> {
+        let (engine, writer) = Engine::load(fs, options)?;
+        engine.start(writer)
+    }
+
+    /// The store in a directory, and its writer, which does not work yet.
+    pub(crate) fn load<F: Fs>(fs: F, options: EngineOptions) -> Result<(Engine, Writer)> {
         let path = options.path.clone().unwrap_or_default();
         let mut recovery = Recovery::new();
         let journal =
@@ -93,18 +101,21 @@ impl Engine {
         }
         records.push(Record::Opened(Opened { term }).into_bytes());
         journal.append(&records).map_err(recover::error)?;
-        Engine::start(options, identity, term, recovered, Box::new(journal), true)
+        let journal = Box::new(journal);
+        Ok(Engine::assemble(
+            options, identity, term, recovered, journal, true,
+        ))
     }
 
-    /// Starts the writer.
-    pub(crate) fn start(
+    /// A store, and its writer, which does not work yet.
+    pub(crate) fn assemble(
         options: EngineOptions,
         identity: Identity,
         term: u64,
         recovered: Recovered,
         journal: Box<dyn Journal>,
         keeps_records: bool,
-    ) -> Result<Engine> {
+    ) -> (Engine, Writer) {
         let (sender, receiver) = mpsc::channel();
         let who = Who {
             cluster_id: identity.cluster_id,
@@ -126,19 +137,28 @@ impl Engine {
                 .is_some_and(|shared| shared.send(Command::Wake))
         }));
         let writer = Writer::new(Arc::clone(&shared), receiver, journal, keeps_records);
-        let writer = std::thread::Builder::new()
+        let handle = Arc::new(Handle {
+            shared,
+            writer: Mutex::new(None),
+        });
+        (Engine { handle }, writer)
+    }
+
+    /// Lets the writer work, in a thread of its own.
+    pub(crate) fn start(self, writer: Writer) -> Result<Engine> {
+        let thread = std::thread::Builder::new()
             .name("synod-engine".to_owned())
             .spawn(move || writer.run())
             .map_err(|error| {
                 Error::new(ErrorKind::Other, "the engine's thread could not be started")
                     .with_source(error)
             })?;
-        Ok(Engine {
-            handle: Arc::new(Handle {
-                shared,
-                writer: Mutex::new(Some(writer)),
-            }),
-        })
+        *self
+            .handle
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        Ok(self)
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

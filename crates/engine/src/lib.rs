@@ -56,6 +56,9 @@ mod reads;
 mod record;
 mod recover;
 mod shared;
+#[cfg(feature = "simulation")]
+#[doc(hidden)]
+pub mod simulation;
 #[cfg(test)]
 mod tests;
 mod txn;

@@ -58,6 +58,9 @@ pub(crate) struct Shared {
     commands: Sender<Queued>,
     /// Bytes of requests that wait for the writer.
     waiting: AtomicUsize,
+    /// Rung for a writer that is driven by a task, whenever a command was sent.
+    #[cfg(feature = "simulation")]
+    pub(crate) bell: tokio::sync::Notify,
 }
 
 impl Shared {
@@ -89,6 +92,8 @@ impl Shared {
             stopped: Mutex::new(None),
             commands,
             waiting: AtomicUsize::new(0),
+            #[cfg(feature = "simulation")]
+            bell: tokio::sync::Notify::new(),
         }
     }
 
@@ -179,7 +184,14 @@ impl Shared {
 
     /// Sends a command that nobody waits for.
     pub(crate) fn send(&self, command: Command) -> bool {
-        self.commands.send(Queued { size: 0, command }).is_ok()
+        self.enqueue(0, command)
+    }
+
+    fn enqueue(&self, size: usize, command: Command) -> bool {
+        let sent = self.commands.send(Queued { size, command }).is_ok();
+        #[cfg(feature = "simulation")]
+        self.bell.notify_one();
+        sent
     }
 
     /// Sends a command of `size` bytes, and waits for the writer's answer.
@@ -202,7 +214,7 @@ impl Shared {
         }
         let (reply, answer) = oneshot::channel();
         let command = command(reply);
-        if self.commands.send(Queued { size, command }).is_err() {
+        if !self.enqueue(size, command) {
             self.waiting.fetch_sub(size, Ordering::Relaxed);
             return Err(self
                 .why_stopped()

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::Stream;
+use futures_util::StreamExt;
 use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -71,12 +71,12 @@ impl Connections {
     }
 
     /// Takes a connection up, unless there are `most` already.
-    fn admit(
+    fn admit<S>(
         self: &Arc<Self>,
-        stream: TcpStream,
+        stream: S,
         most: usize,
         greeting: Duration,
-    ) -> Option<Connection> {
+    ) -> Option<Connection<S>> {
         let line = Arc::new(Line::default());
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         {
@@ -97,26 +97,51 @@ impl Connections {
     }
 }
 
-/// The connections that `listener` accepts.
-pub(crate) fn accept(
+/// What a simulated network may put in the place of a [`TcpStream`].
+pub trait Stream:
+    AsyncRead + AsyncWrite + Connected<ConnectInfo = TcpConnectInfo> + Send + Unpin + 'static
+{
+}
+
+impl<S> Stream for S where
+    S: AsyncRead + AsyncWrite + Connected<ConnectInfo = TcpConnectInfo> + Send + Unpin + 'static
+{
+}
+
+/// The connections that come in through `listener`.
+pub(crate) fn incoming(
     listener: TcpListener,
+) -> impl futures_util::Stream<Item = io::Result<TcpStream>> {
+    futures_util::stream::unfold(listener, |listener| async move {
+        loop {
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => return Some((Err(error), listener)),
+            };
+            // Without it small answers wait for the acknowledgement of earlier ones.
+            match stream.set_nodelay(true) {
+                Ok(()) => return Some((Ok(stream), listener)),
+                Err(error) => tracing::debug!(%error, "a connection broke as it opened"),
+            }
+        }
+    })
+}
+
+/// Those of the `incoming` connections that are taken up.
+pub(crate) fn accept<S: Stream>(
+    incoming: impl futures_util::Stream<Item = io::Result<S>> + Send + 'static,
     connections: Arc<Connections>,
     most: usize,
     greeting: Duration,
-) -> impl Stream<Item = io::Result<Connection>> {
+) -> impl futures_util::Stream<Item = io::Result<Connection<S>>> {
     futures_util::stream::unfold(
-        (listener, connections, false),
-        move |(listener, connections, mut full)| async move {
+        (Box::pin(incoming), connections, false),
+        move |(mut incoming, connections, mut full)| async move {
             loop {
-                match listener.accept().await {
-                    Ok((stream, _)) => {
-                        // Without it small answers wait for the acknowledgement of earlier ones.
-                        if let Err(error) = stream.set_nodelay(true) {
-                            tracing::debug!(%error, "a connection broke as it opened");
-                            continue;
-                        }
+                match incoming.next().await? {
+                    Ok(stream) => {
                         if let Some(connection) = connections.admit(stream, most, greeting) {
-                            return Some((Ok(connection), (listener, connections, false)));
+                            return Some((Ok(connection), (incoming, connections, false)));
                         }
                         // One line for each time that the bound is reached, not for each refusal.
                         if !full {
@@ -136,8 +161,8 @@ pub(crate) fn accept(
 
 /// One connection.
 #[derive(Debug)]
-pub(crate) struct Connection {
-    stream: TcpStream,
+pub(crate) struct Connection<S> {
+    stream: S,
     id: u64,
     line: Arc<Line>,
     connections: Arc<Connections>,
@@ -145,14 +170,14 @@ pub(crate) struct Connection {
     greeting: Option<(usize, Pin<Box<Sleep>>)>,
 }
 
-impl Drop for Connection {
+impl<S> Drop for Connection<S> {
     fn drop(&mut self) {
         self.connections.lines().remove(&self.id);
         self.connections.total.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl Connected for Connection {
+impl<S: Stream> Connected for Connection<S> {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
@@ -160,7 +185,7 @@ impl Connected for Connection {
     }
 }
 
-impl AsyncRead for Connection {
+impl<S: Stream> AsyncRead for Connection<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -190,7 +215,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl<S: Stream> AsyncWrite for Connection<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

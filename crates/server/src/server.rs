@@ -1,6 +1,7 @@
 //! [`Server`]: the services behind one or more listeners, from the first connection to the last.
 
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,7 +15,7 @@ use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 use tower::util::{MapRequestLayer, MapResponseLayer};
 
 use crate::auth::Accounts;
-use crate::connection::{Connections, accept};
+use crate::connection::{Connections, Stream, accept, incoming};
 use crate::limits::{bound_arrival, name_oversize};
 use crate::meter::MeterLayer;
 use crate::options::Tls;
@@ -99,8 +100,25 @@ impl Server {
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), ServerError> {
-        let options = &self.state.options;
         let address = listener.local_addr().map_err(ServerError::Listen)?;
+        self.serve_incoming(incoming(listener), address, shutdown)
+            .await
+    }
+
+    /// [`Server::serve`] for connections that come in another way than through a socket of the system: the seam where
+    /// a simulated network is put in. `address` is what the member list shows.
+    ///
+    /// # Errors
+    ///
+    /// When the certificate is not usable.
+    #[doc(hidden)]
+    pub async fn serve_incoming<S: Stream>(
+        &self,
+        incoming: impl futures_util::Stream<Item = io::Result<S>> + Send + 'static,
+        address: SocketAddr,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), ServerError> {
+        let options = &self.state.options;
         let ending = Ending {
             stop: CancellationToken::new(),
             connections: Connections::new(Arc::clone(&self.state.connections)),
@@ -131,7 +149,7 @@ impl Server {
             .serve_with_incoming_shutdown(
                 api.services(),
                 accept(
-                    listener,
+                    incoming,
                     Arc::clone(&ending.connections),
                     options.max_connections,
                     options.receive_timeout,

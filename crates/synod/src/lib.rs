@@ -17,6 +17,7 @@
 //! - [`session`]: one lease, kept alive, under whatever must go when its holder does.
 //! - [`stm`]: transactions that read and write as if they were alone.
 //! - [`txn`]: several operations under conditions, all or none.
+//! - `testing` (with the feature of this name): a store and a TCP bridge that go wrong on demand, for your tests.
 //! - [`Error`]: what goes wrong, with predicates that say what to do.
 //! - [`clock`]: the time that all of this goes by, as an argument.
 //! - [`store`]: the contract below, for those who want to speak to a store directly.
@@ -48,8 +49,8 @@ mod settle;
 mod sight;
 mod slot;
 pub mod stm;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod txn;
 mod waiters;
 mod watch;

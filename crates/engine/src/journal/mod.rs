@@ -29,7 +29,7 @@ mod log;
 mod memory;
 mod recover;
 mod segment;
-#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(any(test, feature = "fuzzing", feature = "simulation"))]
 #[cfg_attr(
     not(test),
     allow(dead_code, clippy::indexing_slicing, clippy::panic, clippy::missing_panics_doc),
@@ -53,7 +53,7 @@ pub(crate) use memory::Memory;
 pub(crate) use recover::Item;
 #[cfg(test)]
 pub(crate) use sim::Faith;
-#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(any(test, feature = "fuzzing", feature = "simulation"))]
 pub(crate) use sim::Sim;
 pub(crate) use snapshot::{END, chunk_crc};
 pub(crate) use verify::verify;

@@ -93,7 +93,8 @@ pub(super) fn engine(options: EngineOptions) -> (Engine, Hands) {
         member_id: 2,
     };
     let fresh = Recovery::new().finish(options.clock.now()).unwrap();
-    let engine = Engine::start(options, identity, 1, fresh, Box::new(fake), true).unwrap();
+    let (engine, writer) = Engine::assemble(options, identity, 1, fresh, Box::new(fake), true);
+    let engine = engine.start(writer).unwrap();
     let hands = Hands {
         appends,
         fates,

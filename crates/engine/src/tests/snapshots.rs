@@ -112,7 +112,8 @@ async fn the_writer_waits_for_no_snapshot() {
         member_id: 2,
     };
     let fresh = Recovery::new().finish(options.clock.now()).unwrap();
-    let store = Engine::start(options, identity, 1, fresh, Box::new(journal), true).unwrap();
+    let (store, writer) = Engine::assemble(options, identity, 1, fresh, Box::new(journal), true);
+    let store = store.start(writer).unwrap();
     // Dropped before the store: if the test fails it must not wait for them.
     let (leave, pass) = (leave, pass);
     let send = |key: &'static str| {

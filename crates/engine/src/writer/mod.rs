@@ -15,6 +15,8 @@
 
 mod apply;
 mod command;
+#[cfg(feature = "simulation")]
+mod driver;
 mod durable;
 mod group;
 mod head;
@@ -33,6 +35,8 @@ use crate::journal::Journal;
 use crate::shared::Shared;
 use crate::watch::End;
 pub(crate) use command::{Command, Queued, Reply};
+#[cfg(feature = "simulation")]
+pub use driver::{Driver, Moment};
 use group::{Failure, Group};
 use head::Head;
 use snapshot::Running;
@@ -132,37 +136,50 @@ impl Writer {
         loop {
             let first = self.next_command();
             let mut turn = Turn::default();
-            let result = self.turn(first, &mut turn);
-            let Turn {
-                group,
-                settled,
-                close,
-                physical,
-            } = turn;
-            match result {
-                Ok(()) => {
-                    self.physical.extend(physical);
-                    group.settle(None);
-                    // After the answers, so that a writer does not pay for the watches of others; before the next
-                    // turn, so that no more than one group waits to be handed out, and before history is pruned.
-                    self.dispatch();
-                }
-                Err(failure) => {
-                    group.settle(Some(&failure));
-                    for (reply, _) in physical {
-                        let _ = reply.send(Err(failure.error()));
-                    }
-                }
-            }
-            for reply in settled {
-                let _ = reply.send(Ok(()));
-            }
-            if let Some(reply) = close {
+            let base = self.apply(first, &mut turn);
+            let result = self.make_durable(&mut turn.group, base);
+            if let Some(reply) = self.conclude(turn, result) {
                 self.close(reply);
                 return;
             }
             self.maintain();
         }
+    }
+
+    /// Publishes a group that is durable, and answers; gives back who asked to close, if anybody did.
+    fn conclude(
+        &mut self,
+        mut turn: Turn,
+        durable: Result<(), Failure>,
+    ) -> Option<Option<Reply<()>>> {
+        if durable.is_ok() {
+            self.publish(&mut turn.group);
+        }
+        let Turn {
+            group,
+            settled,
+            close,
+            physical,
+        } = turn;
+        match durable {
+            Ok(()) => {
+                self.physical.extend(physical);
+                group.settle(None);
+                // After the answers, so that a writer does not pay for the watches of others; before the next
+                // turn, so that no more than one group waits to be handed out, and before history is pruned.
+                self.dispatch();
+            }
+            Err(failure) => {
+                group.settle(Some(&failure));
+                for (reply, _) in physical {
+                    let _ = reply.send(Err(failure.error()));
+                }
+            }
+        }
+        for reply in settled {
+            let _ = reply.send(Ok(()));
+        }
+        close
     }
 
     /// Waits for a command as long as nothing else is due.
@@ -189,8 +206,8 @@ impl Writer {
         received.ok()
     }
 
-    /// Carries out a group and makes it durable.
-    fn turn(&mut self, first: Option<Queued>, turn: &mut Turn) -> Result<(), Failure> {
+    /// Carries out a group in memory; gives back the revision that it begins at.
+    fn apply(&mut self, first: Option<Queued>, turn: &mut Turn) -> Revision {
         let base = self.shared.published();
         let mut queued = first;
         let (mut commands, mut bytes) = (0_usize, 0_usize);
@@ -217,10 +234,7 @@ impl Writer {
             }
             queued = self.commands.try_recv().ok();
         }
-        drop(head);
-        self.make_durable(&mut turn.group, base)?;
-        self.publish(&mut turn.group);
-        Ok(())
+        base
     }
 
     fn carry_out(&mut self, head: &mut Head<'_>, turn: &mut Turn, command: Command) {

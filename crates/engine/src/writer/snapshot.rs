@@ -145,7 +145,7 @@ impl Writer {
     }
 
     /// Takes note of a snapshot that is done.
-    fn finish_snapshot(&mut self) {
+    pub(super) fn finish_snapshot(&mut self) {
         let Some(running) = self.snapshot.take() else {
             return;
         };

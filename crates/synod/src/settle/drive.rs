@@ -360,9 +360,10 @@ impl Inner {
                 continue;
             };
             if let Some(record) = standing.record_of(token.op) {
-                return Ok(match record.alternative {
-                    Some(_) => Resolution::Happened,
-                    None => Resolution::NeverWill,
+                return Ok(if record.happened {
+                    Resolution::Happened
+                } else {
+                    Resolution::NeverWill
                 });
             }
             // The fence is gone.

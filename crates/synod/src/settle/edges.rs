@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use synod_store::{Key, KeyRange, PutRequest, RangeRequest, Replies, Store};
+use synod_store::{Compare, Key, KeyRange, PutRequest, RangeRequest, Replies, Store};
 
 use crate::clock::{Clock, ManualClock};
 use crate::testing::{Fault, Faulty, until_async};
@@ -43,6 +43,27 @@ async fn an_open_outcome_stays_on_record_when_its_client_closes() {
     client.close().await.unwrap();
     let resolution = stranger(&faulty).resolve(&token).await.unwrap();
     assert_eq!(resolution, Resolution::Happened);
+}
+
+/// Found by the simulation: a transaction that met a conflict, and lost that answer, was said to have happened.
+#[tokio::test]
+async fn a_transaction_whose_conditions_were_false_has_not_happened() {
+    let faulty = Faulty::new();
+    let client = faulty.client(SHORT);
+    let put = PutRequest::new("key", "theirs");
+    faulty.engine.put(put).await.unwrap();
+    // Lease, fence, transaction; its repetition stands at the gate.
+    faulty.script([Fault::None, Fault::None, Fault::Lose]);
+    faulty.close_gate(3);
+    let txn = client.txn().when([Compare::absent("key")]);
+    let txn = txn.and_then([PutRequest::new("key", "mine")]);
+    let error = txn.or_else([RangeRequest::new("key")]).await.unwrap_err();
+    faulty.open_gate();
+    let token = error.token().expect("the outcome is open").clone();
+    // As the lane says, and as the client itself knows.
+    let resolution = stranger(&faulty).resolve(&token).await.unwrap();
+    assert_eq!(resolution, Resolution::NeverWill);
+    assert_eq!(client.resolve(&token).await.unwrap(), Resolution::NeverWill);
 }
 
 #[tokio::test]

@@ -11,7 +11,8 @@
 //!
 //! `EPOCH` and `OP` are 128-bit numbers drawn by lot, in hexadecimal. An epoch is one session of one
 //! client; it has at most 16 lanes, made as they are needed. `ALTERNATIVE` says which of the
-//! operation's alternatives ran, or `-` that the operation was given up.
+//! operation's alternatives ran, or `-` that the operation was given up. An `r` behind the number says that this
+//! alternative only read why the operation could not be done: for whoever resolves its token, it never happened.
 //!
 //! # Protocol
 //!
@@ -105,7 +106,8 @@ pub(crate) use work::{Alternative, Search, Work};
 pub enum Resolution {
     /// It happened, once.
     Happened,
-    /// It has not happened, and never will.
+    /// It has not happened, and never will. This is also the answer for a transaction whose conditions were false and
+    /// whose other branch only reads.
     NeverWill,
     /// The record of it is gone: it was kept for an hour after its client's end.
     Forgotten,
@@ -238,16 +240,16 @@ impl Settle {
         let task = {
             let (inner, phase) = (Arc::clone(&self.inner), Arc::clone(&phase));
             async move {
+                let work = &work;
                 let outcome = {
-                    let job = Job {
-                        work: &work,
-                        search: None,
-                    };
+                    let job = Job { work, search: None };
                     inner.drive(job, op, Some(&phase)).await
                 };
                 verdict.send_replace(Some(match &outcome {
-                    Ok(Outcome::Done { .. }) => Resolution::Happened,
-                    Ok(Outcome::GuardsFalse) => Resolution::NeverWill,
+                    Ok(Outcome::Done { alternative, .. }) if work.happens(*alternative) => {
+                        Resolution::Happened
+                    }
+                    Ok(_) => Resolution::NeverWill,
                     // Given up with the client, or swept: the lane knows, or nobody.
                     Err(Error::Unknown { .. }) => Resolution::Forgotten,
                     Err(_) => Resolution::NeverWill,

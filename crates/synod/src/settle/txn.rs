@@ -5,7 +5,7 @@ use synod_store::{
 };
 
 use super::token::{OpId, Token};
-use super::work::{Alternative, Job, Search, Work};
+use super::work::{Alternative, Job, Search, Work, changes};
 
 /// A lane at one moment, and the operation that is to pass through it.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,12 +19,15 @@ pub(crate) struct Ticket {
     pub(crate) begun: u64,
 }
 
-/// What a lane says: `OP ALTERNATIVE SECONDS`, with `-` for an operation given up.
+/// What a lane says: `OP ALTERNATIVE SECONDS`, with `-` for an operation given up, and an `r` behind the number of an
+/// alternative that only reads: then what the operation is for has not happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) op: OpId,
     /// Which alternative ran; `None` when it was given up and can never happen.
     pub(crate) alternative: Option<usize>,
+    /// Whether that was something else than to read why it could not be done.
+    pub(crate) happened: bool,
     /// When the operation began, in seconds since 1970.
     pub(crate) begun: u64,
 }
@@ -32,7 +35,10 @@ pub(crate) struct Record {
 impl Record {
     pub(crate) fn encode(self) -> String {
         match self.alternative {
-            Some(alternative) => format!("{} {alternative} {}", self.op, self.begun),
+            Some(alternative) => {
+                let read = if self.happened { "" } else { "r" };
+                format!("{} {alternative}{read} {}", self.op, self.begun)
+            }
             None => format!("{} - {}", self.op, self.begun),
         }
     }
@@ -40,14 +46,18 @@ impl Record {
     pub(crate) fn decode(value: &[u8]) -> Option<Record> {
         let mut parts = std::str::from_utf8(value).ok()?.split(' ');
         let op = OpId(u128::from_str_radix(parts.next()?, 16).ok()?);
-        let alternative = match parts.next()? {
-            "-" => None,
-            number => Some(number.parse().ok()?),
+        let (alternative, happened) = match parts.next()? {
+            "-" => (None, false),
+            text => {
+                let number = text.strip_suffix('r').unwrap_or(text);
+                (Some(number.parse().ok()?), number == text)
+            }
         };
         let begun = parts.next()?.parse().ok()?;
         Some(Record {
             op,
             alternative,
+            happened,
             begun,
         })
     }
@@ -98,10 +108,11 @@ impl Ticket {
         ]
     }
 
-    fn mark(&self, alternative: Option<usize>) -> TxnOp {
+    fn mark(&self, alternative: Option<usize>, happens: bool) -> TxnOp {
         let record = Record {
             op: self.op,
             alternative,
+            happened: happens,
             begun: self.begun,
         };
         PutRequest::new(self.lane.clone(), record.encode()).into()
@@ -118,7 +129,7 @@ impl Ticket {
     pub(crate) fn void(&self) -> Txn {
         Txn::new()
             .when(self.open())
-            .and_then([self.mark(None)])
+            .and_then([self.mark(None, false)])
             .or_else(self.reads())
     }
 
@@ -130,7 +141,10 @@ impl Ticket {
     /// work) Else read both`: the store's budget of operations goes further so.
     pub(crate) fn txn(&self, work: &Work) -> Txn {
         if let Some((common, own, other)) = work.as_fork() {
-            let marks = [Some(self.mark(Some(0))), Some(self.mark(Some(1)))];
+            let marks = [
+                Some(self.mark(Some(0), true)),
+                Some(self.mark(Some(1), changes(other))),
+            ];
             return Txn::new()
                 .when(self.open())
                 .when(common.iter().cloned())
@@ -140,7 +154,7 @@ impl Ticket {
         let mut txn = Txn::new()
             .when(self.open())
             .when(work.first.guards.iter().cloned())
-            .and_then([self.mark(Some(0))])
+            .and_then([self.mark(Some(0), true)])
             .and_then(work.first.ops.iter().cloned())
             .or_else(self.reads());
         if let Some(chain) = chain(&work.others, Some(self)) {
@@ -330,7 +344,8 @@ pub(crate) fn read_plain(work: &Work, response: TxnResponse) -> Answer {
 fn chain(others: &[Alternative], ticket: Option<&Ticket>) -> Option<Txn> {
     let mut inner: Option<Txn> = None;
     for (index, alternative) in others.iter().enumerate().rev() {
-        let mark = ticket.map(|ticket| ticket.mark(Some(index.saturating_add(1))));
+        let mark = ticket
+            .map(|ticket| ticket.mark(Some(index.saturating_add(1)), changes(&alternative.ops)));
         let txn = Txn::new()
             .when(alternative.guards.iter().cloned())
             .and_then(mark)
@@ -350,7 +365,8 @@ fn halve(
     ticket: Option<&Ticket>,
 ) -> Option<Txn> {
     if let [alternative] = alternatives {
-        let mark = ticket.map(|ticket| ticket.mark(Some(number)));
+        let happens = number == 0 || changes(&alternative.ops);
+        let mark = ticket.map(|ticket| ticket.mark(Some(number), happens));
         let leaf = Txn::new().when(alternative.guards.iter().cloned());
         return Some(
             leaf.and_then(mark)
@@ -429,10 +445,16 @@ mod tests {
 
     #[test]
     fn records_survive_their_encoding() {
-        for alternative in [None, Some(0), Some(61)] {
+        for (alternative, happened) in [
+            (None, false),
+            (Some(0), true),
+            (Some(61), true),
+            (Some(1), false),
+        ] {
             let record = Record {
                 op: OpId(9),
                 alternative,
+                happened,
                 begun: 1_790_000_000,
             };
             assert_eq!(Record::decode(record.encode().as_bytes()), Some(record));
@@ -441,9 +463,15 @@ mod tests {
         let record = Record {
             op: OpId(255),
             alternative: Some(2),
+            happened: true,
             begun: 1_790_000_000,
         };
         assert_eq!(record.encode(), golden);
+        let read = Record {
+            happened: false,
+            ..record
+        };
+        assert_eq!(read.encode(), golden.replace(" 2 ", " 2r "));
         for bad in ["", "x 1 2", "ff", "ff x 1", "ff 1 x"] {
             assert_eq!(Record::decode(bad.as_bytes()), None, "{bad}");
         }

@@ -64,7 +64,25 @@ pub(crate) struct Alternative {
     pub(crate) ops: Vec<TxnOp>,
 }
 
+/// Whether any of the operations does more than read.
+pub(super) fn changes(ops: &[TxnOp]) -> bool {
+    ops.iter().any(|op| match op {
+        TxnOp::Range(_) => false,
+        TxnOp::Txn(txn) => !txn.is_read_only(),
+        TxnOp::Put(_) | TxnOp::Delete(_) => true,
+    })
+}
+
 impl Work {
+    /// Whether the operation has happened when this alternative ran. One after the first that only reads tells why it
+    /// could not.
+    pub(super) fn happens(&self, alternative: usize) -> bool {
+        let other = alternative
+            .checked_sub(1)
+            .map(|other| self.others.get(other));
+        other.is_none_or(|other| other.is_some_and(|other| changes(&other.ops)))
+    }
+
     pub(crate) fn new(guards: Vec<Compare>, ops: Vec<TxnOp>) -> Work {
         Work {
             first: Alternative { guards, ops },

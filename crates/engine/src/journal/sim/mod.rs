@@ -1,6 +1,8 @@
 //! A file system in memory that fails on demand and can be stopped after any call: it keeps what was not synced
 //! apart, and gives every image of the disk that a crash at that moment might leave (`images.rs`).
 
+#[cfg(feature = "simulation")]
+mod crash;
 mod images;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,6 +46,8 @@ struct State {
     locks: BTreeMap<PathBuf, isize>,
     calls: usize,
     fail: Option<usize>,
+    /// From this call on nothing is done any more.
+    stop: Option<usize>,
     capacity: Option<usize>,
     faith: Faith,
     /// The file whose sync was answered and has yet to happen.
@@ -172,6 +176,9 @@ impl Sim {
 impl State {
     /// Counts a changing call; an error if it is the one to fail.
     fn call(&mut self) -> io::Result<()> {
+        if self.is_stopped() {
+            return Err(io::Error::other("the power is gone"));
+        }
         self.calls += 1;
         if let Some(inode) = self.promised.take() {
             self.ops.push(Op::Sync(inode));
@@ -180,6 +187,10 @@ impl State {
             return Err(io::Error::other("injected"));
         }
         Ok(())
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.is_some_and(|stop| self.calls >= stop)
     }
 
     fn used(&self) -> usize {
@@ -365,7 +376,9 @@ impl File for SimFile {
             (state.call(), free.saturating_add(within))
         };
         if called.is_err() {
-            self.write(offset, &bytes[..bytes.len() / 2]);
+            if !self.sim.state().is_stopped() {
+                self.write(offset, &bytes[..bytes.len() / 2]);
+            }
             return called;
         }
         if bytes.len() > room {
@@ -378,6 +391,9 @@ impl File for SimFile {
 
     fn sync(&mut self) -> io::Result<()> {
         let mut state = self.sim.state();
+        if state.is_stopped() {
+            return state.call();
+        }
         let called = state.call();
         let inode = self.inode;
         match (&called, state.faith) {

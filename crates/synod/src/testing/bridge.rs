@@ -2,20 +2,19 @@
 //!
 //! It forwards bytes and knows nothing of what they mean. A test that wants *this* reply lost
 //! swallows replies, sends its request, sees over another way that the server has applied it, and
-//! then resets the connection: no timing is involved.
+//! then resets the connection: no timing is involved. TLS passes as it is.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-
-use crate::ports::Port;
 
 /// What a bridge does with bytes and connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,11 +65,42 @@ enum End {
     Reset,
 }
 
+/// A loopback port that stays this bridge's own while it refuses connections.
+#[derive(Debug)]
+struct Reserved {
+    address: SocketAddr,
+    /// Bound, but not listening: who connects is refused, and the system gives the port to nobody else.
+    _socket: TcpSocket,
+}
+
+impl Reserved {
+    fn with_listener() -> io::Result<(Reserved, TcpListener)> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        let address = socket.local_addr()?;
+        let listener = listen(address)?;
+        let reserved = Reserved {
+            address,
+            _socket: socket,
+        };
+        Ok((reserved, listener))
+    }
+}
+
+/// Listens at a port that a [`Reserved`] holds.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(1024)
+}
+
 /// A bridge to one server. It ends, with its connections, when it is dropped.
 #[derive(Debug)]
 pub struct Bridge {
     shared: Arc<Shared>,
-    port: Port,
+    port: Reserved,
     task: JoinHandle<()>,
 }
 
@@ -89,14 +119,16 @@ struct Shared {
 impl Bridge {
     /// A bridge to the server at `upstream`.
     ///
+    /// # Cancel safety
+    ///
+    /// It does not wait.
+    ///
     /// # Panics
     ///
     /// When it cannot listen.
+    #[expect(clippy::expect_used, reason = "a test without a port cannot go on")]
     pub async fn start(upstream: SocketAddr) -> Bridge {
-        let port = Port::reserve();
-        let listener = TcpListener::bind(port.address())
-            .await
-            .expect("the reserved port is free");
+        let (port, listener) = Reserved::with_listener().expect("a loopback port to listen at");
         let shared = Arc::new(Shared {
             upstream,
             mode: watch::Sender::default(),
@@ -106,15 +138,23 @@ impl Bridge {
             requested: AtomicU64::new(0),
             replied: AtomicU64::new(0),
         });
-        let task = tokio::spawn(accept(Arc::clone(&shared), listener, port.address()));
+        let task = tokio::spawn(accept(Arc::clone(&shared), listener, port.address));
         Bridge { shared, port, task }
     }
 
     /// A bridge to the server at a URL such as `http://127.0.0.1:2379`.
     ///
+    /// # Cancel safety
+    ///
+    /// It does not wait.
+    ///
     /// # Panics
     ///
     /// When the URL has no address and port, or the bridge cannot listen.
+    #[expect(
+        clippy::expect_used,
+        reason = "a test with a wrong address cannot go on"
+    )]
     pub async fn to(url: &str) -> Bridge {
         let address = url.rsplit('/').next().unwrap_or(url);
         Bridge::start(address.parse().expect("a URL with an address and a port")).await
@@ -123,7 +163,7 @@ impl Bridge {
     /// Where clients connect to.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.port.address()
+        self.port.address
     }
 
     /// Where clients connect to, without TLS.
@@ -153,7 +193,7 @@ impl Bridge {
     fn end(&self, how: End) {
         self.shared
             .ends
-            .send_modify(|(count, end)| (*count, *end) = (*count + 1, how));
+            .send_modify(|(count, end)| (*count, *end) = (count.wrapping_add(1), how));
     }
 
     /// How many connections stand.
@@ -202,7 +242,7 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, address: SocketAddr)
         let open = match listener.take() {
             Some(open) => open,
             // The port is reserved: nobody else can hold it for more than a moment.
-            None => match TcpListener::bind(address).await {
+            None => match listen(address) {
                 Ok(open) => open,
                 Err(_) => {
                     tokio::time::sleep(Duration::from_millis(10)).await;
@@ -317,143 +357,10 @@ async fn pump(
         if mode != Mode::SwallowReplies && broken.load(Ordering::SeqCst) {
             return Err(Broken);
         }
-        to.write_all(&buffer[..read]).await.map_err(|_| Broken)?;
+        let piece = buffer.get(..read).ok_or(Broken)?;
+        to.write_all(piece).await.map_err(|_| Broken)?;
         if direction == Direction::Request {
             counter.fetch_add(read as u64, Ordering::SeqCst);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wait;
-
-    /// A server that counts what it is sent and sends it back.
-    async fn echo() -> (SocketAddr, Arc<AtomicU64>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let seen = Arc::new(AtomicU64::new(0));
-        let count = Arc::clone(&seen);
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let count = Arc::clone(&count);
-                tokio::spawn(async move {
-                    let mut buffer = [0; 100];
-                    while let Ok(read @ 1..) = stream.read(&mut buffer).await {
-                        count.fetch_add(read as u64, Ordering::SeqCst);
-                        if stream.write_all(&buffer[..read]).await.is_err() {
-                            return;
-                        }
-                    }
-                });
-            }
-        });
-        (address, seen)
-    }
-
-    async fn exchange(stream: &mut TcpStream) -> std::io::Result<()> {
-        stream.write_all(b"hello").await?;
-        let mut answer = [0; 5];
-        stream.read_exact(&mut answer).await?;
-        assert_eq!(&answer, b"hello");
-        Ok(())
-    }
-
-    #[tokio::test]
-    async fn what_is_held_arrives_late() {
-        let (address, seen) = echo().await;
-        let bridge = Bridge::start(address).await;
-        let mut stream = TcpStream::connect(bridge.address()).await.unwrap();
-        wait::soon("an answer", exchange(&mut stream))
-            .await
-            .unwrap();
-        bridge.set(Mode::Hold);
-        stream.write_all(b"later").await.unwrap();
-        let mut answer = [0; 5];
-        let early =
-            tokio::time::timeout(Duration::from_millis(100), stream.read_exact(&mut answer));
-        assert!(early.await.is_err());
-        assert_eq!(seen.load(Ordering::SeqCst), 5);
-        bridge.set(Mode::Pass);
-        wait::soon("the late answer", stream.read_exact(&mut answer))
-            .await
-            .unwrap();
-        assert_eq!(&answer, b"later");
-        assert_eq!((bridge.connections(), bridge.accepted()), (1, 1));
-        assert_eq!((bridge.requested_bytes(), bridge.replied_bytes()), (10, 10));
-    }
-
-    #[tokio::test]
-    async fn a_swallowed_reply_was_served_and_never_comes() {
-        let (address, seen) = echo().await;
-        let bridge = Bridge::start(address).await;
-        let mut stream = TcpStream::connect(bridge.address()).await.unwrap();
-        bridge.set(Mode::SwallowReplies);
-        stream.write_all(b"hello").await.unwrap();
-        let served = || async { seen.load(Ordering::SeqCst) == 5 && bridge.replied_bytes() == 5 };
-        wait::until("the request is served", served).await;
-        bridge.set(Mode::Pass);
-        let error = wait::soon("a reset", exchange(&mut stream))
-            .await
-            .unwrap_err();
-        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
-        let mut stream = TcpStream::connect(bridge.address()).await.unwrap();
-        wait::soon("an answer", exchange(&mut stream))
-            .await
-            .unwrap();
-    }
-
-    #[tokio::test]
-    async fn connections_are_reset_closed_and_refused_on_command() {
-        let (address, _) = echo().await;
-        let bridge = Bridge::start(address).await;
-        for (end, expected) in [
-            (
-                Bridge::reset as fn(&Bridge),
-                Err(std::io::ErrorKind::ConnectionReset),
-            ),
-            (Bridge::close, Ok(0)),
-        ] {
-            let mut stream = TcpStream::connect(bridge.address()).await.unwrap();
-            wait::soon("an answer", exchange(&mut stream))
-                .await
-                .unwrap();
-            end(&bridge);
-            let read = wait::soon("the end", stream.read(&mut [0; 5])).await;
-            assert_eq!(read.map_err(|error| error.kind()), expected);
-        }
-        bridge.set(Mode::Refuse);
-        wait::until("connections are refused", || async {
-            TcpStream::connect(bridge.address()).await.is_err()
-        })
-        .await;
-        bridge.set(Mode::Pass);
-        wait::until("connections are taken again", || async {
-            match TcpStream::connect(bridge.address()).await {
-                Ok(mut stream) => exchange(&mut stream).await.is_ok(),
-                Err(_) => false,
-            }
-        })
-        .await;
-        bridge.set(Mode::ResetOnReply);
-        let mut stream = TcpStream::connect(bridge.address()).await.unwrap();
-        let error = wait::soon("a reset", exchange(&mut stream))
-            .await
-            .unwrap_err();
-        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
-    }
-
-    #[tokio::test]
-    async fn a_delay_delays() {
-        let (address, _) = echo().await;
-        let bridge = Bridge::start(address).await;
-        bridge.set(Mode::Delay(Duration::from_millis(50)));
-        let mut stream = TcpStream::connect(bridge.address()).await.unwrap();
-        let begin = std::time::Instant::now();
-        wait::soon("an answer", exchange(&mut stream))
-            .await
-            .unwrap();
-        assert!(begin.elapsed() >= Duration::from_millis(100));
     }
 }

@@ -1,0 +1,94 @@
+//! The store: what was read is what was there at the answer's revision, and no client sees time run backwards.
+
+use std::collections::BTreeMap;
+
+use synod_store::{RangeRequest, RangeResponse, Revision, SortOrder, SortTarget};
+
+use crate::history::History;
+use crate::oracle::State;
+
+pub(super) fn check(history: &History) -> Result<(), String> {
+    monotone(history)?;
+    let mut reads: BTreeMap<Revision, Vec<(&RangeRequest, &RangeResponse)>> = BTreeMap::new();
+    for read in &history.reads {
+        if let Some((request, answer)) = &read.range {
+            let at = if request.revision == Revision::ZERO {
+                read.header
+            } else {
+                request.revision
+            };
+            reads.entry(at).or_default().push((request, answer));
+        }
+    }
+    let mut result = Ok(());
+    history.oracle.replay(|revision, state| {
+        for (request, answer) in reads.remove(&revision).unwrap_or_default() {
+            if result.is_ok() {
+                result = compare(revision, state, request, answer);
+            }
+        }
+    });
+    result?;
+    match reads.first_key_value() {
+        Some((revision, _)) => Err(format!(
+            "an answer speaks of revision {revision}, which never was"
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Done before means an earlier revision.
+fn monotone(history: &History) -> Result<(), String> {
+    let mut reads: Vec<_> = history.reads.iter().collect();
+    reads.sort_by_key(|read| read.end);
+    let mut highest = Revision::ZERO;
+    let mut done = reads.iter().peekable();
+    let mut begun: Vec<_> = history.reads.iter().collect();
+    begun.sort_by_key(|read| read.begin);
+    for read in begun {
+        while let Some(earlier) = done.next_if(|earlier| earlier.end < read.begin) {
+            highest = highest.max(earlier.header);
+        }
+        if read.header < highest {
+            return Err(format!(
+                "client {}.{} was answered at revision {} after revision {highest} was answered",
+                read.client, read.incarnation, read.header
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn compare(
+    revision: Revision,
+    state: &State,
+    request: &RangeRequest,
+    answer: &RangeResponse,
+) -> Result<(), String> {
+    // Filters and orders are the conformance suite's business.
+    let plain = request.sort_target == SortTarget::Key && request.sort_order == SortOrder::None;
+    if !plain
+        || request.keys_only
+        || request.count_only
+        || *request
+            != (RangeRequest {
+                limit: request.limit,
+                revision: request.revision,
+                ..RangeRequest::new(request.range.clone())
+            })
+    {
+        return Ok(());
+    }
+    let there = state.iter().filter(|(key, _)| request.range.contains(key));
+    let expected: Vec<_> = there
+        .map(|(_, kv)| kv)
+        .take(answer.kvs.len().max(1))
+        .collect();
+    let found: Vec<_> = answer.kvs.iter().collect();
+    if expected != found {
+        return Err(format!(
+            "{request:?} at revision {revision} found {found:?} instead of {expected:?}"
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! Stores with a fault, to see that the checkers object.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+
+use synod_store::*;
+
+use crate::plan::Planted;
+
+/// A store that forgets a part of what it was asked.
+#[derive(Debug)]
+pub(crate) struct Forgetful {
+    store: Arc<dyn Store>,
+    planted: Planted,
+    seen: Mutex<HashSet<String>>,
+}
+
+impl Forgetful {
+    pub(crate) fn new(store: Arc<dyn Store>, planted: Planted) -> Forgetful {
+        Forgetful {
+            store,
+            planted,
+            seen: Mutex::default(),
+        }
+    }
+
+    /// The transaction without what is forgotten of it.
+    fn spoil(&self, txn: &mut Txn) {
+        let ignored = |compare: &Compare| match (&compare.operand, self.planted) {
+            // Whether a key is as it was read: claims, lanes, what a transaction has read.
+            (CompareOperand::ModRevision(_), Planted::IgnoredCompare) => true,
+            // Whether the key by which one holds something is still there.
+            (CompareOperand::CreateRevision(created), Planted::IgnoredFence) => *created != 0,
+            _ => false,
+        };
+        txn.compares.retain(|compare| !ignored(compare));
+        if self.planted == Planted::AppliedTwice
+            && txn.compares.len() > 1
+            && !self.seen.lock().unwrap().insert(format!("{txn:?}"))
+        {
+            txn.compares.clear();
+        }
+        for op in txn.success.iter_mut().chain(&mut txn.failure) {
+            if let TxnOp::Txn(inner) = op {
+                self.spoil(inner);
+            }
+        }
+    }
+}
+
+impl Store for Forgetful {
+    fn txn(&self, mut txn: Txn) -> BoxFuture<'_, Result<TxnResponse>> {
+        self.spoil(&mut txn);
+        self.store.txn(txn)
+    }
+
+    fn range(&self, request: RangeRequest) -> BoxFuture<'_, Result<RangeResponse>> {
+        self.store.range(request)
+    }
+
+    fn put(&self, request: PutRequest) -> BoxFuture<'_, Result<PutResponse>> {
+        self.store.put(request)
+    }
+
+    fn delete(&self, request: DeleteRequest) -> BoxFuture<'_, Result<DeleteResponse>> {
+        self.store.delete(request)
+    }
+
+    fn compact(&self, to: Revision, physical: bool) -> BoxFuture<'_, Result<CompactResponse>> {
+        self.store.compact(to, physical)
+    }
+
+    fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<Watch>> {
+        self.store.watch(request)
+    }
+
+    fn lease_grant(&self, request: LeaseGrantRequest) -> BoxFuture<'_, Result<LeaseGrantResponse>> {
+        self.store.lease_grant(request)
+    }
+
+    fn lease_revoke(&self, id: LeaseId) -> BoxFuture<'_, Result<LeaseRevokeResponse>> {
+        self.store.lease_revoke(id)
+    }
+
+    fn lease_keep_alive(&self, id: LeaseId) -> BoxFuture<'_, Result<LeaseKeepAliveResponse>> {
+        self.store.lease_keep_alive(id)
+    }
+
+    fn lease_time_to_live(
+        &self,
+        id: LeaseId,
+        keys: bool,
+    ) -> BoxFuture<'_, Result<LeaseTimeToLiveResponse>> {
+        self.store.lease_time_to_live(id, keys)
+    }
+
+    fn leases(&self) -> BoxFuture<'_, Result<LeaseListResponse>> {
+        self.store.leases()
+    }
+
+    fn status(&self) -> BoxFuture<'_, Result<StatusResponse>> {
+        self.store.status()
+    }
+
+    fn alarms(&self) -> BoxFuture<'_, Result<Vec<Alarm>>> {
+        self.store.alarms()
+    }
+
+    fn disarm(&self, kind: AlarmKind) -> BoxFuture<'_, Result<Vec<Alarm>>> {
+        self.store.disarm(kind)
+    }
+
+    fn hash_kv(&self, revision: Revision) -> BoxFuture<'_, Result<HashResponse>> {
+        self.store.hash_kv(revision)
+    }
+
+    fn defragment(&self) -> BoxFuture<'_, Result<()>> {
+        self.store.defragment()
+    }
+
+    fn members(&self) -> BoxFuture<'_, Result<Vec<Member>>> {
+        self.store.members()
+    }
+
+    fn replies(&self) -> Replies {
+        self.store.replies()
+    }
+}
