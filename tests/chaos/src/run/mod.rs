@@ -1,0 +1,124 @@
+//! The runner: a cluster behind bridges, workers, a safety phase in which faults come one after another,
+//! a liveness phase without, and the verdict.
+
+mod cluster;
+mod faults;
+mod options;
+mod peers;
+mod report;
+mod slow;
+mod stage;
+mod workers;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+
+use crate::check;
+use crate::history::{self, now};
+use crate::primitive::Primitive;
+
+pub use faults::Fault;
+pub use options::{Options, Output};
+use report::{Report, Window};
+use stage::Stage;
+
+/// Runs as the options say.
+///
+/// # Errors
+///
+/// When the run could not be made; what it found is in the exit code.
+pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
+    let seed = options.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+    let again = options.again(seed);
+    options.say(format!("seed {seed}: {again}"));
+    let directory = options.directory(seed)?;
+    let interrupted = tokio::signal::ctrl_c();
+    let outcome = tokio::select! {
+        outcome = play(&options, seed, &directory) => outcome,
+        _ = interrupted => {
+            options.say("interrupted: all processes of the run end now");
+            return Ok(ExitCode::from(130));
+        }
+    };
+    let kept = format!("histories and logs are in {}", directory.display());
+    let report = outcome.with_context(|| format!("seed {seed} failed; again: {again}; {kept}"))?;
+    report.print(&options, seed, &again, &kept)?;
+    Ok(if report.passed() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// One run, from an empty cluster to the verdict.
+async fn play(options: &Options, seed: u64, directory: &PathBuf) -> anyhow::Result<Report> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let begun = Instant::now();
+    let mut stage = Stage::set(options, seed, directory).await?;
+    let began = now();
+    let mut report = Report::new(options.primitives(), seed);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    report.windows.push(Window::calm(began));
+
+    let length = Duration::from_secs_f64(options.minutes * 60.0);
+    let faults = options.faults()?;
+    let mut bag: Vec<Fault> = Vec::new();
+    while begun.elapsed() < length || report.windows.len() <= 1 {
+        if bag.is_empty() {
+            // Each fault once before any comes again.
+            bag.clone_from(&faults);
+            bag.shuffle(&mut rng);
+        }
+        let Some(fault) = bag.pop() else { break };
+        let from = now();
+        match faults::inject(fault, &mut stage, &mut rng).await {
+            Ok(faults::Fired::Yes(evidence)) => {
+                let healed = now();
+                let seconds = (healed - from) as f64 / 1e9;
+                options.say(format!("{:>6.0} s  {}: {evidence} ({seconds:.1} s)", begun.elapsed().as_secs_f64(), fault.name()));
+                report.windows.push(Window::new(fault, from, healed));
+            }
+            Ok(faults::Fired::Skipped(why)) => {
+                if report.skip(fault, &why) {
+                    options.say(format!("{}: skipped: {why}", fault.name()));
+                }
+                if faults.iter().all(|fault| report.was_skipped(*fault)) {
+                    bail!("no fault can be made here");
+                }
+                continue;
+            }
+            Err(error) => bail!("the fault {} did not fire: {error:#}", fault.name()),
+        }
+        let pause = rng.random_range(options.pause.0..=options.pause.1);
+        stage.calm(Duration::from_millis(pause)).await?;
+    }
+
+    options.say(format!("{:>6.0} s  faults are over; everything must progress", begun.elapsed().as_secs_f64()));
+    let calm = now();
+    report.windows.push(Window::calm(calm));
+    let patience = Duration::from_secs(options.ttl + 5);
+    stage.calm(patience + Duration::from_secs(1)).await?;
+    stage.finish(&mut report).await?;
+    options.say(format!("{:>6.0} s  workers have ended, the queues are drained; checking", begun.elapsed().as_secs_f64()));
+
+    let record = stage.record().await?;
+    let entries = history::read_all(&stage.histories())?;
+    report.seconds = begun.elapsed().as_secs();
+    report.take(&entries, &record, calm, patience);
+    for finding in check::check(&entries, &record, true) {
+        report.find(finding);
+    }
+    Ok(report)
+}
+
+/// The primitives in words.
+fn names(primitives: &[Primitive]) -> String {
+    let names: Vec<&str> = primitives.iter().map(|p| p.name()).collect();
+    names.join(",")
+}
