@@ -4,6 +4,7 @@ use synod_store::{
     Compare, Key, PutRequest, RangeRequest, Revision, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
 
+use super::Resolution;
 use super::token::{OpId, Token};
 use super::work::{Alternative, Job, Search, Work};
 
@@ -19,12 +20,15 @@ pub(crate) struct Ticket {
     pub(crate) begun: u64,
 }
 
-/// What a lane says: `OP ALTERNATIVE SECONDS`, with `-` for an operation given up.
+/// What a lane says: `OP ALTERNATIVE SECONDS`, with `-` for an operation given up, and `else` for the other
+/// branch of a fork.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) op: OpId,
     /// Which alternative ran; `None` when it was given up and can never happen.
     pub(crate) alternative: Option<usize>,
+    /// It is the other branch of a fork: its conditions did not hold.
+    pub(crate) otherwise: bool,
     /// When the operation began, in seconds since 1970.
     pub(crate) begun: u64,
 }
@@ -32,6 +36,7 @@ pub(crate) struct Record {
 impl Record {
     pub(crate) fn encode(self) -> String {
         match self.alternative {
+            Some(_) if self.otherwise => format!("{} else {}", self.op, self.begun),
             Some(alternative) => format!("{} {alternative} {}", self.op, self.begun),
             None => format!("{} - {}", self.op, self.begun),
         }
@@ -40,16 +45,27 @@ impl Record {
     pub(crate) fn decode(value: &[u8]) -> Option<Record> {
         let mut parts = std::str::from_utf8(value).ok()?.split(' ');
         let op = OpId(u128::from_str_radix(parts.next()?, 16).ok()?);
-        let alternative = match parts.next()? {
-            "-" => None,
-            number => Some(number.parse().ok()?),
+        let (alternative, otherwise) = match parts.next()? {
+            "-" => (None, false),
+            "else" => (Some(1), true),
+            number => (Some(number.parse().ok()?), false),
         };
         let begun = parts.next()?.parse().ok()?;
         Some(Record {
             op,
             alternative,
+            otherwise,
             begun,
         })
+    }
+
+    /// What the record says to whoever asks for the outcome.
+    pub(super) fn resolution(self) -> Resolution {
+        match self.alternative {
+            Some(_) if self.otherwise => Resolution::Otherwise,
+            Some(_) => Resolution::Happened,
+            None => Resolution::NeverWill,
+        }
     }
 }
 
@@ -99,9 +115,14 @@ impl Ticket {
     }
 
     fn mark(&self, alternative: Option<usize>) -> TxnOp {
+        self.mark_with(alternative, false)
+    }
+
+    fn mark_with(&self, alternative: Option<usize>, otherwise: bool) -> TxnOp {
         let record = Record {
             op: self.op,
             alternative,
+            otherwise,
             begun: self.begun,
         };
         PutRequest::new(self.lane.clone(), record.encode()).into()
@@ -130,7 +151,8 @@ impl Ticket {
     /// work) Else read both`: the store's budget of operations goes further so.
     pub(crate) fn txn(&self, work: &Work) -> Txn {
         if let Some((common, own, other)) = work.as_fork() {
-            let marks = [Some(self.mark(Some(0))), Some(self.mark(Some(1)))];
+            let other_mark = self.mark_with(Some(1), true);
+            let marks = [Some(self.mark(Some(0))), Some(other_mark)];
             return Txn::new()
                 .when(self.open())
                 .when(common.iter().cloned())
@@ -429,10 +451,13 @@ mod tests {
 
     #[test]
     fn records_survive_their_encoding() {
-        for alternative in [None, Some(0), Some(61)] {
+        for (alternative, otherwise) in
+            [(None, false), (Some(0), false), (Some(61), false), (Some(1), true)]
+        {
             let record = Record {
                 op: OpId(9),
                 alternative,
+                otherwise,
                 begun: 1_790_000_000,
             };
             assert_eq!(Record::decode(record.encode().as_bytes()), Some(record));
@@ -441,6 +466,7 @@ mod tests {
         let record = Record {
             op: OpId(255),
             alternative: Some(2),
+            otherwise: false,
             begun: 1_790_000_000,
         };
         assert_eq!(record.encode(), golden);
