@@ -133,6 +133,8 @@ pub enum Outcome {
 pub enum Settled {
     /// It happened, once.
     Happened,
+    /// Its conditions did not hold: it has changed nothing, and never will.
+    Otherwise,
     /// It has not happened, and never will.
     NeverWill,
     /// Nothing tells any more.
@@ -212,7 +214,7 @@ impl Entry {
     #[must_use]
     pub fn never(&self) -> bool {
         matches!(self.outcome, Some(Outcome::Failed(_)))
-            || self.settled == Some(Settled::NeverWill)
+            || matches!(self.settled, Some(Settled::NeverWill | Settled::Otherwise))
     }
 
     /// Whether it is said to have happened.

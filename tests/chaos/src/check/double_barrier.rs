@@ -16,8 +16,8 @@ const PREFIX: &str = "__synod/double-barrier/chaos%2Fdouble-barrier/";
 struct Round {
     number: u64,
     arrived: u64,
-    /// The places that were taken then.
-    places: usize,
+    /// Who had taken its places then.
+    members: Vec<String>,
 }
 
 pub(super) fn check(history: &[&Entry], record: &Record, findings: &mut Findings) {
@@ -25,43 +25,46 @@ pub(super) fn check(history: &[&Entry], record: &Record, findings: &mut Findings
     let said = |entry: &Entry| entry.ok().is_some_and(|answer| answer.yes == Some(true));
     let rounds = rounds(record);
     for round in &rounds {
-        if round.places != MEMBERS as usize {
+        if round.members.len() != MEMBERS as usize {
             let text = format!(
-                "round {} was full with {} of {MEMBERS} places taken",
-                round.number, round.places
+                "round {} for {MEMBERS} was full with {:?}",
+                round.number, round.members
             );
             findings.add(Kind::Violation, round.arrived, text);
         }
     }
-    // Numbers begin anew when a house is left empty: a round is told by its number and its time.
+    // A place says who has taken it. Each process enters once at a time, so its entries are matched with its
+    // rounds in order; a round that no entry is told of is one whose caller was left in doubt.
     let mut members: BTreeMap<usize, Vec<&Entry>> = BTreeMap::new();
+    let mut next: BTreeMap<&str, usize> = BTreeMap::new();
     for entry in with(Call::Enter).filter(|entry| said(entry)) {
         let number = entry.ok().and_then(|answer| answer.token);
-        // Of those with this number, the first that was not over before the call.
-        let found = rounds
-            .iter()
-            .position(|round| Some(round.number) == number && round.arrived >= entry.began);
+        let from = next.entry(&entry.worker).or_insert(0);
+        let found = (*from..rounds.len()).find(|at| {
+            let round = &rounds[*at];
+            Some(round.number) == number
+                && round.arrived >= entry.began
+                && round.members.contains(&entry.worker)
+        });
         match found {
-            Some(round) => members.entry(round).or_default().push(entry),
+            Some(round) => {
+                *from = round + 1;
+                members.entry(round).or_default().push(entry);
+            }
             None => {
-                let text = format!("in, but no such round was ever full: {}", show(entry));
+                let text = format!("in, but a member of no full round: {}", show(entry));
                 findings.add(Kind::Violation, entry.began, text);
             }
         }
     }
     for (round, inside) in &members {
-        let number = rounds[*round].number;
-        if inside.len() > MEMBERS as usize {
-            let all: Vec<String> = inside.iter().map(|entry| show(entry)).collect();
-            let text = format!("round {number} has too many members: {}", all.join(", "));
-            findings.add(Kind::Violation, rounds[*round].arrived, text);
-        }
+        let Round { number, members, .. } = &rounds[*round];
         let first = inside.iter().map(|entry| entry.end()).min().unwrap_or(0);
-        let begun = with(Call::Enter)
-            .filter(|entry| entry.began <= first && entry.end() >= inside[0].began.min(first))
-            .count();
-        if begun < MEMBERS as usize {
-            let text = format!("round {number}: somebody was in when only {begun} had begun to enter");
+        let all_came = members.iter().all(|member| {
+            with(Call::Enter).any(|entry| entry.worker == *member && entry.began <= first)
+        });
+        if !all_came {
+            let text = format!("round {number}: somebody was in before {members:?} had all come");
             findings.add(Kind::Violation, first, text);
         }
     }
@@ -111,7 +114,12 @@ fn rounds(record: &Record) -> Vec<Round> {
                 rounds.push(Round {
                     number,
                     arrived: event.arrived,
-                    places: state.keys().filter(|key| key.starts_with(&places)).count(),
+                    members: state
+                        .iter()
+                        .filter(|(key, _)| key.starts_with(&places))
+                        // `WORD IDENTITY`
+                        .map(|(_, live)| live.value.split(' ').nth(1).unwrap_or("").to_owned())
+                        .collect(),
                 });
             }
         }

@@ -166,6 +166,7 @@ async fn resolve(shared: &Shared) {
     for (id, token) in doubts {
         let settled = match shared.client.resolve(&token).await {
             Ok(Resolution::Happened) => Settled::Happened,
+            Ok(Resolution::Otherwise) => Settled::Otherwise,
             Ok(Resolution::NeverWill) => Settled::NeverWill,
             Ok(_) => Settled::Forgotten,
             Err(_) => {
