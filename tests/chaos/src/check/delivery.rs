@@ -95,7 +95,8 @@ fn acknowledged(history: &[&Entry], replay: &Replay, findings: &mut Findings) {
             findings.add(Kind::Violation, acks[0].began, text);
         }
     }
-    for (value, (at, attempt)) in &replay.acked {
+    let departures = replay.acked.iter().flat_map(|(value, all)| all.iter().map(move |at| (value, at)));
+    for (value, (at, attempt)) in departures {
         let empty = Vec::new();
         let may = acks.get(value.as_str()).unwrap_or(&empty);
         let excused = may
@@ -114,8 +115,8 @@ struct Replay {
     first: BTreeMap<String, u64>,
     /// All deliveries: value and attempt.
     deliveries: BTreeSet<(String, u64)>,
-    /// When each value left, and at which attempt.
-    acked: BTreeMap<String, (u64, u64)>,
+    /// When each value left, and at which attempt; more than once is an error of its own.
+    acked: BTreeMap<String, Vec<(u64, u64)>>,
     /// What is there in the end.
     places: BTreeMap<String, (String, Place)>,
 }
@@ -161,7 +162,7 @@ fn replay(record: &Record, history: &[&Entry], findings: &mut Findings) -> Repla
                             let text = format!("{value:?} left though nobody had it any more");
                             findings.add(Kind::Lost, at, text);
                         }
-                        replay.acked.insert(value.clone(), (at, attempt));
+                        replay.acked.entry(value.clone()).or_default().push((at, attempt));
                     }
                     Some(place) => {
                         findings.add(Kind::Lost, at, format!("{value:?} vanished from {place:?}"));

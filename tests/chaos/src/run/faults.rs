@@ -164,7 +164,7 @@ async fn pause_leader(stage: &mut Stage, hold: Duration) -> anyhow::Result<Fired
 }
 
 /// A member that does not lead.
-async fn follower(stage: &Stage, rng: &mut StdRng) -> anyhow::Result<(usize, usize)> {
+async fn follower(stage: &mut Stage, rng: &mut StdRng) -> anyhow::Result<(usize, usize)> {
     let leader = stage.cluster.leader(None).await?;
     let others: Vec<usize> = (0..stage.cluster.len()).filter(|m| *m != leader).collect();
     match others.choose(rng) {

@@ -107,6 +107,7 @@ async fn play(options: &Options, seed: u64, directory: &PathBuf) -> anyhow::Resu
     stage.finish(&mut report).await?;
     options.say(format!("{:>6.0} s  workers have ended, the queues are drained; checking", begun.elapsed().as_secs_f64()));
 
+    report.own_deaths = stage.cluster.own_deaths;
     let record = stage.record().await?;
     let entries = history::read_all(&stage.histories())?;
     report.seconds = begun.elapsed().as_secs();

@@ -66,6 +66,8 @@ pub(super) struct Report {
     /// What did not move, or not enough.
     pub(super) stuck: Vec<String>,
     revisions: u64,
+    /// How often an etcd has died of an error of its own that is known.
+    pub(super) own_deaths: usize,
 }
 
 impl Report {
@@ -80,6 +82,7 @@ impl Report {
             findings: Vec::new(),
             stuck: Vec::new(),
             revisions: 0,
+            own_deaths: 0,
         }
     }
 
@@ -252,6 +255,12 @@ impl Report {
             self.revisions,
             fired.join(", ")
         );
+        if self.own_deaths > 0 {
+            println!(
+                "{} times an etcd died by itself, of its issue 14110, and was started again",
+                self.own_deaths
+            );
+        }
         for (fault, why) in &self.skipped {
             println!("skipped: {}: {why}", fault.name());
         }
@@ -300,6 +309,7 @@ impl Report {
             "again": again,
             "seconds": self.seconds,
             "revisions": self.revisions,
+            "own_deaths_of_etcd": self.own_deaths,
             "faults": self.windows.iter().filter_map(|w| w.fault).map(Fault::name).collect::<Vec<_>>(),
             "skipped": skipped,
             "cells": cells,
