@@ -18,6 +18,11 @@ struct Program {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Checks the histories of an earlier run once more: the folder named after its seed.
+    Check {
+        /// The folder.
+        folder: std::path::PathBuf,
+    },
     /// What the runner starts.
     #[command(hide = true)]
     Work(Box<WorkerArgs>),
@@ -28,6 +33,7 @@ async fn main() -> ExitCode {
     let program = Program::parse();
     let ended = match program.command {
         Some(Command::Work(args)) => synod_chaos::work::run_process(*args).await,
+        Some(Command::Check { folder }) => synod_chaos::run::check_again(&folder),
         None => synod_chaos::run::run(program.options).await,
     };
     ended.unwrap_or_else(|error| {

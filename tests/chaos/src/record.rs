@@ -2,7 +2,7 @@
 //! of all keys from revision 1 tells it, over a connection of its own that no fault touches.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{BufRead, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -99,6 +99,20 @@ impl Record {
         self.events
             .iter()
             .find(|e| e.key == key && e.revision > created && e.created != created)
+    }
+
+    /// What [`Recorder::save`] has written.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub fn load(path: &std::path::Path) -> anyhow::Result<Record> {
+        let file = std::io::BufReader::new(std::fs::File::open(path)?);
+        let mut record = Record::default();
+        for line in file.lines() {
+            record.events.push(serde_json::from_str(&line?)?);
+        }
+        Ok(record)
     }
 
     /// The last revision.

@@ -39,7 +39,7 @@ pub(super) struct Cluster {
 const KNOWN: [&str; 2] = ["unexpected error during txn", "context canceled"];
 
 /// How long the cluster may take for anything: the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 impl Cluster {
     /// Starts the members, and waits until all of them serve. Their logs go to `directory`.

@@ -10,7 +10,7 @@ mod slow;
 mod stage;
 mod workers;
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,7 @@ use rand::{Rng, SeedableRng};
 use crate::check;
 use crate::history::{self, now};
 use crate::primitive::Primitive;
+use crate::record::Record;
 
 pub use faults::Fault;
 pub use options::{Options, Output};
@@ -57,7 +58,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
 }
 
 /// One run, from an empty cluster to the verdict.
-async fn play(options: &Options, seed: u64, directory: &PathBuf) -> anyhow::Result<Report> {
+async fn play(options: &Options, seed: u64, directory: &Path) -> anyhow::Result<Report> {
     let mut rng = StdRng::seed_from_u64(seed);
     let begun = Instant::now();
     let mut stage = Stage::set(options, seed, directory).await?;
@@ -116,6 +117,31 @@ async fn play(options: &Options, seed: u64, directory: &PathBuf) -> anyhow::Resu
         report.find(finding);
     }
     Ok(report)
+}
+
+/// Checks what an earlier run has kept.
+///
+/// # Errors
+///
+/// When something of it cannot be read.
+pub fn check_again(folder: &Path) -> anyhow::Result<ExitCode> {
+    let entries = history::read_all(&folder.join("histories"))?;
+    let record = Record::load(&folder.join("record.jsonl"))?;
+    let findings = check::check(&entries, &record, true);
+    for finding in &findings {
+        println!("{} {:?}: {}", finding.primitive.name(), finding.kind, finding.text);
+    }
+    println!(
+        "{} operations, {} revisions, {} findings",
+        entries.len(),
+        record.revision(),
+        findings.len()
+    );
+    Ok(if findings.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// The primitives in words.

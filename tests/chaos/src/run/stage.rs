@@ -1,6 +1,6 @@
 //! [`Stage`]: everything that a run has started, and what is asked of all of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ impl Stage {
     pub(super) async fn set(
         options: &Options,
         seed: u64,
-        directory: &PathBuf,
+        directory: &Path,
     ) -> anyhow::Result<Stage> {
         let binary = options.etcd.clone().or_else(synod_tests::etcd::binary);
         let binary = binary.context(synod_tests::etcd::NO_ETCD)?;
@@ -52,7 +52,7 @@ impl Stage {
             store,
             recorder,
             options: options.clone(),
-            directory: directory.clone(),
+            directory: directory.to_owned(),
             seed,
         };
         for index in 0..options.workers {

@@ -181,7 +181,7 @@ async fn spawn(
         let mut line = String::new();
         BufReader::new(output).read_line(&mut line).map(|_| line)
     });
-    let line = tokio::time::timeout(Duration::from_secs(30), ready).await;
+    let line = tokio::time::timeout(Duration::from_secs(60), ready).await;
     let line = line.with_context(|| format!("worker {name} does not begin"))???;
     if line.trim() != "ready" {
         bail!("worker {name} does not begin; see workers.log");
