@@ -174,10 +174,17 @@ impl Recorder {
     ///
     /// # Errors
     ///
-    /// When the watch was cut, or does not get there within a minute.
+    /// When the watch was cut, or the store or the watch does not get there within a minute.
     pub async fn reach(&self, store: &dyn Store) -> anyhow::Result<u64> {
-        let put = store.put(PutRequest::new("chaos/mark", "")).await?;
-        let revision = put.header.revision.0;
+        let begin = std::time::Instant::now();
+        let revision = loop {
+            // Once more does no harm.
+            match store.put(PutRequest::new("chaos/mark", "")).await {
+                Ok(put) => break put.header.revision.0,
+                Err(error) if begin.elapsed().as_secs() > 60 => return Err(error.into()),
+                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
+            }
+        };
         for _ in 0..3000 {
             if let Some(why) = &*self
                 .shared
