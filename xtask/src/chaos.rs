@@ -10,7 +10,12 @@ use crate::{etcd, metadata};
 /// Runs the command with the arguments after its name, which are the program's (`--help` shows them).
 pub(crate) fn run(args: &[String]) -> Result<()> {
     // With the checks of a debug build: speed is not what is looked for.
-    run_program(&mut cargo(&["build", "--quiet", "--package", "synod-chaos"])?)?;
+    run_program(&mut cargo(&[
+        "build",
+        "--quiet",
+        "--package",
+        "synod-chaos",
+    ])?)?;
     let program = metadata::target_directory()?.join("debug/synod-chaos");
     let mut command = Command::new(program);
     if !args.iter().any(|arg| arg == "--help" || arg == "-h") {

@@ -261,7 +261,10 @@ impl Log {
     ///
     /// When it is there already, or cannot be made.
     pub fn create(path: &Path) -> io::Result<Log> {
-        let file = OpenOptions::new().append(true).create_new(true).open(path)?;
+        let file = OpenOptions::new()
+            .append(true)
+            .create_new(true)
+            .open(path)?;
         Ok(Log {
             file: Mutex::new(file),
             next: AtomicU64::new(0),
@@ -297,7 +300,11 @@ impl Log {
         // The line of its beginning is in the file before an operation is sent, that of its end after it
         // was answered.
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let line = Line { id, at: now(), what };
+        let line = Line {
+            id,
+            at: now(),
+            what,
+        };
         let mut text = serde_json::to_string(&line).expect("a line of JSON");
         text.push('\n');
         // One write a line: the kernel keeps it whatever becomes of the process.
@@ -384,7 +391,8 @@ mod tests {
 
     #[test]
     fn what_was_written_is_read_and_a_cut_line_is_left_out() {
-        let directory = std::env::temp_dir().join(format!("synod-chaos-{}-{}", std::process::id(), now()));
+        let directory =
+            std::env::temp_dir().join(format!("synod-chaos-{}-{}", std::process::id(), now()));
         std::fs::create_dir_all(&directory).unwrap();
         let path = directory.join("w0.0.jsonl");
         let log = Log::create(&path).unwrap();

@@ -91,7 +91,9 @@ impl Break {
     /// Requests are changed in some cases only, so that work goes on: one in so many.
     fn one_in(self) -> u64 {
         match self {
-            Break::QueueLoses | Break::QueueDoubles | Break::QueueRepeats | Break::AckForgotten => 4,
+            Break::QueueLoses | Break::QueueDoubles | Break::QueueRepeats | Break::AckForgotten => {
+                4
+            }
             _ => 1,
         }
     }
@@ -231,7 +233,10 @@ impl Mangle {
             return Ok(held);
         }
         for touch in touched.iter().filter(|touch| !touch.put) {
-            let range = self.store.range(RangeRequest::new(touch.key.as_str())).await?;
+            let range = self
+                .store
+                .range(RangeRequest::new(touch.key.as_str()))
+                .await?;
             if let Some(kv) = range.kvs.first() {
                 held.push((touch.clone(), kv.value.to_vec()));
             }
@@ -247,13 +252,21 @@ impl Mangle {
         before: &[(Touch, Vec<u8>)],
         at: Revision,
     ) -> Result<()> {
-        for touch in touched.iter().filter(|t| t.put && t.key.starts_with("chaos/queue/")) {
-            let range = self.store.range(RangeRequest::new(touch.key.as_str())).await?;
+        for touch in touched
+            .iter()
+            .filter(|t| t.put && t.key.starts_with("chaos/queue/"))
+        {
+            let range = self
+                .store
+                .range(RangeRequest::new(touch.key.as_str()))
+                .await?;
             let Some(kv) = range.kvs.first().filter(|kv| kv.mod_revision == at) else {
                 continue;
             };
             if broken == Break::QueueLoses {
-                self.store.delete(DeleteRequest::new(touch.key.as_str())).await?;
+                self.store
+                    .delete(DeleteRequest::new(touch.key.as_str()))
+                    .await?;
             } else if broken == Break::QueueDoubles {
                 let put = PutRequest::new(format!("{}1", touch.key), kv.value.clone());
                 self.store.put(put).await?;
@@ -272,7 +285,10 @@ impl Mangle {
                 }
                 _ => continue,
             };
-            let gone = self.store.range(RangeRequest::new(touch.key.as_str())).await?;
+            let gone = self
+                .store
+                .range(RangeRequest::new(touch.key.as_str()))
+                .await?;
             if gone.kvs.is_empty() {
                 self.store.put(PutRequest::new(item, payload)).await?;
             }
@@ -378,7 +394,11 @@ impl Store for Mangle {
         Box::pin(self.run(txn))
     }
 
-    fn compact(&self, revision: Revision, physical: bool) -> BoxFuture<'_, Result<CompactResponse>> {
+    fn compact(
+        &self,
+        revision: Revision,
+        physical: bool,
+    ) -> BoxFuture<'_, Result<CompactResponse>> {
         self.store.compact(revision, physical)
     }
 

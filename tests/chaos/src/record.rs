@@ -192,7 +192,9 @@ impl Recorder {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
             {
-                anyhow::bail!("the record of the store was cut, so nothing can be concluded: {why}");
+                anyhow::bail!(
+                    "the record of the store was cut, so nothing can be concluded: {why}"
+                );
             }
             if self.shared.reached.load(Ordering::SeqCst) >= revision {
                 return Ok(revision);

@@ -41,12 +41,22 @@ async fn round(broken: Option<Break>, primitives: &[Primitive], time: Duration) 
     let directory = tempfile::tempdir().unwrap();
     let engine: Arc<dyn Store> = Arc::new(Engine::open(EngineOptions::memory()).unwrap());
     let recorder = Recorder::begin(Arc::clone(&engine)).await.unwrap();
-    open_accounts(&client(Arc::clone(&engine), "runner", TTL)).await.unwrap();
+    open_accounts(&client(Arc::clone(&engine), "runner", TTL))
+        .await
+        .unwrap();
     let begin = |index: u32, primitives: &[Primitive]| {
         let name = format!("w{index}.0");
         let store = Arc::new(Mangle::new(Arc::clone(&engine), broken));
         let log = Log::create(&directory.path().join(format!("{name}.jsonl"))).unwrap();
-        Work::begin(client(store, &name, TTL), log, &name, index, index.into(), TTL, primitives)
+        Work::begin(
+            client(store, &name, TTL),
+            log,
+            &name,
+            index,
+            index.into(),
+            TTL,
+            primitives,
+        )
     };
     let workers: Vec<Work> = (0..4).map(|index| begin(index, primitives)).collect();
     // Work is a matter of time here, not of a condition.

@@ -47,7 +47,9 @@ async fn a_short_round_loses_doubles_and_violates_nothing() {
     let stderr = process.child().stderr.take().unwrap();
     let (out, progress) = (read(stdout), read(stderr));
     let minutes: f64 = minutes.map_or(1.0, |minutes| minutes.parse().unwrap());
-    let status = process.wait(Duration::from_secs_f64(240.0 + minutes * 60.0)).await;
+    let status = process
+        .wait(Duration::from_secs_f64(240.0 + minutes * 60.0))
+        .await;
     let (out, progress) = (out.await.unwrap(), progress.await.unwrap());
     if !status.success() {
         // What it found would go with the temporary directory.
@@ -75,8 +77,23 @@ async fn a_broken_protocol_fails_the_run() {
     let keep = tempfile::tempdir().unwrap();
     let mut command = std::process::Command::new(BINARY);
     command
-        .args(["--seed", "1", "--minutes", "0.05", "--nodes", "1", "--fault", "lost-reply"])
-        .args(["--primitive", "mutex", "--break", "mutex-unfenced", "--etcd"])
+        .args([
+            "--seed",
+            "1",
+            "--minutes",
+            "0.05",
+            "--nodes",
+            "1",
+            "--fault",
+            "lost-reply",
+        ])
+        .args([
+            "--primitive",
+            "mutex",
+            "--break",
+            "mutex-unfenced",
+            "--etcd",
+        ])
         .arg(etcd)
         .arg("--keep")
         .arg(keep.path())
@@ -87,7 +104,10 @@ async fn a_broken_protocol_fails_the_run() {
     let status = process.wait(Duration::from_secs(180)).await;
     let text = text.await.unwrap();
     assert_eq!(status.code(), Some(1), "{text}");
-    assert!(text.starts_with("seed 1: cargo xtask chaos --seed 1"), "{text}");
+    assert!(
+        text.starts_with("seed 1: cargo xtask chaos --seed 1"),
+        "{text}"
+    );
     assert!(text.contains("a token of the past was accepted"), "{text}");
     assert!(text.contains("again: cargo xtask chaos --seed 1"), "{text}");
 }

@@ -14,7 +14,12 @@ struct Gap {
 
 pub(super) fn check(history: &[&Entry], record: &Record, findings: &mut Findings) {
     let key = findings.primitive.object();
-    let with = |call: Call| history.iter().copied().filter(move |entry| entry.call == call);
+    let with = |call: Call| {
+        history
+            .iter()
+            .copied()
+            .filter(move |entry| entry.call == call)
+    };
     let mut gaps = vec![Gap {
         from: 0,
         to: u64::MAX,
@@ -80,14 +85,18 @@ fn count(history: &[&Entry], holds: &[(String, u64, u64)], findings: &mut Findin
     workers.sort_unstable();
     workers.dedup();
     for worker in workers {
-        let stored = holds.iter().filter(|(holder, _, _)| holder == worker).count();
+        let stored = holds
+            .iter()
+            .filter(|(holder, _, _)| holder == worker)
+            .count();
         let own = history
             .iter()
             .filter(|entry| entry.worker == worker && entry.call == Call::Hold);
         let certain = own.clone().filter(|entry| entry.happened()).count();
         let possible = own.filter(|entry| entry.may()).count();
         if stored < certain {
-            let text = format!("{worker} was told {certain} times that it holds; the store has {stored}");
+            let text =
+                format!("{worker} was told {certain} times that it holds; the store has {stored}");
             findings.add(Kind::Lost, 0, text);
         }
         if stored > possible {

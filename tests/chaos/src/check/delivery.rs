@@ -16,14 +16,14 @@ enum Place {
     Aside,
 }
 
-pub(super) fn check(
-    history: &[&Entry],
-    record: &Record,
-    drained: bool,
-    findings: &mut Findings,
-) {
+pub(super) fn check(history: &[&Entry], record: &Record, drained: bool, findings: &mut Findings) {
     let replay = replay(record, history, findings);
-    let with = |call: Call| history.iter().copied().filter(move |entry| entry.call == call);
+    let with = |call: Call| {
+        history
+            .iter()
+            .copied()
+            .filter(move |entry| entry.call == call)
+    };
     let mut placed = Vec::new();
     for entry in with(Call::Enqueue) {
         match replay.first.get(entry.value()) {
@@ -87,15 +87,15 @@ fn acknowledged(history: &[&Entry], replay: &Replay, findings: &mut Findings) {
             let text = format!("acknowledged, but it never left: {}", show(ack));
             findings.add(Kind::Doubled, ack.began, text);
         }
-        if gone
-            && acks.len() == 1
-            && acks[0].settled == Some(Settled::NeverWill)
-        {
+        if gone && acks.len() == 1 && acks[0].settled == Some(Settled::NeverWill) {
             let text = format!("said not to have happened, but did: {}", show(acks[0]));
             findings.add(Kind::Violation, acks[0].began, text);
         }
     }
-    let departures = replay.acked.iter().flat_map(|(value, all)| all.iter().map(move |at| (value, at)));
+    let departures = replay
+        .acked
+        .iter()
+        .flat_map(|(value, all)| all.iter().map(move |at| (value, at)));
     for (value, (at, attempt)) in departures {
         let empty = Vec::new();
         let may = acks.get(value.as_str()).unwrap_or(&empty);
@@ -103,7 +103,8 @@ fn acknowledged(history: &[&Entry], replay: &Replay, findings: &mut Findings) {
             .iter()
             .any(|entry| entry.may() && entry.args.token == Some(*attempt));
         if !excused {
-            let text = format!("{value:?} left at attempt {attempt}, and nobody has acknowledged it");
+            let text =
+                format!("{value:?} left at attempt {attempt}, and nobody has acknowledged it");
             findings.add(Kind::Lost, *at, text);
         }
     }
@@ -153,7 +154,11 @@ fn replay(record: &Record, history: &[&Entry], findings: &mut Findings) -> Repla
                 findings.add(Kind::Violation, at, format!("{value:?} was put by nobody"));
             }
             if places.len() > 1 {
-                findings.add(Kind::Doubled, at, format!("{value:?} is in {places:?} at once"));
+                findings.add(
+                    Kind::Doubled,
+                    at,
+                    format!("{value:?} is in {places:?} at once"),
+                );
             }
             let Some((key, place)) = places.into_iter().next() else {
                 match was {
@@ -162,7 +167,11 @@ fn replay(record: &Record, history: &[&Entry], findings: &mut Findings) -> Repla
                             let text = format!("{value:?} left though nobody had it any more");
                             findings.add(Kind::Lost, at, text);
                         }
-                        replay.acked.entry(value.clone()).or_default().push((at, attempt));
+                        replay
+                            .acked
+                            .entry(value.clone())
+                            .or_default()
+                            .push((at, attempt));
                     }
                     Some(place) => {
                         findings.add(Kind::Lost, at, format!("{value:?} vanished from {place:?}"));
@@ -196,7 +205,10 @@ fn replay(record: &Record, history: &[&Entry], findings: &mut Findings) -> Repla
                 let text = format!("{value:?} came back while somebody still had it");
                 findings.add(Kind::Doubled, at, text);
             }
-            replay.first.entry(value.clone()).or_insert(group[0].revision);
+            replay
+                .first
+                .entry(value.clone())
+                .or_insert(group[0].revision);
             replay.places.insert(value, (key, place));
         }
     }

@@ -21,7 +21,12 @@ struct Round {
 }
 
 pub(super) fn check(history: &[&Entry], record: &Record, findings: &mut Findings) {
-    let with = |call: Call| history.iter().copied().filter(move |entry| entry.call == call);
+    let with = |call: Call| {
+        history
+            .iter()
+            .copied()
+            .filter(move |entry| entry.call == call)
+    };
     let said = |entry: &Entry| entry.ok().is_some_and(|answer| answer.yes == Some(true));
     let rounds = rounds(record);
     for round in &rounds {
@@ -58,7 +63,9 @@ pub(super) fn check(history: &[&Entry], record: &Record, findings: &mut Findings
         }
     }
     for (round, inside) in &members {
-        let Round { number, members, .. } = &rounds[*round];
+        let Round {
+            number, members, ..
+        } = &rounds[*round];
         let first = inside.iter().map(|entry| entry.end()).min().unwrap_or(0);
         let all_came = members.iter().all(|member| {
             with(Call::Enter).any(|entry| entry.worker == *member && entry.began <= first)
@@ -108,7 +115,10 @@ fn rounds(record: &Record) -> Vec<Round> {
         }
         for event in group.iter().filter(|event| event.key == flag) {
             // `COUNT ROUND`; the first put of a house says round 0.
-            let number = event.value.as_deref().and_then(|value| value.split(' ').nth(1));
+            let number = event
+                .value
+                .as_deref()
+                .and_then(|value| value.split(' ').nth(1));
             let number = number.and_then(|number| number.parse().ok()).unwrap_or(0);
             if number > 0 && event.value.is_some() {
                 rounds.push(Round {

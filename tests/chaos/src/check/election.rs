@@ -15,7 +15,11 @@ pub(super) fn check(history: &[&Entry], record: &Record, findings: &mut Findings
     let holds = holds(history, record, findings);
     overlaps(&holds, |hold, active| {
         if let Some(other) = active.first() {
-            let text = format!("{} was elected beside {}", show(hold.entry), show(other.entry));
+            let text = format!(
+                "{} was elected beside {}",
+                show(hold.entry),
+                show(other.entry)
+            );
             findings.add(Kind::Violation, hold.granted, text);
         }
     });
@@ -64,7 +68,11 @@ fn replay(
                 let text = format!("said not to have happened, but did: {}", show(entry));
                 findings.add(Kind::Violation, at, text);
             }
-            if entry.args.token.is_none_or(|token| !by_token.contains_key(&token)) {
+            if entry
+                .args
+                .token
+                .is_none_or(|token| !by_token.contains_key(&token))
+            {
                 let text = format!("proclaimed without an election: {}", show(entry));
                 findings.add(Kind::Violation, at, text);
             }
@@ -76,8 +84,13 @@ fn replay(
         }
     }
     for (value, entry) in &words {
-        if entry.call == Call::Proclaim && entry.ok().is_some() && !proclaimed.contains_key(*value) {
-            findings.add(Kind::Lost, entry.began, format!("never put: {}", show(entry)));
+        if entry.call == Call::Proclaim && entry.ok().is_some() && !proclaimed.contains_key(*value)
+        {
+            findings.add(
+                Kind::Lost,
+                entry.began,
+                format!("never put: {}", show(entry)),
+            );
         }
     }
     reigns

@@ -45,7 +45,11 @@ pub(super) fn holds<'a>(
         .map(|event| ((event.key.as_str(), event.created), event.arrived))
         .collect();
     let mut holds: BTreeMap<u64, Hold<'a>> = BTreeMap::new();
-    for entry in history.iter().copied().filter(|entry| entry.call == Call::Acquire) {
+    for entry in history
+        .iter()
+        .copied()
+        .filter(|entry| entry.call == Call::Acquire)
+    {
         let Some(answer) = entry.ok() else { continue };
         let (Some(token), Some(key)) = (answer.token, &answer.key) else {
             continue;

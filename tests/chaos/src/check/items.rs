@@ -8,12 +8,7 @@ use crate::history::{Call, Entry, Settled};
 use crate::primitive::Primitive;
 use crate::record::{Record, State, apply};
 
-pub(super) fn check(
-    history: &[&Entry],
-    record: &Record,
-    drained: bool,
-    findings: &mut Findings,
-) {
+pub(super) fn check(history: &[&Entry], record: &Record, drained: bool, findings: &mut Findings) {
     let fifo = findings.primitive == Primitive::Queue;
     let prefix = findings.primitive.prefix();
     let enqueues: BTreeMap<&str, &Entry> = history
@@ -95,9 +90,14 @@ fn replay(
         let before = state.clone();
         for event in &group {
             if let (Some(value), Some(there)) = (&event.value, before.get(&event.key))
-                && !group.iter().any(|e| e.key == event.key && e.value.is_none())
+                && !group
+                    .iter()
+                    .any(|e| e.key == event.key && e.value.is_none())
             {
-                let text = format!("{:?} was put over {:?} at {}", value, there.value, event.key);
+                let text = format!(
+                    "{:?} was put over {:?} at {}",
+                    value, there.value, event.key
+                );
                 findings.add(Kind::Lost, event.arrived, text);
             }
             apply(&mut state, event);
@@ -136,7 +136,9 @@ fn replay(
         let late = |value: &str| fifo && enqueues.get(value).is_none_or(|entry| is_late(entry));
         order(fifo, &before, &group, late, findings);
     }
-    replay.gone.retain(|value, _| !replay.live.contains_key(value));
+    replay
+        .gone
+        .retain(|value, _| !replay.live.contains_key(value));
     replay
 }
 

@@ -46,7 +46,13 @@ fn ahead(primitive: Primitive, state: &State, line: &str, hold: &Hold<'_>) -> Ve
         Primitive::Semaphore => {
             let taken: u64 = all
                 .iter()
-                .filter_map(|key| key.strip_prefix(line)?.split('-').next()?.parse::<u64>().ok())
+                .filter_map(|key| {
+                    key.strip_prefix(line)?
+                        .split('-')
+                        .next()?
+                        .parse::<u64>()
+                        .ok()
+                })
                 .sum();
             if taken + hold.permits() <= u64::from(PERMITS) {
                 Vec::new()
@@ -56,7 +62,9 @@ fn ahead(primitive: Primitive, state: &State, line: &str, hold: &Hold<'_>) -> Ve
         }
         Primitive::Rwlock if hold.mode() == "read" => {
             let writers = format!("{line}write/");
-            all.into_iter().filter(|key| key.starts_with(&writers)).collect()
+            all.into_iter()
+                .filter(|key| key.starts_with(&writers))
+                .collect()
         }
         _ => all,
     }
@@ -88,7 +96,11 @@ fn guarded(history: &[&Entry], record: &Record, holds: &[Hold<'_>], findings: &m
             let Some(value) = &event.value else { continue };
             let at = event.arrived;
             let Some(entry) = writes.get(value.as_str()) else {
-                findings.add(Kind::Violation, at, format!("{value:?} was written by nobody"));
+                findings.add(
+                    Kind::Violation,
+                    at,
+                    format!("{value:?} was written by nobody"),
+                );
                 continue;
             };
             if written.insert(value.clone(), event.revision).is_some() {
@@ -104,16 +116,26 @@ fn guarded(history: &[&Entry], record: &Record, holds: &[Hold<'_>], findings: &m
                 findings.add(Kind::Violation, at, text);
             }
             let Some(hold) = entry.args.token.and_then(|token| by_token.get(&token)) else {
-                findings.add(Kind::Violation, at, format!("without a hold: {}", show(entry)));
+                findings.add(
+                    Kind::Violation,
+                    at,
+                    format!("without a hold: {}", show(entry)),
+                );
                 continue;
             };
-            if was.get(&hold.key).is_none_or(|live| live.created != hold.token) {
+            if was
+                .get(&hold.key)
+                .is_none_or(|live| live.created != hold.token)
+            {
                 let text = format!("written when it was held no more: {}", show(entry));
                 findings.add(Kind::Violation, at, text);
             }
             let ahead = ahead(primitive, &was, &line, hold);
             if !ahead.is_empty() {
-                let text = format!("written while others were before it ({ahead:?}): {}", show(entry));
+                let text = format!(
+                    "written while others were before it ({ahead:?}): {}",
+                    show(entry)
+                );
                 findings.add(Kind::Violation, at, text);
             }
             if primitive != Primitive::Semaphore {
@@ -127,13 +149,20 @@ fn guarded(history: &[&Entry], record: &Record, holds: &[Hold<'_>], findings: &m
     }
     for (value, entry) in &writes {
         if entry.call == Call::Write && entry.happened() && !written.contains_key(*value) {
-            findings.add(Kind::Lost, entry.began, format!("never written: {}", show(entry)));
+            findings.add(
+                Kind::Lost,
+                entry.began,
+                format!("never written: {}", show(entry)),
+            );
         }
         if entry.ok().is_some_and(|answer| answer.yes == Some(true))
             && entry.call == Call::StaleWrite
             && !written.contains_key(*value)
         {
-            let text = format!("a token of the past was said to be accepted: {}", show(entry));
+            let text = format!(
+                "a token of the past was said to be accepted: {}",
+                show(entry)
+            );
             findings.add(Kind::Violation, entry.began, text);
         }
     }
@@ -149,7 +178,11 @@ fn reads(history: &[&Entry], record: &Record, findings: &mut Findings) {
         .map(|event| (event.revision, &event.value))
         .collect();
     let mut seen: BTreeMap<u64, (&Entry, Option<&String>)> = BTreeMap::new();
-    for entry in history.iter().copied().filter(|entry| entry.call == Call::Read) {
+    for entry in history
+        .iter()
+        .copied()
+        .filter(|entry| entry.call == Call::Read)
+    {
         let Some(answer) = entry.ok() else { continue };
         let revision = answer.revision.unwrap_or(0);
         let until = puts.partition_point(|(put, _)| *put <= revision);

@@ -6,16 +6,16 @@
 //! which excuses at most one effect, and only for as long as its requests can still arrive.
 
 mod barrier;
-mod double_barrier;
 mod delivery;
+mod double_barrier;
 mod election;
 mod holds;
 mod items;
 mod locks;
 mod stm;
-mod txn;
 #[cfg(test)]
 mod tests;
+mod txn;
 
 use crate::history::Entry;
 use crate::primitive::Primitive;
@@ -79,7 +79,10 @@ pub const AFTER_DEATH: u64 = 40_000_000_000;
 pub fn check(history: &[Entry], record: &Record, drained: bool) -> Vec<Finding> {
     let mut all = Vec::new();
     for primitive in Primitive::ALL {
-        let own: Vec<&Entry> = history.iter().filter(|e| e.primitive == primitive).collect();
+        let own: Vec<&Entry> = history
+            .iter()
+            .filter(|e| e.primitive == primitive)
+            .collect();
         all.extend(check_one(primitive, &own, record, drained));
     }
     all.sort_by_key(|finding| finding.at);

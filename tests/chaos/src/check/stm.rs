@@ -39,7 +39,11 @@ pub(super) fn check(history: &[&Entry], record: &Record, findings: &mut Findings
             } else if let Some(entry) = transfers.get(value.as_str()) {
                 named.push(entry);
             } else {
-                findings.add(Kind::Violation, at, format!("{value:?} was moved by nobody"));
+                findings.add(
+                    Kind::Violation,
+                    at,
+                    format!("{value:?} was moved by nobody"),
+                );
             }
         }
         if accounts.len() < ACCOUNTS as usize {
@@ -54,7 +58,11 @@ pub(super) fn check(history: &[&Entry], record: &Record, findings: &mut Findings
         let mut balances = balances(&accounts);
         for entry in &named {
             if committed.insert(entry.value(), revision).is_some() {
-                findings.add(Kind::Doubled, at, format!("committed twice: {}", show(entry)));
+                findings.add(
+                    Kind::Doubled,
+                    at,
+                    format!("committed twice: {}", show(entry)),
+                );
             }
             if entry.never() {
                 let text = format!("said not to have happened, but did: {}", show(entry));
@@ -72,7 +80,8 @@ pub(super) fn check(history: &[&Entry], record: &Record, findings: &mut Findings
             apply(entry, &mut balances);
         }
         if balances != self::balances(&after) {
-            let text = format!("at {revision} the accounts are {after:?}, but {balances:?} was moved");
+            let text =
+                format!("at {revision} the accounts are {after:?}, but {balances:?} was moved");
             findings.add(Kind::Lost, at, text);
         }
         // Audits that were committed together with transfers, each at its place.
@@ -85,7 +94,10 @@ pub(super) fn check(history: &[&Entry], record: &Record, findings: &mut Findings
         states.insert(revision, accounts.clone());
     }
     for (revision, alone) in audits {
-        let state = states.range(..=revision).next_back().map(|(_, state)| state);
+        let state = states
+            .range(..=revision)
+            .next_back()
+            .map(|(_, state)| state);
         for audit in alone {
             let reads = audit.ok().map(|answer| &answer.reads);
             if state != reads {
@@ -96,7 +108,11 @@ pub(super) fn check(history: &[&Entry], record: &Record, findings: &mut Findings
     }
     for (name, entry) in &transfers {
         if entry.happened() && !committed.contains_key(name) {
-            findings.add(Kind::Lost, entry.began, format!("never committed: {}", show(entry)));
+            findings.add(
+                Kind::Lost,
+                entry.began,
+                format!("never committed: {}", show(entry)),
+            );
         }
     }
     check_real_time(history, &committed, findings);
@@ -120,7 +136,11 @@ fn balances(accounts: &Accounts) -> BTreeMap<String, i64> {
 
 /// Moves the money.
 fn apply(entry: &Entry, balances: &mut BTreeMap<String, i64>) {
-    let amount = entry.args.number.and_then(|n| i64::try_from(n).ok()).unwrap_or(0);
+    let amount = entry
+        .args
+        .number
+        .and_then(|n| i64::try_from(n).ok())
+        .unwrap_or(0);
     for (key, change) in entry.args.keys.iter().zip([-amount, amount]) {
         if let Some(balance) = balances.get_mut(key) {
             *balance += change;
@@ -129,7 +149,10 @@ fn apply(entry: &Entry, balances: &mut BTreeMap<String, i64>) {
 }
 
 fn check_reads(entry: &Entry, balances: &BTreeMap<String, i64>, findings: &mut Findings) {
-    let reads = entry.ok().map(|answer| answer.reads.clone()).unwrap_or_default();
+    let reads = entry
+        .ok()
+        .map(|answer| answer.reads.clone())
+        .unwrap_or_default();
     for (key, read) in reads {
         if balances.get(&key) != Some(&balance(&read)) {
             let text = format!(
@@ -150,7 +173,10 @@ fn check_audit(audit: &Entry, accounts: &Accounts, named: &[&Entry], findings: &
             apply(entry, &mut balances);
         }
     }
-    let read = audit.ok().map(|answer| self::balances(&answer.reads)).unwrap_or_default();
+    let read = audit
+        .ok()
+        .map(|answer| self::balances(&answer.reads))
+        .unwrap_or_default();
     if read != balances || read.values().sum::<i64>() != TOTAL {
         let text = format!("{balances:?} stood there: {}", show(audit));
         findings.add(Kind::Violation, audit.began, text);
@@ -165,7 +191,10 @@ fn check_real_time(history: &[&Entry], committed: &BTreeMap<&str, u64>, findings
         let order = match (entry.call, entry.ok()) {
             (Call::Audit | Call::Transfer, Some(answer)) => {
                 let revision = answer.revision.unwrap_or(0);
-                (revision, answer.place.map_or(u64::from(u32::MAX), u64::from))
+                (
+                    revision,
+                    answer.place.map_or(u64::from(u32::MAX), u64::from),
+                )
             }
             (Call::Transfer, None) => match committed.get(entry.value()) {
                 // It may be anywhere at this revision.

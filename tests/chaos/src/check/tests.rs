@@ -120,8 +120,8 @@ fn kinds(history: &[Entry], events: Vec<Event>) -> Vec<Kind> {
 
 use Kind::{Doubled, Lost, Violation};
 use Primitive::{
-    Barrier, Delivery, DoubleBarrier, Election, Mutex, PriorityQueue, Queue, Rwlock, Semaphore, Stm,
-    Txn,
+    Barrier, Delivery, DoubleBarrier, Election, Mutex, PriorityQueue, Queue, Rwlock, Semaphore,
+    Stm, Txn,
 };
 
 /// Two producers, one consumer: a and b in, a and b out.
@@ -134,7 +134,12 @@ fn queue(primitive: Primitive) -> (Vec<Entry>, Vec<Event>) {
         op(primitive, "c", Call::Dequeue, 36, 45).got("a"),
         op(primitive, "c", Call::Dequeue, 46, 55).got("b"),
     ];
-    let events = vec![put(2, &a, "a"), put(3, &b, "b"), delete(4, &a), delete(5, &b)];
+    let events = vec![
+        put(2, &a, "a"),
+        put(3, &b, "b"),
+        delete(4, &a),
+        delete(5, &b),
+    ];
     (history, events)
 }
 
@@ -147,7 +152,10 @@ fn queues_lose_double_and_reorder_nothing() {
 
         let (history, mut events) = good();
         events.retain(|event| !event.key.ends_with('2'));
-        assert!(kinds(&history, events).contains(&Lost), "acknowledged, never put");
+        assert!(
+            kinds(&history, events).contains(&Lost),
+            "acknowledged, never put"
+        );
 
         let (mut history, events) = good();
         history[3] = history[3].clone().failed();
@@ -155,11 +163,19 @@ fn queues_lose_double_and_reorder_nothing() {
 
         let (mut history, events) = good();
         history[3] = history[3].clone().killed();
-        assert_eq!(kinds(&history, events), [], "a killed consumer may have had it");
+        assert_eq!(
+            kinds(&history, events),
+            [],
+            "a killed consumer may have had it"
+        );
 
         let (mut history, events) = good();
         history.push(op(primitive, "d", Call::Dequeue, 46, 56).got("b"));
-        assert_eq!(kinds(&history, events), [Doubled], "one item came out twice");
+        assert_eq!(
+            kinds(&history, events),
+            [Doubled],
+            "one item came out twice"
+        );
 
         let (history, mut events) = good();
         events.push(put(6, &events[0].key.clone(), "a"));
@@ -167,33 +183,58 @@ fn queues_lose_double_and_reorder_nothing() {
 
         let (history, mut events) = good();
         events.insert(2, put(3, &format!("{}0/3", primitive.prefix()), "b"));
-        assert!(kinds(&history, events).contains(&Doubled), "it was put twice");
+        assert!(
+            kinds(&history, events).contains(&Doubled),
+            "it was put twice"
+        );
 
         let (history, mut events) = good();
         (events[2].key, events[3].key) = (events[3].key.clone(), events[2].key.clone());
-        assert_eq!(kinds(&history, events), [Violation], "the second came out first");
+        assert_eq!(
+            kinds(&history, events),
+            [Violation],
+            "the second came out first"
+        );
 
         let (mut history, events) = good();
         history[0] = history[0].clone().failed();
-        assert_eq!(kinds(&history, events), [Violation], "it was said to have failed");
+        assert_eq!(
+            kinds(&history, events),
+            [Violation],
+            "it was said to have failed"
+        );
 
         let (mut history, events) = good();
         history[0] = history[0].clone().unknown(Some(Settled::NeverWill));
-        assert_eq!(kinds(&history, events), [Violation], "it was settled wrongly");
+        assert_eq!(
+            kinds(&history, events),
+            [Violation],
+            "it was settled wrongly"
+        );
 
         let (mut history, mut events) = good();
         history.remove(0);
-        assert!(kinds(&history, events.clone()).contains(&Violation), "put by nobody");
+        assert!(
+            kinds(&history, events.clone()).contains(&Violation),
+            "put by nobody"
+        );
 
         let (history, _) = good();
         (events[0].revision, events[1].revision) = (3, 2);
         events.swap(0, 1);
-        assert!(kinds(&history, events).contains(&Violation), "against real time");
+        assert!(
+            kinds(&history, events).contains(&Violation),
+            "against real time"
+        );
 
         let (mut history, mut events) = good();
         history.truncate(3);
         events.truncate(3);
-        assert_eq!(kinds(&history, events), [Violation], "left over after all was drained");
+        assert_eq!(
+            kinds(&history, events),
+            [Violation],
+            "left over after all was drained"
+        );
     }
 }
 
@@ -238,27 +279,47 @@ fn deliveries_end_once_and_come_back_only_when_nobody_has_them() {
 
     let (mut history, events) = delivery();
     history.pop();
-    assert_eq!(kinds(&history, events), [Lost], "it left, and nobody acknowledged it");
+    assert_eq!(
+        kinds(&history, events),
+        [Lost],
+        "it left, and nobody acknowledged it"
+    );
 
     let (mut history, events) = delivery();
     history[4] = history[4].clone().failed();
-    assert_eq!(kinds(&history, events), [Lost], "its acknowledgement had failed");
+    assert_eq!(
+        kinds(&history, events),
+        [Lost],
+        "its acknowledgement had failed"
+    );
 
     let (mut history, events) = delivery();
     history[4] = history[4].clone().unknown(Some(Settled::NeverWill));
-    assert!(kinds(&history, events).contains(&Violation), "settled wrongly");
+    assert!(
+        kinds(&history, events).contains(&Violation),
+        "settled wrongly"
+    );
 
     let (history, mut events) = delivery();
     events.truncate(10);
-    assert!(kinds(&history, events).contains(&Doubled), "acknowledged, and still there");
+    assert!(
+        kinds(&history, events).contains(&Doubled),
+        "acknowledged, and still there"
+    );
 
     let (history, mut events) = delivery();
     events.push(put(7, "chaos/delivery/9", "a"));
-    assert!(kinds(&history, events).contains(&Doubled), "it came back after its end");
+    assert!(
+        kinds(&history, events).contains(&Doubled),
+        "it came back after its end"
+    );
 
     let (history, mut events) = delivery();
     events.remove(5);
-    assert!(kinds(&history, events).contains(&Doubled), "it came back while somebody had it");
+    assert!(
+        kinds(&history, events).contains(&Doubled),
+        "it came back while somebody had it"
+    );
 
     let (mut history, events) = delivery();
     history.push(Entry {
@@ -269,7 +330,10 @@ fn deliveries_end_once_and_come_back_only_when_nobody_has_them() {
 
     let (history, mut events) = delivery();
     events.remove(6);
-    assert!(kinds(&history, events).contains(&Lost), "a nack has dropped it");
+    assert!(
+        kinds(&history, events).contains(&Lost),
+        "a nack has dropped it"
+    );
 }
 
 /// Two holders, one after the other; each writes under its guard.
@@ -312,21 +376,34 @@ fn locks_let_in_one_and_tokens_of_the_past_write_nothing() {
         let (mut history, events) = good();
         history[3].ended = Some(30);
         history[3].began = 20;
-        assert!(kinds(&history, events).contains(&Violation), "in while another wrote");
+        assert!(
+            kinds(&history, events).contains(&Violation),
+            "in while another wrote"
+        );
 
         let (history, mut events) = good();
         let first = events.remove(2);
         events.push(first);
-        assert!(kinds(&history, events).contains(&Violation), "written though another was before");
+        assert!(
+            kinds(&history, events).contains(&Violation),
+            "written though another was before"
+        );
 
         let (history, mut events) = good();
         events.swap(1, 2);
         (events[1].revision, events[2].revision) = (3, 4);
-        assert!(kinds(&history, events).contains(&Violation), "written after the release");
+        assert!(
+            kinds(&history, events).contains(&Violation),
+            "written after the release"
+        );
 
         let (mut history, events) = good();
         history[1].call = Call::StaleWrite;
-        assert_eq!(kinds(&history, events), [Violation], "a token of the past was accepted");
+        assert_eq!(
+            kinds(&history, events),
+            [Violation],
+            "a token of the past was accepted"
+        );
 
         let (history, mut events) = good();
         events.remove(1);
@@ -334,11 +411,18 @@ fn locks_let_in_one_and_tokens_of_the_past_write_nothing() {
 
         let (mut history, events) = good();
         history[1] = history[1].clone().failed();
-        assert_eq!(kinds(&history, events), [Violation], "said to be refused, but written");
+        assert_eq!(
+            kinds(&history, events),
+            [Violation],
+            "said to be refused, but written"
+        );
 
         let (mut history, events) = good();
         history[3] = history[3].clone().granted(&events[0].key, 2);
-        assert!(kinds(&history, events).contains(&Doubled), "one token given twice");
+        assert!(
+            kinds(&history, events).contains(&Doubled),
+            "one token given twice"
+        );
 
         let (mut history, events) = good();
         history[3] = history[3].clone().granted("nowhere", 5);
@@ -350,17 +434,26 @@ fn locks_let_in_one_and_tokens_of_the_past_write_nothing() {
 fn a_reader_sees_no_writer() {
     let (mut history, events) = lock(Rwlock);
     let read = |at: u64, value: &str, revision: u64| {
-        op(Rwlock, "r", Call::Read, at, at + 5).under(99).told(|answer| {
-            (answer.value, answer.revision) = (Some(value.to_owned()), Some(revision));
-        })
+        op(Rwlock, "r", Call::Read, at, at + 5)
+            .under(99)
+            .told(|answer| {
+                (answer.value, answer.revision) = (Some(value.to_owned()), Some(revision));
+            })
     };
     history.push(read(36, "a", 3));
     assert_eq!(kinds(&history, events.clone()), []);
     history.push(read(66, "b", 6));
-    assert_eq!(kinds(&history, events.clone()), [Violation], "two reads under one hold differ");
+    assert_eq!(
+        kinds(&history, events.clone()),
+        [Violation],
+        "two reads under one hold differ"
+    );
     history.pop();
     history.push(read(37, "b", 4));
-    assert!(kinds(&history, events).contains(&Violation), "that was not there then");
+    assert!(
+        kinds(&history, events).contains(&Violation),
+        "that was not there then"
+    );
 }
 
 #[test]
@@ -382,12 +475,16 @@ fn election() -> (Vec<Entry>, Vec<Event>) {
             .told(|answer| (answer.token, answer.value) = (Some(token), Some(value.to_owned())))
     };
     let history = vec![
-        op(Election, "v", Call::Acquire, 15, 25).of("a").granted(one, 2),
+        op(Election, "v", Call::Acquire, 15, 25)
+            .of("a")
+            .granted(one, 2),
         op(Election, "v", Call::Proclaim, 26, 35).of("a2").under(2),
         shown(Call::Observe, 27, 2, "a"),
         shown(Call::Leader, 36, 2, "a2"),
         op(Election, "v", Call::Release, 45, 55).under(2),
-        op(Election, "w", Call::Acquire, 35, 58).of("b").granted(two, 4),
+        op(Election, "w", Call::Acquire, 35, 58)
+            .of("b")
+            .granted(two, 4),
         op(Election, "w", Call::Proclaim, 59, 65).of("b2").under(4),
         shown(Call::Observe, 66, 4, "b2"),
         shown(Call::Leader, 67, 4, "b2"),
@@ -410,17 +507,27 @@ fn leaders_lead_one_after_the_other_and_are_shown_so() {
 
     let (mut history, events) = election();
     history[5].ended = Some(40);
-    assert_eq!(kinds(&history, events), [Violation], "elected while another led");
+    assert_eq!(
+        kinds(&history, events),
+        [Violation],
+        "elected while another led"
+    );
 
     let (history, mut events) = election();
     let resigned = events.remove(3);
     events.push(resigned);
     (events[3].revision, events[4].revision) = (5, 6);
-    assert!(kinds(&history, events).contains(&Violation), "proclaimed by who does not lead");
+    assert!(
+        kinds(&history, events).contains(&Violation),
+        "proclaimed by who does not lead"
+    );
 
     let (mut history, events) = election();
     history.swap(2, 7);
-    assert!(kinds(&history, events).contains(&Violation), "an older leader after a newer one");
+    assert!(
+        kinds(&history, events).contains(&Violation),
+        "an older leader after a newer one"
+    );
 
     let (mut history, events) = election();
     history[8] = Entry {
@@ -432,7 +539,10 @@ fn leaders_lead_one_after_the_other_and_are_shown_so() {
 
     let (history, mut events) = election();
     events.remove(1);
-    assert!(kinds(&history, events).contains(&Lost), "a proclamation that never was");
+    assert!(
+        kinds(&history, events).contains(&Lost),
+        "a proclamation that never was"
+    );
 }
 
 /// Held by one, released by it; another passes.
@@ -444,7 +554,10 @@ fn barrier() -> (Vec<Entry>, Vec<Event>) {
         op(Barrier, "v", Call::Hold, 60, 75),
     ];
     let key = "chaos/barrier";
-    (history, vec![put(2, key, "v"), delete(5, key), put(7, key, "v")])
+    (
+        history,
+        vec![put(2, key, "v"), delete(5, key), put(7, key, "v")],
+    )
 }
 
 #[test]
@@ -454,20 +567,35 @@ fn nobody_passes_a_barrier_that_is_held() {
 
     let (mut history, events) = barrier();
     history[2].ended = Some(39);
-    assert_eq!(kinds(&history, events), [Violation], "passed before it was opened");
+    assert_eq!(
+        kinds(&history, events),
+        [Violation],
+        "passed before it was opened"
+    );
 
     let (mut history, events) = barrier();
     history[2].began = 76;
     history[2].ended = Some(80);
-    assert_eq!(kinds(&history, events), [Violation], "passed after it was held again");
+    assert_eq!(
+        kinds(&history, events),
+        [Violation],
+        "passed after it was held again"
+    );
 
     let (mut history, events) = barrier();
     history[1] = history[1].clone().failed();
-    assert!(kinds(&history, events).contains(&Violation), "opened by nobody");
+    assert!(
+        kinds(&history, events).contains(&Violation),
+        "opened by nobody"
+    );
 
     let (mut history, events) = barrier();
     history[3] = history[3].clone().failed();
-    assert_eq!(kinds(&history, events), [Doubled], "held once more than anybody did");
+    assert_eq!(
+        kinds(&history, events),
+        [Doubled],
+        "held once more than anybody did"
+    );
 
     let (history, mut events) = barrier();
     events.pop();
@@ -483,9 +611,17 @@ fn double_barrier() -> (Vec<Entry>, Vec<Event>) {
         let at = 30 + 10 * number as u64;
         let enter = op(DoubleBarrier, worker, Call::Enter, at, 65);
         history.push(enter.told(|answer| (answer.yes, answer.token) = (Some(true), Some(1))));
-        history.push(op(DoubleBarrier, worker, Call::Leave, at + 40, 115).under(1).yes());
+        history.push(
+            op(DoubleBarrier, worker, Call::Leave, at + 40, 115)
+                .under(1)
+                .yes(),
+        );
         let place = format!("{prefix}place/00{number}");
-        events.push(put(4 + number as u64, &place, &format!("{number:032x} {worker}")));
+        events.push(put(
+            4 + number as u64,
+            &place,
+            &format!("{number:032x} {worker}"),
+        ));
     }
     events.push(put(6, &format!("{prefix}at/round"), "3 1"));
     (history, events)
@@ -498,11 +634,18 @@ fn a_group_enters_together_and_leaves_together() {
 
     let (history, mut events) = double_barrier();
     events.remove(3);
-    assert!(kinds(&history, events).contains(&Violation), "full with two of three");
+    assert!(
+        kinds(&history, events).contains(&Violation),
+        "full with two of three"
+    );
 
     let (mut history, events) = double_barrier();
     history[0].ended = Some(45);
-    assert_eq!(kinds(&history, events), [Violation], "in before the others had come");
+    assert_eq!(
+        kinds(&history, events),
+        [Violation],
+        "in before the others had come"
+    );
 
     let (mut history, events) = double_barrier();
     history.push(Entry {
@@ -513,13 +656,21 @@ fn a_group_enters_together_and_leaves_together() {
 
     let (mut history, events) = double_barrier();
     history[1].ended = Some(75);
-    assert_eq!(kinds(&history, events), [Violation], "out before the others");
+    assert_eq!(
+        kinds(&history, events),
+        [Violation],
+        "out before the others"
+    );
 
     let (mut history, events) = double_barrier();
     history[5] = history[5].clone().failed();
     history[1].ended = Some(85);
     history[3].ended = Some(85);
-    assert_eq!(kinds(&history, events), [], "who had died is not waited for");
+    assert_eq!(
+        kinds(&history, events),
+        [],
+        "who had died is not waited for"
+    );
 }
 
 fn accounts(revision: u64, balances: [&str; 4]) -> Vec<Event> {
@@ -547,7 +698,10 @@ fn bank() -> (Vec<Entry>, Vec<Event>) {
     let audit = op(Stm, "v", Call::Audit, 46, 49).told(|answer| {
         answer.revision = Some(4);
         let held = accounts(4, ["88 b", "112 b", "100 o", "100 o"]);
-        answer.reads = held.into_iter().map(|e| (e.key, e.value.unwrap_or_default())).collect();
+        answer.reads = held
+            .into_iter()
+            .map(|e| (e.key, e.value.unwrap_or_default()))
+            .collect();
     });
     let history = vec![
         moved(22, "a", 5, 3, ["100 o", "100 o"]),
@@ -569,11 +723,17 @@ fn the_bank_loses_no_transfer() {
 
     let (history, mut events) = bank();
     events[7].value = Some("93 b".into());
-    assert!(kinds(&history, events).contains(&Lost), "a transfer was overwritten");
+    assert!(
+        kinds(&history, events).contains(&Lost),
+        "a transfer was overwritten"
+    );
 
     let (history, mut events) = bank();
     events.truncate(7);
-    assert!(kinds(&history, events).contains(&Lost), "a transfer never was");
+    assert!(
+        kinds(&history, events).contains(&Lost),
+        "a transfer never was"
+    );
 
     let (mut history, events) = bank();
     history[1] = history[1].clone().failed();
@@ -588,11 +748,17 @@ fn the_bank_loses_no_transfer() {
     history.pop();
     assert_eq!(kinds(&history, events.clone()), []);
     events.truncate(7);
-    assert_eq!(kinds(&history, events), [Lost], "settled wrongly the other way");
+    assert_eq!(
+        kinds(&history, events),
+        [Lost],
+        "settled wrongly the other way"
+    );
 
     let (mut history, events) = bank();
     if let Some(Outcome::Ok(answer)) = &mut history[1].outcome {
-        answer.reads.insert("chaos/stm/account/0".into(), "100 o".into());
+        answer
+            .reads
+            .insert("chaos/stm/account/0".into(), "100 o".into());
     }
     assert_eq!(kinds(&history, events), [Violation], "a stale read");
 
@@ -600,19 +766,28 @@ fn the_bank_loses_no_transfer() {
     if let Some(Outcome::Ok(answer)) = &mut history[2].outcome {
         answer.revision = Some(3);
     }
-    assert!(kinds(&history, events).contains(&Violation), "an audit of another state");
+    assert!(
+        kinds(&history, events).contains(&Violation),
+        "an audit of another state"
+    );
 
     let (history, mut events) = bank();
     events.extend(accounts(5, ["95 a", "105 a", "", ""]));
     events.push(put(5, "chaos/stm/log/w.t", "a"));
-    assert!(kinds(&history, events).contains(&Doubled), "a transfer committed twice");
+    assert!(
+        kinds(&history, events).contains(&Doubled),
+        "a transfer committed twice"
+    );
 }
 
 /// A register that is set, swapped, and read; one swap is refused.
 fn register() -> (Vec<Entry>, Vec<Event>) {
     let key = "chaos/txn/0";
     let swap = |at: u64, value: &str, seen: u64| {
-        op(Txn, "w", Call::Swap, at, at + 8).of(value).on(&[key]).counting(seen)
+        op(Txn, "w", Call::Swap, at, at + 8)
+            .of(value)
+            .on(&[key])
+            .counting(seen)
     };
     let at = |answer: &mut Answer, revision: u64, yes: bool, value: Option<&str>| {
         answer.revision = Some(revision);
@@ -639,15 +814,25 @@ fn registers_are_strictly_serializable() {
 
     let (history, mut events) = register();
     events.insert(1, put(3, "chaos/txn/0", "b"));
-    assert!(kinds(&history, events).contains(&Violation), "swapped although it was refused");
+    assert!(
+        kinds(&history, events).contains(&Violation),
+        "swapped although it was refused"
+    );
 
     let (history, mut events) = register();
     events.pop();
-    assert!(kinds(&history, events).contains(&Lost), "a swap that never was");
+    assert!(
+        kinds(&history, events).contains(&Lost),
+        "a swap that never was"
+    );
 
     let (mut history, events) = register();
     history[2].args.number = Some(0);
-    assert_eq!(kinds(&history, events), [Violation], "swapped over something else");
+    assert_eq!(
+        kinds(&history, events),
+        [Violation],
+        "swapped over something else"
+    );
 
     let (mut history, events) = register();
     if let Some(Outcome::Ok(answer)) = &mut history[3].outcome {

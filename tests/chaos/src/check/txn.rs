@@ -33,7 +33,11 @@ pub(super) fn check(history: &[&Entry], record: &Record, findings: &mut Findings
             continue;
         };
         if happened.insert(value, event.revision).is_some() {
-            findings.add(Kind::Doubled, event.arrived, format!("happened twice: {}", show(entry)));
+            findings.add(
+                Kind::Doubled,
+                event.arrived,
+                format!("happened twice: {}", show(entry)),
+            );
         }
         placed.push((entry.began, entry.end(), event.revision, show(entry)));
         if entry.args.number != Some(before) {
@@ -56,7 +60,11 @@ pub(super) fn check(history: &[&Entry], record: &Record, findings: &mut Findings
         let swapped = entry.call == Call::Swap && answer.yes == Some(true);
         if swapped {
             if !happened.contains_key(entry.value()) {
-                findings.add(Kind::Lost, entry.began, format!("never happened: {}", show(entry)));
+                findings.add(
+                    Kind::Lost,
+                    entry.began,
+                    format!("never happened: {}", show(entry)),
+                );
             }
             continue;
         }

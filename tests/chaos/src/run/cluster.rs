@@ -108,15 +108,24 @@ impl Cluster {
         }
         command
             .arg(format!("--name=n{number}"))
-            .arg(format!("--data-dir={}", self.data.path().join(format!("n{number}")).display()))
+            .arg(format!(
+                "--data-dir={}",
+                self.data.path().join(format!("n{number}")).display()
+            ))
             .arg(format!("--listen-client-urls={client}"))
             .arg(format!("--advertise-client-urls={client}"))
-            .arg(format!("--listen-peer-urls=http://{}", member.peer.address()))
+            .arg(format!(
+                "--listen-peer-urls=http://{}",
+                member.peer.address()
+            ))
             .arg(format!(
                 "--initial-advertise-peer-urls=http://{}",
                 self.peers.address(number)
             ))
-            .arg(format!("--listen-metrics-urls=http://{}", member.metrics.address()))
+            .arg(format!(
+                "--listen-metrics-urls=http://{}",
+                member.metrics.address()
+            ))
             .arg(format!("--initial-cluster={}", all.join(",")))
             .arg("--log-level=warn")
             .stdin(Stdio::null())
@@ -220,7 +229,10 @@ impl Cluster {
 pub(super) async fn frozen(pid: u32) -> anyhow::Result<()> {
     for _ in 0..200 {
         let status = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        let state = status.rsplit(") ").next().and_then(|rest| rest.chars().next());
+        let state = status
+            .rsplit(") ")
+            .next()
+            .and_then(|rest| rest.chars().next());
         if state == Some('T') {
             return Ok(());
         }

@@ -186,7 +186,8 @@ async fn pause_follower(
 }
 
 async fn pause_client(stage: &mut Stage, rng: &mut StdRng) -> anyhow::Result<Fired> {
-    let over = Duration::from_secs(stage.options.ttl) + Duration::from_millis(rng.random_range(1500..3000));
+    let over = Duration::from_secs(stage.options.ttl)
+        + Duration::from_millis(rng.random_range(1500..3000));
     let number = rng.random_range(0..stage.workers.len());
     let worker = &mut stage.workers[number];
     worker.process.pause();
@@ -234,15 +235,14 @@ async fn partition(
     tokio::time::sleep(hold).await;
     stage.cluster.peers.cut([]);
     let held = stage.cluster.peers.held() - before;
-    ensure!(held > 0, "the members sent nothing that could have been held back");
+    ensure!(
+        held > 0,
+        "the members sent nothing that could have been held back"
+    );
     yes(format!("{evidence}, {held} bytes never arrived"))
 }
 
-async fn cut_client(
-    stage: &mut Stage,
-    rng: &mut StdRng,
-    hold: Duration,
-) -> anyhow::Result<Fired> {
+async fn cut_client(stage: &mut Stage, rng: &mut StdRng, hold: Duration) -> anyhow::Result<Fired> {
     let leader = stage.cluster.leader(None).await?;
     let number = rng.random_range(0..stage.workers.len());
     let worker = &stage.workers[number];
@@ -252,7 +252,10 @@ async fn cut_client(
     } else {
         vec![leader]
     };
-    let connections: usize = which.iter().map(|at| worker.bridges[*at].connections()).sum();
+    let connections: usize = which
+        .iter()
+        .map(|at| worker.bridges[*at].connections())
+        .sum();
     for at in &which {
         worker.bridges[*at].set(Mode::Hold);
     }
@@ -333,7 +336,10 @@ async fn compaction(stage: &mut Stage, rng: &mut StdRng) -> anyhow::Result<Fired
     .await;
     stage.workers[number].set(Mode::Pass);
     let now = compacted?;
-    ensure!(now > before + 20, "nothing happened while the watches lagged");
+    ensure!(
+        now > before + 20,
+        "nothing happened while the watches lagged"
+    );
     yes(format!(
         "compacted at {now} while the watches of worker {} stood at {before}",
         stage.workers[number].name()
@@ -371,7 +377,10 @@ async fn kill_client(stage: &mut Stage, rng: &mut StdRng) -> anyhow::Result<Fire
     worker.order(&format!("die {steps} {}", when.name()))?;
     let status = worker.ended(Duration::from_secs(90)).await?;
     let signal = std::os::unix::process::ExitStatusExt::signal(&status);
-    ensure!(signal == Some(9), "worker {name} ended in another way: {status}");
+    ensure!(
+        signal == Some(9),
+        "worker {name} ended in another way: {status}"
+    );
     tokio::time::sleep(Duration::from_millis(rng.random_range(0..2000))).await;
     stage.replace(number).await?;
     yes(format!(

@@ -48,7 +48,12 @@ impl Peers {
         for (to, upstream) in upstreams.into_iter().enumerate() {
             let port = Port::reserve();
             let listener = TcpListener::bind(port.address()).await?;
-            tasks.push(tokio::spawn(accept(Arc::clone(&shared), listener, to, upstream)));
+            tasks.push(tokio::spawn(accept(
+                Arc::clone(&shared),
+                listener,
+                to,
+                upstream,
+            )));
             ports.push(port);
         }
         Ok(Peers {
@@ -65,7 +70,11 @@ impl Peers {
 
     /// A member's process, which may be another after a restart.
     pub(super) fn set_pid(&self, member: usize, pid: u32) {
-        let mut pids = self.shared.pids.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pids = self
+            .shared
+            .pids
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         pids[member] = Some(pid);
     }
 
@@ -97,7 +106,11 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, to: usize, upstream:
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
             let own = listener_port(&client);
-            let pids = shared.pids.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let pids = shared
+                .pids
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
             let owner = tokio::task::spawn_blocking(move || owner(from.port(), own, &pids)).await;
             // A process that cannot be told has just died, and its connection with it.
             if let Ok(Some(from)) = owner {
@@ -168,7 +181,9 @@ async fn pump(
         let read = from.read(&mut buffer).await.map_err(|_| ())?;
         if cut.borrow_and_update().contains(&flow) {
             shared.held.fetch_add(read as u64, Ordering::SeqCst);
-            cut.wait_for(|cut| !cut.contains(&flow)).await.map_err(|_| ())?;
+            cut.wait_for(|cut| !cut.contains(&flow))
+                .await
+                .map_err(|_| ())?;
             return Err(());
         }
         if read == 0 {

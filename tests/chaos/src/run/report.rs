@@ -217,8 +217,17 @@ impl Report {
     fn print_text(&self) {
         println!(
             "\n{:<15} {:<19} {:>7} {:>7} {:>7} {:>8} {:>7} {:>5} {:>7} {:>10} {:>9}",
-            "primitive", "fault", "tried", "ok", "refused", "in doubt", "settled", "lost", "doubled",
-            "violations", "progress"
+            "primitive",
+            "fault",
+            "tried",
+            "ok",
+            "refused",
+            "in doubt",
+            "settled",
+            "lost",
+            "doubled",
+            "violations",
+            "progress"
         );
         for ((primitive, fault), cell) in &self.cells {
             let progress = cell.progress.map_or_else(

@@ -13,7 +13,14 @@ const DELAY: u32 = 150_000;
 /// Why syncs cannot be made slow here; `None` when they can.
 pub(super) fn missing() -> Option<String> {
     let tried = Command::new("strace")
-        .args(["-f", "-e", "trace=fdatasync", "-e", "inject=fdatasync:delay_enter=1", "true"])
+        .args([
+            "-f",
+            "-e",
+            "trace=fdatasync",
+            "-e",
+            "inject=fdatasync:delay_enter=1",
+            "true",
+        ])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -59,6 +66,9 @@ impl Slow {
         }
         self.strace.kill();
         let text = std::fs::read_to_string(&self.output)?;
-        Ok(text.lines().filter(|line| line.contains("(DELAYED)")).count())
+        Ok(text
+            .lines()
+            .filter(|line| line.contains("(DELAYED)"))
+            .count())
     }
 }

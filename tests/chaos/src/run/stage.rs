@@ -43,7 +43,11 @@ impl Stage {
         let etcd = EtcdOptions::new(urls).with_member_sync(None);
         let store: Arc<dyn Store> = Arc::new(EtcdStore::connect(etcd).await?);
         let recorder = Recorder::begin(Arc::clone(&store)).await?;
-        let client = work::client(Arc::clone(&store), "runner", Duration::from_secs(options.ttl));
+        let client = work::client(
+            Arc::clone(&store),
+            "runner",
+            Duration::from_secs(options.ttl),
+        );
         work::open_accounts(&client).await?;
         client.close().await?;
         let mut stage = Stage {
@@ -118,7 +122,10 @@ impl Stage {
         let mut drain = Worker::idle(self.setting(), &self.cluster, index).await?;
         drain.order("drain")?;
         let status = drain.ended(Duration::from_secs(180)).await?;
-        anyhow::ensure!(status.success(), "the queues could not be drained ({status})");
+        anyhow::ensure!(
+            status.success(),
+            "the queues could not be drained ({status})"
+        );
         Ok(())
     }
 

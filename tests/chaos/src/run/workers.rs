@@ -112,7 +112,10 @@ impl Worker {
     /// An error when it has ended, as none does by itself.
     pub(super) fn check(&mut self) -> anyhow::Result<()> {
         if let Some(status) = self.process.exit_status() {
-            bail!("worker {} ended by itself ({status}); see workers.log", self.name());
+            bail!(
+                "worker {} ended by itself ({status}); see workers.log",
+                self.name()
+            );
         }
         Ok(())
     }
@@ -161,7 +164,10 @@ async fn spawn(
         .args(["--url", &urls.join(",")])
         .args(["--name", &name])
         .args(["--index", &index.to_string()])
-        .args(["--seed", &(seed ^ (u64::from(index) << 32 | u64::from(incarnation))).to_string()])
+        .args([
+            "--seed",
+            &(seed ^ (u64::from(index) << 32 | u64::from(incarnation))).to_string(),
+        ])
         .args(["--ttl", &options.ttl.to_string()])
         .args(["--primitives", &super::names(&options.primitives())])
         .arg("--history")
@@ -172,11 +178,18 @@ async fn spawn(
     if idle {
         command.arg("--idle");
     }
-    if let Some(broken) = options.broken.and_then(|b| clap::ValueEnum::to_possible_value(&b)) {
+    if let Some(broken) = options
+        .broken
+        .and_then(|b| clap::ValueEnum::to_possible_value(&b))
+    {
         command.args(["--break", broken.get_name()]);
     }
     let mut process = Process::spawn(&mut command, None)?;
-    let output = process.child().stdout.take().context("a worker has an output")?;
+    let output = process
+        .child()
+        .stdout
+        .take()
+        .context("a worker has an output")?;
     let ready = tokio::task::spawn_blocking(move || {
         let mut line = String::new();
         BufReader::new(output).read_line(&mut line).map(|_| line)

@@ -41,7 +41,8 @@ async fn holder(mut task: Task) {
             }
             // Its holder is dead, it seems: anybody may release it.
         }
-        task.op(Call::Open, Args::default(), barrier.release(), yes).await;
+        task.op(Call::Open, Args::default(), barrier.release(), yes)
+            .await;
         task.pause(50..300).await;
     }
 }
@@ -80,6 +81,7 @@ async fn go_through(mut task: Task, patience: Duration, pause: std::ops::Range<u
             ..Args::default()
         };
         task.pause(1..60).await;
-        task.op(Call::Leave, args, barrier.leave_timeout(WAIT), yes).await;
+        task.op(Call::Leave, args, barrier.leave_timeout(WAIT), yes)
+            .await;
     }
 }

@@ -17,7 +17,9 @@ pub(super) fn spawn(spawner: &mut Spawner<'_>) {
 
 fn queue(task: &Task) -> Queue {
     let queue = task.client().queue(task.object());
-    queue.with_visibility(task.shared.ttl).with_max_attempts(None)
+    queue
+        .with_visibility(task.shared.ttl)
+        .with_max_attempts(None)
 }
 
 async fn produce(mut task: Task) {
@@ -25,8 +27,10 @@ async fn produce(mut task: Task) {
     while task.goes_on().await {
         let item = task.unique();
         let put = queue.enqueue(&item);
-        task.op(Call::Enqueue, value(item.clone()), put, |()| Answer::default())
-            .await;
+        task.op(Call::Enqueue, value(item.clone()), put, |()| {
+            Answer::default()
+        })
+        .await;
     }
 }
 
@@ -47,8 +51,13 @@ async fn take(task: &mut Task, queue: &Queue, wait: Duration) -> Option<Option<D
         token: delivery.as_ref().map(|delivery| delivery.attempt().into()),
         ..Answer::default()
     };
-    task.op(Call::Take, Args::default(), queue.take_timeout(wait), answer)
-        .await
+    task.op(
+        Call::Take,
+        Args::default(),
+        queue.take_timeout(wait),
+        answer,
+    )
+    .await
 }
 
 async fn finish(task: &mut Task, delivery: Delivery, back: bool) {

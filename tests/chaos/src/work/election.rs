@@ -21,7 +21,9 @@ async fn candidate(mut task: Task) {
         let stand = election.campaign_timeout(&proposal, WAIT);
         let answer = |leadership: &Option<Leadership>| Answer {
             token: leadership.as_ref().map(Leadership::fencing_token),
-            key: leadership.as_ref().map(|leadership| leadership.key().to_string()),
+            key: leadership
+                .as_ref()
+                .map(|leadership| leadership.key().to_string()),
             ..Answer::default()
         };
         let args = value(proposal.clone());
@@ -36,15 +38,18 @@ async fn candidate(mut task: Task) {
                 ..value(words.clone())
             };
             let run = leadership.proclaim(&words);
-            task.op(Call::Proclaim, args, run, |()| Answer::default()).await;
+            task.op(Call::Proclaim, args, run, |()| Answer::default())
+                .await;
             task.pause(10..60).await;
         }
         let args = Args {
             token,
             ..Args::default()
         };
-        task.op(Call::Release, args, leadership.resign(), |()| Answer::default())
-            .await;
+        task.op(Call::Release, args, leadership.resign(), |()| {
+            Answer::default()
+        })
+        .await;
     }
 }
 
@@ -61,8 +66,10 @@ async fn asker(mut task: Task) {
     let election = task.client().election(task.object());
     while task.goes_on().await {
         let ask = election.leader();
-        task.op(Call::Leader, Args::default(), ask, |leader| shown(leader.as_ref()))
-            .await;
+        task.op(Call::Leader, Args::default(), ask, |leader| {
+            shown(leader.as_ref())
+        })
+        .await;
         task.pause(50..200).await;
     }
 }
@@ -88,14 +95,19 @@ async fn observer(mut task: Task) {
                 Err(_) => continue,
             };
             let shown_event = async { event };
-            task.op(Call::Observe, args.clone(), shown_event, |event| match event {
-                LeaderEvent::Leader(leader) => shown(Some(leader)),
-                LeaderEvent::Lost(_) => Answer {
-                    yes: Some(false),
-                    ..Answer::default()
+            task.op(
+                Call::Observe,
+                args.clone(),
+                shown_event,
+                |event| match event {
+                    LeaderEvent::Leader(leader) => shown(Some(leader)),
+                    LeaderEvent::Lost(_) => Answer {
+                        yes: Some(false),
+                        ..Answer::default()
+                    },
+                    _ => Answer::default(),
                 },
-                _ => Answer::default(),
-            })
+            )
             .await;
         }
     }

@@ -4,9 +4,9 @@
 use std::future::IntoFuture;
 
 use rand::Rng;
+use synod::Txn;
 use synod::store::Compare;
 use synod::txn::{get, put};
-use synod::Txn;
 
 use super::{Spawner, Task, WAIT, text, value};
 use crate::history::{Answer, Args, Call};
@@ -55,15 +55,19 @@ async fn mutex(mut task: Task) {
     while task.goes_on().await {
         let lock = mutex.lock_timeout(WAIT);
         let locked = task.op(Call::Acquire, mode("", 1), lock, acquired!()).await;
-        let Some(guard) = locked.flatten() else { continue };
+        let Some(guard) = locked.flatten() else {
+            continue;
+        };
         let (token, owner) = (guard.fencing_token(), guard.is_owner());
         for _ in 0..2 {
             write(&mut task, guard.txn(), token, "").await;
             task.pause(1..30).await;
         }
         let release = guard.unlock();
-        task.op(Call::Release, held(token, ""), release, |()| Answer::default())
-            .await;
+        task.op(Call::Release, held(token, ""), release, |()| {
+            Answer::default()
+        })
+        .await;
         stale(&mut task, owner, token).await;
     }
 }
@@ -72,8 +76,12 @@ async fn readers(mut task: Task) {
     let lock = task.client().rwlock(task.object());
     while task.goes_on().await {
         let read = lock.read_timeout(WAIT);
-        let locked = task.op(Call::Acquire, mode("read", 1), read, acquired!()).await;
-        let Some(guard) = locked.flatten() else { continue };
+        let locked = task
+            .op(Call::Acquire, mode("read", 1), read, acquired!())
+            .await;
+        let Some(guard) = locked.flatten() else {
+            continue;
+        };
         let token = guard.fencing_token();
         for _ in 0..2 {
             let key = task.primitive.guarded();
@@ -90,8 +98,10 @@ async fn readers(mut task: Task) {
             task.pause(1..30).await;
         }
         let release = guard.unlock();
-        task.op(Call::Release, held(token, "read"), release, |()| Answer::default())
-            .await;
+        task.op(Call::Release, held(token, "read"), release, |()| {
+            Answer::default()
+        })
+        .await;
     }
 }
 
@@ -99,16 +109,22 @@ async fn writers(mut task: Task) {
     let lock = task.client().rwlock(task.object());
     while task.goes_on().await {
         let lock = lock.write_timeout(WAIT);
-        let locked = task.op(Call::Acquire, mode("write", 1), lock, acquired!()).await;
-        let Some(guard) = locked.flatten() else { continue };
+        let locked = task
+            .op(Call::Acquire, mode("write", 1), lock, acquired!())
+            .await;
+        let Some(guard) = locked.flatten() else {
+            continue;
+        };
         let (token, owner) = (guard.fencing_token(), guard.is_owner());
         for _ in 0..2 {
             write(&mut task, guard.txn(), token, "write").await;
             task.pause(1..30).await;
         }
         let release = guard.unlock();
-        task.op(Call::Release, held(token, "write"), release, |()| Answer::default())
-            .await;
+        task.op(Call::Release, held(token, "write"), release, |()| {
+            Answer::default()
+        })
+        .await;
         stale(&mut task, owner, token).await;
     }
 }
@@ -120,15 +136,19 @@ async fn semaphore(mut task: Task) {
         let acquire = semaphore.acquire_many_timeout(permits, WAIT);
         let args = mode("", permits.into());
         let permit = task.op(Call::Acquire, args, acquire, acquired!()).await;
-        let Some(permit) = permit.flatten() else { continue };
+        let Some(permit) = permit.flatten() else {
+            continue;
+        };
         let (token, owner) = (permit.fencing_token(), permit.is_owner());
         for _ in 0..2 {
             write(&mut task, permit.txn(), token, "").await;
             task.pause(1..30).await;
         }
         let release = permit.release();
-        task.op(Call::Release, held(token, ""), release, |()| Answer::default())
-            .await;
+        task.op(Call::Release, held(token, ""), release, |()| {
+            Answer::default()
+        })
+        .await;
         stale(&mut task, owner, token).await;
     }
 }
@@ -140,7 +160,9 @@ async fn write(task: &mut Task, txn: Txn, token: u64, mode: &str) {
         value: Some(written.clone()),
         ..held(token, mode)
     };
-    let run = txn.and_then([put(task.primitive.guarded(), written)]).into_future();
+    let run = txn
+        .and_then([put(task.primitive.guarded(), written)])
+        .into_future();
     task.op(Call::Write, args, run, |response| Answer {
         revision: Some(response.header.revision.0),
         ..Answer::default()
@@ -159,7 +181,9 @@ async fn stale(task: &mut Task, owner: Compare, token: u64) {
         ..value(written.clone())
     };
     let txn = task.client().txn().when([owner]);
-    let run = txn.and_then([put(task.primitive.guarded(), written)]).into_future();
+    let run = txn
+        .and_then([put(task.primitive.guarded(), written)])
+        .into_future();
     task.op(Call::StaleWrite, args, run, |response| Answer {
         yes: Some(response.succeeded),
         ..Answer::default()

@@ -145,8 +145,15 @@ impl Work {
         let joined = async { while self.tasks.join_next().await.is_some() {} };
         let limit = WAIT + 4 * PATIENCE + 2 * self.shared.ttl;
         if tokio::time::timeout(limit, joined).await.is_err() {
-            let running = self.shared.running.lock().unwrap_or_else(PoisonError::into_inner);
-            return Err(format!("not ended within {limit:?}: {}", running.join(", ")));
+            let running = self
+                .shared
+                .running
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            return Err(format!(
+                "not ended within {limit:?}: {}",
+                running.join(", ")
+            ));
         }
         for _ in 0..5 {
             resolve(&self.shared).await;
@@ -217,7 +224,10 @@ struct Running {
 
 impl Running {
     fn new(shared: &Arc<Shared>, name: String) -> Running {
-        let mut running = shared.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = shared
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         running.push(name.clone());
         Running {
             shared: Arc::clone(shared),
@@ -228,7 +238,11 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let mut running = self.shared.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self
+            .shared
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = running.iter().position(|name| *name == self.name) {
             running.remove(at);
         }
@@ -297,7 +311,10 @@ impl Task {
         run: impl Future<Output = synod::Result<T>>,
         answer: impl FnOnce(&T) -> Answer,
     ) -> Option<T> {
-        let id = self.shared.log.begin(self.primitive, call, &self.name, args);
+        let id = self
+            .shared
+            .log
+            .begin(self.primitive, call, &self.name, args);
         match run.await {
             Ok(value) => {
                 self.shared.log.end(id, Outcome::Ok(answer(&value)));
@@ -324,7 +341,11 @@ impl Task {
             },
         );
         if let Some(token) = error.token() {
-            let mut doubts = self.shared.doubts.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut doubts = self
+                .shared
+                .doubts
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             doubts.push((id, token.clone()));
         }
     }

@@ -70,7 +70,9 @@ pub async fn run(args: WorkerArgs) -> anyhow::Result<ExitCode> {
     let client = client(Arc::new(mangle), &args.name, ttl);
     let log = Log::create(&args.history)?;
     let primitives: &[Primitive] = if args.idle { &[] } else { &args.primitives };
-    let work = Work::begin(client, log, &args.name, args.index, args.seed, ttl, primitives);
+    let work = Work::begin(
+        client, log, &args.name, args.index, args.seed, ttl, primitives,
+    );
     let mut orders = BufReader::new(tokio::io::stdin()).lines();
     println!("ready");
     loop {

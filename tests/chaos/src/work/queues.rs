@@ -24,8 +24,10 @@ async fn produce(mut task: Task) {
         match task.primitive {
             Primitive::Queue => {
                 let put = fifo.enqueue(&item);
-                task.op(Call::Enqueue, value(item.clone()), put, |()| Answer::default())
-                    .await;
+                task.op(Call::Enqueue, value(item.clone()), put, |()| {
+                    Answer::default()
+                })
+                .await;
             }
             _ => {
                 let urgency: u16 = task.rng.random_range(0..4);
@@ -34,7 +36,8 @@ async fn produce(mut task: Task) {
                     ..value(item.clone())
                 };
                 let put = priority.enqueue(&item, urgency);
-                task.op(Call::Enqueue, args, put, |()| Answer::default()).await;
+                task.op(Call::Enqueue, args, put, |()| Answer::default())
+                    .await;
             }
         }
     }

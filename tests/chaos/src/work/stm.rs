@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rand::Rng;
-use synod::store::KeyRange;
 use synod::stm::Committed;
+use synod::store::KeyRange;
 use synod::{Client, Error, Tx};
 
 use super::{Spawner, Task, text, value};
@@ -71,7 +71,12 @@ fn committed(committed: &Committed<BTreeMap<String, String>>) -> Answer {
 
 async fn transfers(mut task: Task) {
     let stm = task.client().stm().with_timeout(Duration::from_secs(6));
-    let log = format!("{}log/{}.{}", Primitive::Stm.prefix(), task.shared.name, task.name);
+    let log = format!(
+        "{}log/{}.{}",
+        Primitive::Stm.prefix(),
+        task.shared.name,
+        task.name
+    );
     while task.goes_on().await {
         let from = task.rng.random_range(0..ACCOUNTS);
         let to = (from + task.rng.random_range(1..ACCOUNTS)) % ACCOUNTS;
@@ -83,9 +88,8 @@ async fn transfers(mut task: Task) {
             number: Some(amount.into()),
             ..value(name.clone())
         };
-        let run = stm.transact(async |tx| {
-            transfer(&tx, [&from, &to], amount.into(), (&log, &name)).await
-        });
+        let run = stm
+            .transact(async |tx| transfer(&tx, [&from, &to], amount.into(), (&log, &name)).await);
         task.op(Call::Transfer, args, run, committed).await;
     }
 }
@@ -96,7 +100,9 @@ async fn audits(mut task: Task) {
     while task.goes_on().await {
         let run = stm.transact(async |tx| {
             let pairs = tx.range(accounts.clone()).await?;
-            let reads = pairs.iter().map(|(key, held)| (key.to_string(), text(held)));
+            let reads = pairs
+                .iter()
+                .map(|(key, held)| (key.to_string(), text(held)));
             Ok::<_, Error>(reads.collect())
         });
         task.op(Call::Audit, Args::default(), run, committed).await;

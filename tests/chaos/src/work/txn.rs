@@ -65,7 +65,11 @@ async fn swaps(mut task: Task) {
 async fn reads(mut task: Task) {
     while task.goes_on().await {
         let key = register(&mut task);
-        let run = task.client().txn().and_then([get(key.as_str())]).into_future();
+        let run = task
+            .client()
+            .txn()
+            .and_then([get(key.as_str())])
+            .into_future();
         let args = Args {
             keys: vec![key],
             ..Args::default()
