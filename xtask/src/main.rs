@@ -1,6 +1,7 @@
 //! The project's own commands: `cargo xtask <command> [options]`. Each command is one file beside
 //! this one and one line in [`COMMANDS`].
 
+mod chaos;
 mod codegen;
 mod compare;
 mod etcd;
@@ -43,6 +44,12 @@ const COMMANDS: &[Command] = &[
         name: "codegen",
         about: "write crates/wire/src/generated from the .proto files (--check: only compare)",
         run: codegen::run,
+    },
+    Command {
+        name: "chaos",
+        about: "faults on a real etcd cluster with every primitive at work, and a check of what came \
+                of it (--seed N, --minutes M, --primitive P,.., --fault F,.., --nodes 3; --help)",
+        run: chaos::run,
     },
     Command {
         name: "compare",

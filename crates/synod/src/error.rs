@@ -108,8 +108,8 @@ pub enum Error {
     },
 
     /// An item was taken, but the answer that carried its value was lost, and the store has
-    /// compacted the history that still held it. Only values too large to be read ahead of their
-    /// claim can meet this.
+    /// compacted the history that still held it. Only values that were not read ahead of their
+    /// claim can meet this: large ones, and those of a queue whose consumers compete.
     #[error(
         "the item {key:?} was taken, but its value was lost with the answer and its history has \
          been compacted"

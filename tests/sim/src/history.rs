@@ -101,7 +101,8 @@ impl History {
     pub(crate) fn resolved(&mut self, op: usize, resolution: &Resolution) {
         self.ops[op].outcome = match resolution {
             Resolution::Happened => End::Done("resolved".to_owned()),
-            Resolution::NeverWill => End::Not("resolved".to_owned()),
+            // What its clients do otherwise only reads.
+            Resolution::NeverWill | Resolution::Otherwise => End::Not("resolved".to_owned()),
             _ => End::Doubt,
         };
     }

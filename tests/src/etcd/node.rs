@@ -102,13 +102,13 @@ impl Node {
 }
 
 /// Whether the member at this metrics address can serve, which needs a leader.
-pub(super) async fn is_healthy(metrics: SocketAddr) -> bool {
+pub async fn is_healthy(metrics: SocketAddr) -> bool {
     let health = http_get(metrics, "/health").await.unwrap_or_default();
     health.contains(r#""health":"true""#)
 }
 
 /// Whether the member at this metrics address leads.
-pub(super) async fn is_leader(metrics: SocketAddr) -> bool {
+pub async fn is_leader(metrics: SocketAddr) -> bool {
     let metrics = http_get(metrics, "/metrics").await.unwrap_or_default();
     metrics
         .lines()

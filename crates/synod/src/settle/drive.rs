@@ -360,11 +360,7 @@ impl Inner {
                 continue;
             };
             if let Some(record) = standing.record_of(token.op) {
-                return Ok(if record.happened {
-                    Resolution::Happened
-                } else {
-                    Resolution::NeverWill
-                });
+                return Ok(record.resolution());
             }
             // The fence is gone.
             return Ok(if self.never_passed(&ticket, &standing) {

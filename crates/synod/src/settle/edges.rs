@@ -62,8 +62,8 @@ async fn a_transaction_whose_conditions_were_false_has_not_happened() {
     let token = error.token().expect("the outcome is open").clone();
     // As the lane says, and as the client itself knows.
     let resolution = stranger(&faulty).resolve(&token).await.unwrap();
-    assert_eq!(resolution, Resolution::NeverWill);
-    assert_eq!(client.resolve(&token).await.unwrap(), Resolution::NeverWill);
+    assert_eq!(resolution, Resolution::Otherwise);
+    assert_eq!(client.resolve(&token).await.unwrap(), Resolution::Otherwise);
 }
 
 #[tokio::test]

@@ -11,8 +11,9 @@
 //!
 //! `EPOCH` and `OP` are 128-bit numbers drawn by lot, in hexadecimal. An epoch is one session of one
 //! client; it has at most 16 lanes, made as they are needed. `ALTERNATIVE` says which of the
-//! operation's alternatives ran, or `-` that the operation was given up. An `r` behind the number says that this
-//! alternative only read why the operation could not be done: for whoever resolves its token, it never happened.
+//! operation's alternatives ran, `else` that it does one thing or else another and did the other, or `-` that the
+//! operation was given up. An `r` behind the number says that this alternative only read why the operation could not
+//! be done: for whoever resolves its token, it never happened.
 //!
 //! # Protocol
 //!
@@ -23,7 +24,7 @@
 //!    get(lane), get(fence)`. An operation with several alternatives has, in the Else, `If
 //!    create(fence)=c and mod(lane)=m Then (If GUARDS1 Then put(lane, OP 1) + WORK1 Else (...))`. One
 //!    that does one thing or else another is `If create(fence)=c and mod(lane)=m Then (If GUARDS Then
-//!    put(lane, OP 0) + WORK Else put(lane, OP 1) + OTHER WORK) Else get(lane), get(fence)`.
+//!    put(lane, OP 0) + WORK Else put(lane, OP else) + OTHER WORK) Else get(lane), get(fence)`.
 //!    One that searches for the alternative that is to run has `If create(fence)=c and mod(lane)=m Then
 //!    (If SPLIT Then (upper half) Else (lower half)) Else get(lane), get(fence)`, down to `If GUARDSi
 //!    Then put(lane, OP i) + WORKi`.
@@ -106,8 +107,11 @@ pub(crate) use work::{Alternative, Search, Work};
 pub enum Resolution {
     /// It happened, once.
     Happened,
-    /// It has not happened, and never will. This is also the answer for a transaction whose conditions were false and
-    /// whose other branch only reads.
+    /// It happened, once, but its conditions did not hold: of a [transaction](crate::txn) that the
+    /// operations of `or_else` ran instead, if it has any; of an [STM](crate::stm) transaction that it met a
+    /// conflict, has changed nothing, and may be run again.
+    Otherwise,
+    /// It has not happened, and never will.
     NeverWill,
     /// The record of it is gone: it was kept for an hour after its client's end.
     Forgotten,
@@ -246,6 +250,9 @@ impl Settle {
                     inner.drive(job, op, Some(&phase)).await
                 };
                 verdict.send_replace(Some(match &outcome {
+                    Ok(Outcome::Done { alternative: 1, .. }) if work.as_fork().is_some() => {
+                        Resolution::Otherwise
+                    }
                     Ok(Outcome::Done { alternative, .. }) if work.happens(*alternative) => {
                         Resolution::Happened
                     }

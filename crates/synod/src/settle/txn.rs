@@ -4,6 +4,7 @@ use synod_store::{
     Compare, Key, PutRequest, RangeRequest, Revision, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
 
+use super::Resolution;
 use super::token::{OpId, Token};
 use super::work::{Alternative, Job, Search, Work, changes};
 
@@ -19,15 +20,36 @@ pub(crate) struct Ticket {
     pub(crate) begun: u64,
 }
 
-/// What a lane says: `OP ALTERNATIVE SECONDS`, with `-` for an operation given up, and an `r` behind the number of an
-/// alternative that only reads: then what the operation is for has not happened.
+/// What the alternative that ran means for the operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// The operation has happened.
+    Done,
+    /// It only read why the operation could not be done: that has not happened.
+    Read,
+    /// It is the other branch of a fork: its conditions did not hold.
+    Otherwise,
+}
+
+impl Effect {
+    fn of(ops: &[TxnOp]) -> Effect {
+        if changes(ops) {
+            Effect::Done
+        } else {
+            Effect::Read
+        }
+    }
+}
+
+/// What a lane says: `OP ALTERNATIVE SECONDS`, with `-` for an operation given up, `else` for the other branch of a
+/// fork, and an `r` behind the number of an alternative that only reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) op: OpId,
     /// Which alternative ran; `None` when it was given up and can never happen.
     pub(crate) alternative: Option<usize>,
-    /// Whether that was something else than to read why it could not be done.
-    pub(crate) happened: bool,
+    /// What that means.
+    pub(crate) effect: Effect,
     /// When the operation began, in seconds since 1970.
     pub(crate) begun: u64,
 }
@@ -36,8 +58,12 @@ impl Record {
     pub(crate) fn encode(self) -> String {
         match self.alternative {
             Some(alternative) => {
-                let read = if self.happened { "" } else { "r" };
-                format!("{} {alternative}{read} {}", self.op, self.begun)
+                let ran = match self.effect {
+                    Effect::Done => alternative.to_string(),
+                    Effect::Read => format!("{alternative}r"),
+                    Effect::Otherwise => "else".to_owned(),
+                };
+                format!("{} {ran} {}", self.op, self.begun)
             }
             None => format!("{} - {}", self.op, self.begun),
         }
@@ -46,20 +72,30 @@ impl Record {
     pub(crate) fn decode(value: &[u8]) -> Option<Record> {
         let mut parts = std::str::from_utf8(value).ok()?.split(' ');
         let op = OpId(u128::from_str_radix(parts.next()?, 16).ok()?);
-        let (alternative, happened) = match parts.next()? {
-            "-" => (None, false),
-            text => {
-                let number = text.strip_suffix('r').unwrap_or(text);
-                (Some(number.parse().ok()?), number == text)
-            }
+        let (alternative, effect) = match parts.next()? {
+            "-" => (None, Effect::Read),
+            "else" => (Some(1), Effect::Otherwise),
+            text => match text.strip_suffix('r') {
+                Some(number) => (Some(number.parse().ok()?), Effect::Read),
+                None => (Some(text.parse().ok()?), Effect::Done),
+            },
         };
         let begun = parts.next()?.parse().ok()?;
         Some(Record {
             op,
             alternative,
-            happened,
+            effect,
             begun,
         })
+    }
+
+    /// What the record says to whoever asks for the outcome.
+    pub(super) fn resolution(self) -> Resolution {
+        match (self.alternative, self.effect) {
+            (None, _) | (Some(_), Effect::Read) => Resolution::NeverWill,
+            (Some(_), Effect::Done) => Resolution::Happened,
+            (Some(_), Effect::Otherwise) => Resolution::Otherwise,
+        }
     }
 }
 
@@ -108,11 +144,11 @@ impl Ticket {
         ]
     }
 
-    fn mark(&self, alternative: Option<usize>, happens: bool) -> TxnOp {
+    fn mark(&self, alternative: Option<usize>, effect: Effect) -> TxnOp {
         let record = Record {
             op: self.op,
             alternative,
-            happened: happens,
+            effect,
             begun: self.begun,
         };
         PutRequest::new(self.lane.clone(), record.encode()).into()
@@ -129,7 +165,7 @@ impl Ticket {
     pub(crate) fn void(&self) -> Txn {
         Txn::new()
             .when(self.open())
-            .and_then([self.mark(None, false)])
+            .and_then([self.mark(None, Effect::Read)])
             .or_else(self.reads())
     }
 
@@ -142,8 +178,8 @@ impl Ticket {
     pub(crate) fn txn(&self, work: &Work) -> Txn {
         if let Some((common, own, other)) = work.as_fork() {
             let marks = [
-                Some(self.mark(Some(0), true)),
-                Some(self.mark(Some(1), changes(other))),
+                Some(self.mark(Some(0), Effect::Done)),
+                Some(self.mark(Some(1), Effect::Otherwise)),
             ];
             return Txn::new()
                 .when(self.open())
@@ -154,7 +190,7 @@ impl Ticket {
         let mut txn = Txn::new()
             .when(self.open())
             .when(work.first.guards.iter().cloned())
-            .and_then([self.mark(Some(0), true)])
+            .and_then([self.mark(Some(0), Effect::Done)])
             .and_then(work.first.ops.iter().cloned())
             .or_else(self.reads());
         if let Some(chain) = chain(&work.others, Some(self)) {
@@ -345,7 +381,7 @@ fn chain(others: &[Alternative], ticket: Option<&Ticket>) -> Option<Txn> {
     let mut inner: Option<Txn> = None;
     for (index, alternative) in others.iter().enumerate().rev() {
         let mark = ticket
-            .map(|ticket| ticket.mark(Some(index.saturating_add(1)), changes(&alternative.ops)));
+            .map(|ticket| ticket.mark(Some(index.saturating_add(1)), Effect::of(&alternative.ops)));
         let txn = Txn::new()
             .when(alternative.guards.iter().cloned())
             .and_then(mark)
@@ -365,8 +401,11 @@ fn halve(
     ticket: Option<&Ticket>,
 ) -> Option<Txn> {
     if let [alternative] = alternatives {
-        let happens = number == 0 || changes(&alternative.ops);
-        let mark = ticket.map(|ticket| ticket.mark(Some(number), happens));
+        let effect = match number {
+            0 => Effect::Done,
+            _ => Effect::of(&alternative.ops),
+        };
+        let mark = ticket.map(|ticket| ticket.mark(Some(number), effect));
         let leaf = Txn::new().when(alternative.guards.iter().cloned());
         return Some(
             leaf.and_then(mark)
@@ -445,16 +484,17 @@ mod tests {
 
     #[test]
     fn records_survive_their_encoding() {
-        for (alternative, happened) in [
-            (None, false),
-            (Some(0), true),
-            (Some(61), true),
-            (Some(1), false),
+        for (alternative, effect) in [
+            (None, Effect::Read),
+            (Some(0), Effect::Done),
+            (Some(61), Effect::Done),
+            (Some(2), Effect::Read),
+            (Some(1), Effect::Otherwise),
         ] {
             let record = Record {
                 op: OpId(9),
                 alternative,
-                happened,
+                effect,
                 begun: 1_790_000_000,
             };
             assert_eq!(Record::decode(record.encode().as_bytes()), Some(record));
@@ -463,12 +503,12 @@ mod tests {
         let record = Record {
             op: OpId(255),
             alternative: Some(2),
-            happened: true,
+            effect: Effect::Done,
             begun: 1_790_000_000,
         };
         assert_eq!(record.encode(), golden);
         let read = Record {
-            happened: false,
+            effect: Effect::Read,
             ..record
         };
         assert_eq!(read.encode(), golden.replace(" 2 ", " 2r "));

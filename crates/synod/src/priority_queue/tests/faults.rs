@@ -117,7 +117,7 @@ async fn an_unknown_outcome_is_resolved_rightly() {
             match resolution {
                 Resolution::Happened => assert_eq!(left, ["before", "a", "after"], "{fault:?}"),
                 Resolution::NeverWill => assert_eq!(left, ["before", "after"], "{fault:?}"),
-                Resolution::Forgotten => panic!("{fault:?} {late}"),
+                Resolution::Otherwise | Resolution::Forgotten => panic!("{fault:?} {late}"),
             }
         }
     }

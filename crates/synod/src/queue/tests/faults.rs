@@ -131,7 +131,7 @@ async fn an_unknown_outcome_is_resolved_rightly() {
                 match resolution {
                     Resolution::Happened => assert_eq!(left, ["a"], "{fault:?} {late}"),
                     Resolution::NeverWill => assert!(left.is_empty(), "{fault:?} {late}"),
-                    Resolution::Forgotten => panic!("{fault:?} {late}"),
+                    Resolution::Otherwise | Resolution::Forgotten => panic!("{fault:?} {late}"),
                 }
                 client.close().await.unwrap();
                 assert!(

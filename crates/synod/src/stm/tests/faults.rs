@@ -116,6 +116,36 @@ async fn an_outcome_that_cannot_be_told_has_a_token() {
     assert_eq!(number_of(&client, "n").await, 2);
 }
 
+/// Its commit met a conflict, but that answer was lost too: whoever asks later is not told that it has
+/// happened, neither by the client nor by another process.
+#[tokio::test]
+async fn a_conflict_that_cannot_be_told_is_not_said_to_have_happened() {
+    let faulty = Faulty::new();
+    let client = faulty.client(Duration::from_millis(150));
+    let stm = client.stm();
+    stm.run(async |tx| increment(&tx, "n").await).await.unwrap();
+    faulty.script([Fault::Lose]);
+    faulty.close_gate(2);
+    let engine = std::sync::Arc::clone(&faulty.engine);
+    let error = stm
+        .run(async |tx| {
+            increment(&tx, "n").await?;
+            // Somebody else is faster.
+            let put = synod_store::PutRequest::new("n", "7");
+            engine.put(put).await?;
+            Ok::<_, crate::Error>(())
+        })
+        .await
+        .unwrap_err();
+    faulty.open_gate();
+    let token = error.token().unwrap();
+    assert_eq!(client.resolve(token).await.unwrap(), Resolution::Otherwise);
+    let other = Faulty::over(std::sync::Arc::clone(&faulty.engine), synod_store::Replies::Lossy);
+    let other = other.client(Duration::from_secs(20));
+    assert_eq!(other.resolve(token).await.unwrap(), Resolution::Otherwise);
+    assert_eq!(number_of(&client, "n").await, 7);
+}
+
 /// Sixteen tasks want the same key all the time: all of them come to their end.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_makes_headway() {

@@ -1,0 +1,852 @@
+//! Histories that are wrong on purpose: each checker objects to what it is there for, and to nothing in
+//! the history before it was spoilt. Times are ten times the revisions.
+
+use super::{Kind, check_one};
+use crate::history::{Answer, Args, Call, Entry, Outcome, Settled};
+use crate::primitive::Primitive;
+use crate::record::{Event, Record};
+
+/// An operation of worker `w`, from one time to another.
+fn op(primitive: Primitive, worker: &str, call: Call, from: u64, to: u64) -> Entry {
+    Entry {
+        worker: worker.to_owned(),
+        task: "t".to_owned(),
+        id: from,
+        primitive,
+        call,
+        args: Args::default(),
+        began: from,
+        ended: Some(to),
+        outcome: Some(Outcome::Ok(Answer::default())),
+        settled: None,
+    }
+}
+
+impl Entry {
+    fn of(mut self, value: &str) -> Entry {
+        self.args.value = Some(value.to_owned());
+        self
+    }
+
+    fn under(mut self, token: u64) -> Entry {
+        self.args.token = Some(token);
+        self
+    }
+
+    fn counting(mut self, number: u64) -> Entry {
+        self.args.number = Some(number);
+        self
+    }
+
+    fn on(mut self, keys: &[&str]) -> Entry {
+        self.args.keys = keys.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    fn mode(mut self, mode: &str) -> Entry {
+        self.args.mode = Some(mode.to_owned());
+        self
+    }
+
+    fn told(mut self, tell: impl FnOnce(&mut Answer)) -> Entry {
+        let mut answer = Answer::default();
+        tell(&mut answer);
+        self.outcome = Some(Outcome::Ok(answer));
+        self
+    }
+
+    fn got(self, value: &str) -> Entry {
+        self.told(|answer| answer.value = Some(value.to_owned()))
+    }
+
+    fn granted(self, key: &str, token: u64) -> Entry {
+        self.told(|answer| (answer.key, answer.token) = (Some(key.to_owned()), Some(token)))
+    }
+
+    fn yes(self) -> Entry {
+        self.told(|answer| answer.yes = Some(true))
+    }
+
+    fn failed(mut self) -> Entry {
+        self.outcome = Some(Outcome::Failed("no".to_owned()));
+        self
+    }
+
+    fn killed(mut self) -> Entry {
+        (self.ended, self.outcome) = (None, None);
+        self
+    }
+
+    fn unknown(mut self, settled: Option<Settled>) -> Entry {
+        self.outcome = Some(Outcome::Unknown {
+            error: "late".to_owned(),
+            token: Some("t".to_owned()),
+        });
+        self.settled = settled;
+        self
+    }
+}
+
+fn put(revision: u64, key: &str, value: &str) -> Event {
+    Event {
+        revision,
+        arrived: revision * 10,
+        key: key.to_owned(),
+        value: Some(value.to_owned()),
+        created: revision,
+    }
+}
+
+fn delete(revision: u64, key: &str) -> Event {
+    Event {
+        value: None,
+        created: 0,
+        ..put(revision, key, "")
+    }
+}
+
+/// What the checker says: kinds, each once.
+fn kinds(history: &[Entry], events: Vec<Event>) -> Vec<Kind> {
+    let entries: Vec<&Entry> = history.iter().collect();
+    let record = Record { events };
+    let mut kinds: Vec<Kind> = check_one(history[0].primitive, &entries, &record, true)
+        .into_iter()
+        .map(|finding| finding.kind)
+        .collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    kinds
+}
+
+use Kind::{Doubled, Lost, Violation};
+use Primitive::{
+    Barrier, Delivery, DoubleBarrier, Election, Mutex, PriorityQueue, Queue, Rwlock, Semaphore,
+    Stm, Txn,
+};
+
+/// Two producers, one consumer: a and b in, a and b out.
+fn queue(primitive: Primitive) -> (Vec<Entry>, Vec<Event>) {
+    let prefix = primitive.prefix();
+    let [a, b] = ["0/1", "0/2"].map(|key| format!("{prefix}{key}"));
+    let history = vec![
+        op(primitive, "p", Call::Enqueue, 15, 25).of("a"),
+        op(primitive, "p", Call::Enqueue, 26, 35).of("b"),
+        op(primitive, "c", Call::Dequeue, 36, 45).got("a"),
+        op(primitive, "c", Call::Dequeue, 46, 55).got("b"),
+    ];
+    let events = vec![
+        put(2, &a, "a"),
+        put(3, &b, "b"),
+        delete(4, &a),
+        delete(5, &b),
+    ];
+    (history, events)
+}
+
+#[test]
+fn queues_lose_double_and_reorder_nothing() {
+    for primitive in [Queue, PriorityQueue] {
+        let good = || queue(primitive);
+        let (history, events) = good();
+        assert_eq!(kinds(&history, events), []);
+
+        let (history, mut events) = good();
+        events.retain(|event| !event.key.ends_with('2'));
+        assert!(
+            kinds(&history, events).contains(&Lost),
+            "acknowledged, never put"
+        );
+
+        let (mut history, events) = good();
+        history[3] = history[3].clone().failed();
+        assert_eq!(kinds(&history, events), [Lost], "taken out, got by nobody");
+
+        let (mut history, events) = good();
+        history[3] = history[3].clone().killed();
+        assert_eq!(
+            kinds(&history, events),
+            [],
+            "a killed consumer may have had it"
+        );
+
+        let (mut history, events) = good();
+        history.push(op(primitive, "d", Call::Dequeue, 46, 56).got("b"));
+        assert_eq!(
+            kinds(&history, events),
+            [Doubled],
+            "one item came out twice"
+        );
+
+        let (history, mut events) = good();
+        events.push(put(6, &events[0].key.clone(), "a"));
+        assert!(kinds(&history, events).contains(&Doubled), "it came back");
+
+        let (history, mut events) = good();
+        events.insert(2, put(3, &format!("{}0/3", primitive.prefix()), "b"));
+        assert!(
+            kinds(&history, events).contains(&Doubled),
+            "it was put twice"
+        );
+
+        let (history, mut events) = good();
+        (events[2].key, events[3].key) = (events[3].key.clone(), events[2].key.clone());
+        assert_eq!(
+            kinds(&history, events),
+            [Violation],
+            "the second came out first"
+        );
+
+        let (mut history, events) = good();
+        history[0] = history[0].clone().failed();
+        assert_eq!(
+            kinds(&history, events),
+            [Violation],
+            "it was said to have failed"
+        );
+
+        let (mut history, events) = good();
+        history[0] = history[0].clone().unknown(Some(Settled::NeverWill));
+        assert_eq!(
+            kinds(&history, events),
+            [Violation],
+            "it was settled wrongly"
+        );
+
+        let (mut history, mut events) = good();
+        history.remove(0);
+        assert!(
+            kinds(&history, events.clone()).contains(&Violation),
+            "put by nobody"
+        );
+
+        let (history, _) = good();
+        (events[0].revision, events[1].revision) = (3, 2);
+        events.swap(0, 1);
+        assert!(
+            kinds(&history, events).contains(&Violation),
+            "against real time"
+        );
+
+        let (mut history, mut events) = good();
+        history.truncate(3);
+        events.truncate(3);
+        assert_eq!(
+            kinds(&history, events),
+            [Violation],
+            "left over after all was drained"
+        );
+    }
+}
+
+/// One item, given back once, then acknowledged.
+fn delivery() -> (Vec<Entry>, Vec<Event>) {
+    let beside = "__synod/queue/chaos%2Fdelivery/";
+    let item = "chaos/delivery/1";
+    let took = |from: u64, attempt: u64| {
+        op(Delivery, "c", Call::Take, from, from + 9)
+            .told(|answer| (answer.value, answer.token) = (Some("a".into()), Some(attempt)))
+    };
+    let history = vec![
+        op(Delivery, "p", Call::Enqueue, 15, 25).of("a"),
+        took(26, 1),
+        op(Delivery, "c", Call::Nack, 36, 45).of("a").under(1),
+        took(46, 2),
+        op(Delivery, "c", Call::Ack, 56, 65).of("a").under(2),
+    ];
+    let (taken, marker) = (format!("{beside}taken/"), format!("{beside}taken-by/"));
+    let record = |attempt: u32| format!("1 {attempt} 0 1 1\na");
+    let events = vec![
+        put(2, item, "a"),
+        delete(3, item),
+        put(3, &format!("{taken}x"), &record(1)),
+        put(3, &format!("{marker}x"), "c"),
+        delete(4, &format!("{taken}x")),
+        delete(4, &format!("{marker}x")),
+        put(4, item, "a"),
+        delete(5, item),
+        put(5, &format!("{taken}y"), &record(2)),
+        put(5, &format!("{marker}y"), "c"),
+        delete(6, &format!("{taken}y")),
+        delete(6, &format!("{marker}y")),
+    ];
+    (history, events)
+}
+
+#[test]
+fn deliveries_end_once_and_come_back_only_when_nobody_has_them() {
+    let (history, events) = delivery();
+    assert_eq!(kinds(&history, events), []);
+
+    let (mut history, events) = delivery();
+    history.pop();
+    assert_eq!(
+        kinds(&history, events),
+        [Lost],
+        "it left, and nobody acknowledged it"
+    );
+
+    let (mut history, events) = delivery();
+    history[4] = history[4].clone().failed();
+    assert_eq!(
+        kinds(&history, events),
+        [Lost],
+        "its acknowledgement had failed"
+    );
+
+    let (mut history, events) = delivery();
+    history[4] = history[4].clone().unknown(Some(Settled::NeverWill));
+    assert!(
+        kinds(&history, events).contains(&Violation),
+        "settled wrongly"
+    );
+
+    let (history, mut events) = delivery();
+    events.truncate(10);
+    assert!(
+        kinds(&history, events).contains(&Doubled),
+        "acknowledged, and still there"
+    );
+
+    let (history, mut events) = delivery();
+    events.push(put(7, "chaos/delivery/9", "a"));
+    assert!(
+        kinds(&history, events).contains(&Doubled),
+        "it came back after its end"
+    );
+
+    let (history, mut events) = delivery();
+    events.remove(5);
+    assert!(
+        kinds(&history, events).contains(&Doubled),
+        "it came back while somebody had it"
+    );
+
+    let (mut history, events) = delivery();
+    history.push(Entry {
+        worker: "d".into(),
+        ..history[3].clone()
+    });
+    assert_eq!(kinds(&history, events), [Doubled], "two got one delivery");
+
+    let (history, mut events) = delivery();
+    events.remove(6);
+    assert!(
+        kinds(&history, events).contains(&Lost),
+        "a nack has dropped it"
+    );
+}
+
+/// Two holders, one after the other; each writes under its guard.
+fn lock(primitive: Primitive) -> (Vec<Entry>, Vec<Event>) {
+    let line = match primitive {
+        Semaphore => "__synod/semaphore/chaos%2Fsemaphore/line/".to_owned(),
+        Rwlock => format!("{}write/", primitive.prefix()),
+        _ => primitive.prefix(),
+    };
+    let (one, two) = (format!("{line}2-a-1"), format!("{line}2-b-1"));
+    let data = primitive.guarded();
+    let held = |worker: &str, from: u64, key: &str, token: u64, value: &str| {
+        let own = |call: Call, at: u64| op(primitive, worker, call, at, at + 9).mode("write");
+        vec![
+            own(Call::Acquire, from).granted(key, token).counting(2),
+            own(Call::Write, from + 10).of(value).under(token),
+            own(Call::Release, from + 20).under(token),
+        ]
+    };
+    let mut history = held("v", 16, &one, 2, "a");
+    history.extend(held("w", 46, &two, 5, "b"));
+    let events = vec![
+        put(2, &one, "v"),
+        put(3, &data, "a"),
+        delete(4, &one),
+        put(5, &two, "w"),
+        put(6, &data, "b"),
+        delete(7, &two),
+    ];
+    (history, events)
+}
+
+#[test]
+fn locks_let_in_one_and_tokens_of_the_past_write_nothing() {
+    for primitive in [Mutex, Rwlock, Semaphore] {
+        let good = || lock(primitive);
+        let (history, events) = good();
+        assert_eq!(kinds(&history, events), []);
+
+        let (mut history, events) = good();
+        history[3].ended = Some(30);
+        history[3].began = 20;
+        assert!(
+            kinds(&history, events).contains(&Violation),
+            "in while another wrote"
+        );
+
+        let (history, mut events) = good();
+        let first = events.remove(2);
+        events.push(first);
+        assert!(
+            kinds(&history, events).contains(&Violation),
+            "written though another was before"
+        );
+
+        let (history, mut events) = good();
+        events.swap(1, 2);
+        (events[1].revision, events[2].revision) = (3, 4);
+        assert!(
+            kinds(&history, events).contains(&Violation),
+            "written after the release"
+        );
+
+        let (mut history, events) = good();
+        history[1].call = Call::StaleWrite;
+        assert_eq!(
+            kinds(&history, events),
+            [Violation],
+            "a token of the past was accepted"
+        );
+
+        let (history, mut events) = good();
+        events.remove(1);
+        assert_eq!(kinds(&history, events), [Lost], "never written");
+
+        let (mut history, events) = good();
+        history[1] = history[1].clone().failed();
+        assert_eq!(
+            kinds(&history, events),
+            [Violation],
+            "said to be refused, but written"
+        );
+
+        let (mut history, events) = good();
+        history[3] = history[3].clone().granted(&events[0].key, 2);
+        assert!(
+            kinds(&history, events).contains(&Doubled),
+            "one token given twice"
+        );
+
+        let (mut history, events) = good();
+        history[3] = history[3].clone().granted("nowhere", 5);
+        assert!(kinds(&history, events).contains(&Violation), "no such key");
+    }
+}
+
+#[test]
+fn a_reader_sees_no_writer() {
+    let (mut history, events) = lock(Rwlock);
+    let read = |at: u64, value: &str, revision: u64| {
+        op(Rwlock, "r", Call::Read, at, at + 5)
+            .under(99)
+            .told(|answer| {
+                (answer.value, answer.revision) = (Some(value.to_owned()), Some(revision));
+            })
+    };
+    history.push(read(36, "a", 3));
+    assert_eq!(kinds(&history, events.clone()), []);
+    history.push(read(66, "b", 6));
+    assert_eq!(
+        kinds(&history, events.clone()),
+        [Violation],
+        "two reads under one hold differ"
+    );
+    history.pop();
+    history.push(read(37, "b", 4));
+    assert!(
+        kinds(&history, events).contains(&Violation),
+        "that was not there then"
+    );
+}
+
+#[test]
+fn more_than_all_permits_are_too_many() {
+    let (mut history, events) = lock(Semaphore);
+    for entry in &mut history {
+        entry.args.number = Some(1);
+    }
+    history[3].ended = Some(30);
+    history[3].began = 20;
+    assert_eq!(kinds(&history, events), [], "two of two are not too many");
+}
+
+/// Two leaders, one after the other, and who asks and observes.
+fn election() -> (Vec<Entry>, Vec<Event>) {
+    let [one, two] = ["chaos/election/a-1", "chaos/election/b-1"];
+    let shown = |call: Call, at: u64, token: u64, value: &str| {
+        op(Election, "o", call, at, at + 5)
+            .told(|answer| (answer.token, answer.value) = (Some(token), Some(value.to_owned())))
+    };
+    let history = vec![
+        op(Election, "v", Call::Acquire, 15, 25)
+            .of("a")
+            .granted(one, 2),
+        op(Election, "v", Call::Proclaim, 26, 35).of("a2").under(2),
+        shown(Call::Observe, 27, 2, "a"),
+        shown(Call::Leader, 36, 2, "a2"),
+        op(Election, "v", Call::Release, 45, 55).under(2),
+        op(Election, "w", Call::Acquire, 35, 58)
+            .of("b")
+            .granted(two, 4),
+        op(Election, "w", Call::Proclaim, 59, 65).of("b2").under(4),
+        shown(Call::Observe, 66, 4, "b2"),
+        shown(Call::Leader, 67, 4, "b2"),
+    ];
+    let mut events = vec![
+        put(2, one, "a"),
+        put(3, one, "a2"),
+        put(4, two, "b"),
+        delete(5, one),
+        put(6, two, "b2"),
+    ];
+    (events[1].created, events[4].created) = (2, 4);
+    (history, events)
+}
+
+#[test]
+fn leaders_lead_one_after_the_other_and_are_shown_so() {
+    let (history, events) = election();
+    assert_eq!(kinds(&history, events), []);
+
+    let (mut history, events) = election();
+    history[5].ended = Some(40);
+    assert_eq!(
+        kinds(&history, events),
+        [Violation],
+        "elected while another led"
+    );
+
+    let (history, mut events) = election();
+    let resigned = events.remove(3);
+    events.push(resigned);
+    (events[3].revision, events[4].revision) = (5, 6);
+    assert!(
+        kinds(&history, events).contains(&Violation),
+        "proclaimed by who does not lead"
+    );
+
+    let (mut history, events) = election();
+    history.swap(2, 7);
+    assert!(
+        kinds(&history, events).contains(&Violation),
+        "an older leader after a newer one"
+    );
+
+    let (mut history, events) = election();
+    history[8] = Entry {
+        began: 67,
+        ended: Some(70),
+        ..history[3].clone()
+    };
+    assert_eq!(kinds(&history, events), [Violation], "a stale answer");
+
+    let (history, mut events) = election();
+    events.remove(1);
+    assert!(
+        kinds(&history, events).contains(&Lost),
+        "a proclamation that never was"
+    );
+}
+
+/// Held by one, released by it; another passes.
+fn barrier() -> (Vec<Entry>, Vec<Event>) {
+    let history = vec![
+        op(Barrier, "v", Call::Hold, 15, 25),
+        op(Barrier, "v", Call::Open, 40, 55).yes(),
+        op(Barrier, "w", Call::Wait, 26, 56).yes(),
+        op(Barrier, "v", Call::Hold, 60, 75),
+    ];
+    let key = "chaos/barrier";
+    (
+        history,
+        vec![put(2, key, "v"), delete(5, key), put(7, key, "v")],
+    )
+}
+
+#[test]
+fn nobody_passes_a_barrier_that_is_held() {
+    let (history, events) = barrier();
+    assert_eq!(kinds(&history, events), []);
+
+    let (mut history, events) = barrier();
+    history[2].ended = Some(39);
+    assert_eq!(
+        kinds(&history, events),
+        [Violation],
+        "passed before it was opened"
+    );
+
+    let (mut history, events) = barrier();
+    history[2].began = 76;
+    history[2].ended = Some(80);
+    assert_eq!(
+        kinds(&history, events),
+        [Violation],
+        "passed after it was held again"
+    );
+
+    let (mut history, events) = barrier();
+    history[1] = history[1].clone().failed();
+    assert!(
+        kinds(&history, events).contains(&Violation),
+        "opened by nobody"
+    );
+
+    let (mut history, events) = barrier();
+    history[3] = history[3].clone().failed();
+    assert_eq!(
+        kinds(&history, events),
+        [Doubled],
+        "held once more than anybody did"
+    );
+
+    let (history, mut events) = barrier();
+    events.pop();
+    assert_eq!(kinds(&history, events), [Lost], "a hold that never was");
+}
+
+/// A round of three.
+fn double_barrier() -> (Vec<Entry>, Vec<Event>) {
+    let prefix = "__synod/double-barrier/chaos%2Fdouble-barrier/";
+    let mut history = Vec::new();
+    let mut events = vec![put(2, &format!("{prefix}at/round"), "3 0")];
+    for (number, worker) in ["u", "v", "w"].into_iter().enumerate() {
+        let at = 30 + 10 * number as u64;
+        let enter = op(DoubleBarrier, worker, Call::Enter, at, 65);
+        history.push(enter.told(|answer| (answer.yes, answer.token) = (Some(true), Some(1))));
+        history.push(
+            op(DoubleBarrier, worker, Call::Leave, at + 40, 115)
+                .under(1)
+                .yes(),
+        );
+        let place = format!("{prefix}place/00{number}");
+        events.push(put(
+            4 + number as u64,
+            &place,
+            &format!("{number:032x} {worker}"),
+        ));
+    }
+    events.push(put(6, &format!("{prefix}at/round"), "3 1"));
+    (history, events)
+}
+
+#[test]
+fn a_group_enters_together_and_leaves_together() {
+    let (history, events) = double_barrier();
+    assert_eq!(kinds(&history, events), []);
+
+    let (history, mut events) = double_barrier();
+    events.remove(3);
+    assert!(
+        kinds(&history, events).contains(&Violation),
+        "full with two of three"
+    );
+
+    let (mut history, events) = double_barrier();
+    history[0].ended = Some(45);
+    assert_eq!(
+        kinds(&history, events),
+        [Violation],
+        "in before the others had come"
+    );
+
+    let (mut history, events) = double_barrier();
+    history.push(Entry {
+        worker: "x".into(),
+        ..history[0].clone()
+    });
+    assert_eq!(kinds(&history, events), [Violation], "a fourth member");
+
+    let (mut history, events) = double_barrier();
+    history[1].ended = Some(75);
+    assert_eq!(
+        kinds(&history, events),
+        [Violation],
+        "out before the others"
+    );
+
+    let (mut history, events) = double_barrier();
+    history[5] = history[5].clone().failed();
+    history[1].ended = Some(85);
+    history[3].ended = Some(85);
+    assert_eq!(
+        kinds(&history, events),
+        [],
+        "who had died is not waited for"
+    );
+}
+
+fn accounts(revision: u64, balances: [&str; 4]) -> Vec<Event> {
+    let key = |number: usize| format!("chaos/stm/account/{number}");
+    let all = balances.into_iter().enumerate();
+    all.filter(|(_, balance)| !balance.is_empty())
+        .map(|(number, balance)| put(revision, &key(number), balance))
+        .collect()
+}
+
+/// The bank opens, and two transfers are made.
+fn bank() -> (Vec<Entry>, Vec<Event>) {
+    let (from, to) = ("chaos/stm/account/0", "chaos/stm/account/1");
+    let moved = |at: u64, name: &str, amount: u64, revision: u64, read: [&str; 2]| {
+        op(Stm, "w", Call::Transfer, at, at + 8)
+            .of(name)
+            .on(&[from, to, "chaos/stm/log/w.t"])
+            .counting(amount)
+            .told(|answer| {
+                (answer.revision, answer.place) = (Some(revision), Some(0));
+                let reads = [from, to].into_iter().zip(read);
+                answer.reads = reads.map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+            })
+    };
+    let audit = op(Stm, "v", Call::Audit, 46, 49).told(|answer| {
+        answer.revision = Some(4);
+        let held = accounts(4, ["88 b", "112 b", "100 o", "100 o"]);
+        answer.reads = held
+            .into_iter()
+            .map(|e| (e.key, e.value.unwrap_or_default()))
+            .collect();
+    });
+    let history = vec![
+        moved(22, "a", 5, 3, ["100 o", "100 o"]),
+        moved(32, "b", 7, 4, ["95 a", "105 a"]),
+        audit,
+    ];
+    let mut events = accounts(2, ["100 o", "100 o", "100 o", "100 o"]);
+    events.extend(accounts(3, ["95 a", "105 a", "", ""]));
+    events.push(put(3, "chaos/stm/log/w.t", "a"));
+    events.extend(accounts(4, ["88 b", "112 b", "", ""]));
+    events.push(put(4, "chaos/stm/log/w.t", "b"));
+    (history, events)
+}
+
+#[test]
+fn the_bank_loses_no_transfer() {
+    let (history, events) = bank();
+    assert_eq!(kinds(&history, events), []);
+
+    let (history, mut events) = bank();
+    events[7].value = Some("93 b".into());
+    assert!(
+        kinds(&history, events).contains(&Lost),
+        "a transfer was overwritten"
+    );
+
+    let (history, mut events) = bank();
+    events.truncate(7);
+    assert!(
+        kinds(&history, events).contains(&Lost),
+        "a transfer never was"
+    );
+
+    let (mut history, events) = bank();
+    history[1] = history[1].clone().failed();
+    assert_eq!(kinds(&history, events), [Violation], "said to have failed");
+
+    let (mut history, events) = bank();
+    history[1] = history[1].clone().unknown(Some(Settled::Otherwise));
+    assert_eq!(kinds(&history, events), [Violation], "settled wrongly");
+
+    let (mut history, mut events) = bank();
+    history[1] = history[1].clone().unknown(Some(Settled::Happened));
+    history.pop();
+    assert_eq!(kinds(&history, events.clone()), []);
+    events.truncate(7);
+    assert_eq!(
+        kinds(&history, events),
+        [Lost],
+        "settled wrongly the other way"
+    );
+
+    let (mut history, events) = bank();
+    if let Some(Outcome::Ok(answer)) = &mut history[1].outcome {
+        answer
+            .reads
+            .insert("chaos/stm/account/0".into(), "100 o".into());
+    }
+    assert_eq!(kinds(&history, events), [Violation], "a stale read");
+
+    let (mut history, events) = bank();
+    if let Some(Outcome::Ok(answer)) = &mut history[2].outcome {
+        answer.revision = Some(3);
+    }
+    assert!(
+        kinds(&history, events).contains(&Violation),
+        "an audit of another state"
+    );
+
+    let (history, mut events) = bank();
+    events.extend(accounts(5, ["95 a", "105 a", "", ""]));
+    events.push(put(5, "chaos/stm/log/w.t", "a"));
+    assert!(
+        kinds(&history, events).contains(&Doubled),
+        "a transfer committed twice"
+    );
+}
+
+/// A register that is set, swapped, and read; one swap is refused.
+fn register() -> (Vec<Entry>, Vec<Event>) {
+    let key = "chaos/txn/0";
+    let swap = |at: u64, value: &str, seen: u64| {
+        op(Txn, "w", Call::Swap, at, at + 8)
+            .of(value)
+            .on(&[key])
+            .counting(seen)
+    };
+    let at = |answer: &mut Answer, revision: u64, yes: bool, value: Option<&str>| {
+        answer.revision = Some(revision);
+        answer.yes = Some(yes);
+        answer.value = value.map(str::to_owned);
+    };
+    let history = vec![
+        swap(15, "a", 0).told(|answer| at(answer, 2, true, None)),
+        swap(25, "b", 0).told(|answer| at(answer, 3, false, Some("a"))),
+        swap(35, "c", 2).told(|answer| at(answer, 4, true, None)),
+        op(Txn, "v", Call::Read, 45, 50)
+            .on(&[key])
+            .told(|answer| at(answer, 4, true, Some("c"))),
+    ];
+    let mut second = put(4, key, "c");
+    second.created = 2;
+    (history, vec![put(2, key, "a"), second])
+}
+
+#[test]
+fn registers_are_strictly_serializable() {
+    let (history, events) = register();
+    assert_eq!(kinds(&history, events), []);
+
+    let (history, mut events) = register();
+    events.insert(1, put(3, "chaos/txn/0", "b"));
+    assert!(
+        kinds(&history, events).contains(&Violation),
+        "swapped although it was refused"
+    );
+
+    let (history, mut events) = register();
+    events.pop();
+    assert!(
+        kinds(&history, events).contains(&Lost),
+        "a swap that never was"
+    );
+
+    let (mut history, events) = register();
+    history[2].args.number = Some(0);
+    assert_eq!(
+        kinds(&history, events),
+        [Violation],
+        "swapped over something else"
+    );
+
+    let (mut history, events) = register();
+    if let Some(Outcome::Ok(answer)) = &mut history[3].outcome {
+        answer.value = Some("a".into());
+    }
+    assert_eq!(kinds(&history, events), [Violation], "a read of the past");
+
+    let (mut history, events) = register();
+    if let Some(Outcome::Ok(answer)) = &mut history[3].outcome {
+        (answer.value, answer.revision) = (Some("a".into()), Some(3));
+    }
+    assert_eq!(kinds(&history, events), [Violation], "against real time");
+
+    let (mut history, events) = register();
+    history[2] = history[2].clone().unknown(Some(Settled::NeverWill));
+    assert_eq!(kinds(&history, events), [Violation], "settled wrongly");
+}
