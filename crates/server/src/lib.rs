@@ -17,8 +17,8 @@
 //! - *Asks for a login where etcd 3.5.1 does not*, as later releases do: leases, alarms, the list of
 //!   members; for the role `root`: compaction and changes of members. Nested transactions are looked
 //!   into, and so are puts of a transaction that attach to a lease. An empty password is refused.
-//! - *Logins* are by password only, not by the name in a certificate, with simple tokens that end at a restart; the revision of users and roles is never
-//!   found to be old.
+//! - *Logins* are by password only, not by the name in a certificate, with simple tokens that end at a
+//!   restart; the revision of users and roles is never found to be old.
 //! - *Its own*: sizes, hashes (comparable between copies of one store only), the numbers of Raft; an
 //!   embedded store has no peer URLs; `/metrics` has its own names beside some of etcd's.
 //! - *Headers are always whole*: etcd 3.5 leaves the revision out of MemberList's and of the answer
