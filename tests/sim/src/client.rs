@@ -83,9 +83,7 @@ impl Me {
     /// Marks something as held.
     pub(crate) fn hold(&self, kind: &'static str, token: u64) -> usize {
         self.note(format_args!("holds {kind} with {token}"));
-        self.world
-            .history()
-            .hold(self.number, self.incarnation, kind, token)
+        self.world.history().hold(self.number, kind, token)
     }
 
     /// Marks it as given up.

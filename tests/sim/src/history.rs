@@ -34,7 +34,6 @@ pub(crate) struct Op {
 #[derive(Debug, Clone)]
 pub(crate) struct Hold {
     pub(crate) client: usize,
-    pub(crate) incarnation: u64,
     /// `write`, `read`, or a number of permits.
     pub(crate) kind: &'static str,
     pub(crate) token: u64,
@@ -107,16 +106,9 @@ impl History {
         };
     }
 
-    pub(crate) fn hold(
-        &mut self,
-        client: usize,
-        incarnation: u64,
-        kind: &'static str,
-        token: u64,
-    ) -> usize {
+    pub(crate) fn hold(&mut self, client: usize, kind: &'static str, token: u64) -> usize {
         self.holds.push(Hold {
             client,
-            incarnation,
             kind,
             token,
             from: crate::world::now(),
