@@ -451,9 +451,12 @@ mod tests {
 
     #[test]
     fn records_survive_their_encoding() {
-        for (alternative, otherwise) in
-            [(None, false), (Some(0), false), (Some(61), false), (Some(1), true)]
-        {
+        for (alternative, otherwise) in [
+            (None, false),
+            (Some(0), false),
+            (Some(61), false),
+            (Some(1), true),
+        ] {
             let record = Record {
                 op: OpId(9),
                 alternative,
