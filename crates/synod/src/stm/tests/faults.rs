@@ -140,7 +140,10 @@ async fn a_conflict_that_cannot_be_told_is_not_said_to_have_happened() {
     faulty.open_gate();
     let token = error.token().unwrap();
     assert_eq!(client.resolve(token).await.unwrap(), Resolution::Otherwise);
-    let other = Faulty::over(std::sync::Arc::clone(&faulty.engine), synod_store::Replies::Lossy);
+    let other = Faulty::over(
+        std::sync::Arc::clone(&faulty.engine),
+        synod_store::Replies::Lossy,
+    );
     let other = other.client(Duration::from_secs(20));
     assert_eq!(other.resolve(token).await.unwrap(), Resolution::Otherwise);
     assert_eq!(number_of(&client, "n").await, 7);
