@@ -102,7 +102,7 @@ impl Store for Traced {
     }
 
     fn lease_grant(&self, request: LeaseGrantRequest) -> BoxFuture<'_, Result<LeaseGrantResponse>> {
-        self.plain(request.clone(), self.store.lease_grant(request))
+        self.plain(request, self.store.lease_grant(request))
     }
 
     fn lease_revoke(&self, id: LeaseId) -> BoxFuture<'_, Result<LeaseRevokeResponse>> {
