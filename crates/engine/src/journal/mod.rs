@@ -32,9 +32,14 @@ mod segment;
 #[cfg(any(test, feature = "fuzzing", feature = "simulation"))]
 #[cfg_attr(
     not(test),
-    allow(dead_code, clippy::indexing_slicing, clippy::panic, clippy::missing_panics_doc),
-    allow(missing_debug_implementations),
-    // It stands in for a disk in tests, and in the fuzz targets uses a part of what they need.
+    // The fuzz targets and the simulation use a part of what the tests need.
+    allow(dead_code, missing_debug_implementations)
+)]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "it stands in for a disk in tests: a call that makes no sense should end them"
 )]
 mod sim;
 mod snapshot;
