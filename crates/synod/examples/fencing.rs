@@ -8,7 +8,7 @@
 //! No lock can keep a frozen program from believing that it still holds it. So the thing that is written to has
 //! to check: by a transaction with the lock as its condition, or by a number that rises from holder to holder.
 
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use synod::store::{PutRequest, RangeRequest, Store, Txn};
@@ -32,6 +32,7 @@ impl Ledger {
         Ok(())
     }
 }
+use tokio::sync::Mutex;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -48,11 +49,7 @@ async fn frozen(
     thaw.recv()?;
 
     // It goes on as the holder, since for all it knows no time has passed.
-    match ledger
-        .lock()
-        .expect("a ledger")
-        .write(guard.fencing_token(), "late")
-    {
+    match ledger.lock().await.write(guard.fencing_token(), "late") {
         Err(reason) => println!("the ledger refuses the late write: {reason}"),
         Ok(()) => return Err("the ledger took a stale write".into()),
     }
@@ -70,7 +67,7 @@ async fn frozen(
         .and_then([PutRequest::new("example/ledger-owner", "late")])
         .await
     {
-        Err(error @ (Error::NotOwner { .. } | Error::SessionLost { .. })) => {
+        Err(error @ (Error::NotOwner { .. } | Error::SessionLost)) => {
             println!("its guard says: {error}")
         }
         other => return Err(format!("unexpected: {other:?}").into()),
@@ -105,10 +102,7 @@ async fn main() -> Result<(), Failure> {
     // Its lease runs out, and the next one gets in.
     let guard = client.mutex("example/ledger").lock().await?;
     println!("the second holder has token {}", guard.fencing_token());
-    ledger
-        .lock()
-        .expect("a ledger")
-        .write(guard.fencing_token(), "second")?;
+    ledger.lock().await.write(guard.fencing_token(), "second")?;
     guard
         .txn()
         .and_then([PutRequest::new("example/ledger-owner", "second")])
@@ -125,7 +119,7 @@ async fn main() -> Result<(), Failure> {
         .await?;
     let owner: Vec<_> = owner.kvs.iter().map(|kv| kv.value.as_ref()).collect();
     assert_eq!(owner, [b"second"]);
-    assert_eq!(ledger.lock().expect("a ledger").entries, ["second"]);
+    assert_eq!(ledger.lock().await.entries, ["second"]);
     println!("the second holder's writes stand");
     guard.unlock().await?;
     client.close().await?;
