@@ -94,6 +94,20 @@ fn parse_endpoint(endpoint: &str) -> Result<String, String> {
     {
         return Err(format!("an address is HOST:PORT, without {bad:?}"));
     }
+    if authority.contains(['[', ']']) {
+        let inside = authority
+            .strip_prefix('[')
+            .and_then(|rest| rest.split_once(']'));
+        let is_address = |text: &str| {
+            let (address, _zone) = text.split_once('%').unwrap_or((text, ""));
+            address.parse::<std::net::Ipv6Addr>().is_ok()
+        };
+        if !inside.is_some_and(|(address, rest)| {
+            is_address(address) && (rest.is_empty() || rest.starts_with(':'))
+        }) {
+            return Err("brackets are for an IPv6 address: [::1]:2379".to_owned());
+        }
+    }
     let port = match authority.rsplit_once(':') {
         // An IPv6 address without a port ends in its bracket.
         Some((_, tail)) if tail.ends_with(']') => None,
@@ -124,6 +138,22 @@ mod tests {
 
     fn etcd(endpoints: &[&str]) -> Address {
         Address::Etcd(endpoints.iter().map(|&e| e.to_owned()).collect())
+    }
+
+    /// Found by fuzzing: what only ends in a bracket was taken for an address without a port.
+    #[test]
+    fn brackets_hold_an_ipv6_address() {
+        for url in ["\\::0t]", "a]", "[a]", "[::1", "[::1]x", "[::1]]", "[]:1"] {
+            assert!(Address::parse(url).is_err(), "{url}");
+        }
+        assert_eq!(
+            Address::parse("[::1]").unwrap(),
+            etcd(&["http://[::1]:2379"])
+        );
+        assert_eq!(
+            Address::parse("[fe80::1%eth0]:1").unwrap(),
+            etcd(&["http://[fe80::1%eth0]:1"])
+        );
     }
 
     #[test]
