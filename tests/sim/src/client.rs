@@ -127,7 +127,7 @@ async fn work(world: Arc<World>, number: usize, incarnation: u64, workload: Work
     let clock = ClientClock {
         world: Arc::clone(&world),
         host: number + 1,
-        skew: Duration::from_millis(700 * number as u64),
+        skew: Duration::from_millis(200 * number as u64),
     };
     let synod = ConnectOptions::new("memory:")
         .with_clock(Arc::new(clock))

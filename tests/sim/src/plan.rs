@@ -80,7 +80,7 @@ pub(crate) fn draw(world: &World) -> Vec<Planned> {
         let from = FIRST + world.up_to(Duration::from_secs(6));
         let lasts = match fault {
             Fault::ClientPause(_) => {
-                Duration::from_millis(3_500) + world.up_to(Duration::from_millis(1_500))
+                Duration::from_millis(4_300) + world.up_to(Duration::from_millis(700))
             }
             Fault::LoseReply(_) => Duration::from_secs(2),
             Fault::ServerCrash | Fault::ServerCrashInWrite => {
