@@ -30,11 +30,10 @@ mod memory;
 mod recover;
 mod segment;
 #[cfg(any(test, feature = "fuzzing"))]
-#[cfg_attr(
-    not(test),
-    allow(dead_code, clippy::indexing_slicing, clippy::panic, clippy::missing_panics_doc),
-    allow(missing_debug_implementations),
-    // It stands in for a disk in tests, and in the fuzz targets uses a part of what they need.
+#[allow(
+    clippy::indexing_slicing,
+    dead_code,
+    reason = "a disk for tests; the fuzz targets use a part of it, for which it is no test code"
 )]
 mod sim;
 mod snapshot;
