@@ -8,7 +8,7 @@
 //! No lock can keep a frozen program from believing that it still holds it. So the thing that is written to has
 //! to check: by a transaction with the lock as its condition, or by a number that rises from holder to holder.
 
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use synod::store::{PutRequest, RangeRequest, Store, Txn};
@@ -16,30 +16,39 @@ use synod::{Client, ConnectOptions, Error};
 
 /// Something outside the store, such as a disk or a service: it refuses a token lower than the highest it has seen.
 #[derive(Default)]
-struct Ledger {
+struct Ledger(Mutex<Pages>);
+
+#[derive(Default)]
+struct Pages {
     highest: u64,
     entries: Vec<&'static str>,
 }
 
 impl Ledger {
-    fn write(&mut self, token: u64, entry: &'static str) -> Result<(), String> {
-        if token < self.highest {
-            let highest = self.highest;
+    fn write(&self, token: u64, entry: &'static str) -> Result<(), String> {
+        let mut pages = self.0.lock().map_err(|_| "the ledger is torn")?;
+        if token < pages.highest {
+            let highest = pages.highest;
             return Err(format!("token {token} is older than {highest}"));
         }
-        self.highest = token;
-        self.entries.push(entry);
+        pages.highest = token;
+        pages.entries.push(entry);
         Ok(())
     }
+
+    fn entries(&self) -> Vec<&'static str> {
+        self.0
+            .lock()
+            .map_or_else(|_| Vec::new(), |pages| pages.entries.clone())
+    }
 }
-use tokio::sync::Mutex;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Takes the lock, then is frozen: nothing of this program runs until `thaw`, not even what keeps its session alive.
 async fn frozen(
     client: Client,
-    ledger: Arc<Mutex<Ledger>>,
+    ledger: Arc<Ledger>,
     held: mpsc::Sender<u64>,
     thaw: mpsc::Receiver<()>,
 ) -> Result<(), Failure> {
@@ -49,7 +58,7 @@ async fn frozen(
     thaw.recv()?;
 
     // It goes on as the holder, since for all it knows no time has passed.
-    match ledger.lock().await.write(guard.fencing_token(), "late") {
+    match ledger.write(guard.fencing_token(), "late") {
         Err(reason) => println!("the ledger refuses the late write: {reason}"),
         Ok(()) => return Err("the ledger took a stale write".into()),
     }
@@ -81,7 +90,7 @@ async fn main() -> Result<(), Failure> {
         .nth(1)
         .unwrap_or_else(|| "memory:".to_owned());
     let client = Client::connect(&url).await?;
-    let ledger = Arc::new(Mutex::new(Ledger::default()));
+    let ledger = Arc::new(Ledger::default());
 
     // The program that will be frozen, with a runtime and a session of its own: two seconds without a sign of life.
     let options = ConnectOptions::new(&url).with_session_ttl(Duration::from_secs(2));
@@ -102,7 +111,7 @@ async fn main() -> Result<(), Failure> {
     // Its lease runs out, and the next one gets in.
     let guard = client.mutex("example/ledger").lock().await?;
     println!("the second holder has token {}", guard.fencing_token());
-    ledger.lock().await.write(guard.fencing_token(), "second")?;
+    ledger.write(guard.fencing_token(), "second")?;
     guard
         .txn()
         .and_then([PutRequest::new("example/ledger-owner", "second")])
@@ -119,7 +128,7 @@ async fn main() -> Result<(), Failure> {
         .await?;
     let owner: Vec<_> = owner.kvs.iter().map(|kv| kv.value.as_ref()).collect();
     assert_eq!(owner, [b"second"]);
-    assert_eq!(ledger.lock().await.entries, ["second"]);
+    assert_eq!(ledger.entries(), ["second"]);
     println!("the second holder's writes stand");
     guard.unlock().await?;
     client.close().await?;
