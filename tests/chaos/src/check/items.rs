@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{AFTER_DEATH, Findings, Kind, deaths, real_time, show};
 use crate::history::{Call, Entry, Settled};
 use crate::primitive::Primitive;
-use crate::record::{Record, State, apply};
+use crate::record::{Live, Record, State, apply};
 
 pub(super) fn check(history: &[&Entry], record: &Record, drained: bool, findings: &mut Findings) {
     let fifo = findings.primitive == Primitive::Queue;
@@ -133,7 +133,17 @@ fn replay(
                 }
             }
         }
-        let late = |value: &str| fifo && enqueues.get(value).is_none_or(|entry| is_late(entry));
+        let late = |there: &Live| {
+            let value = there.value.as_str();
+            // What goes back does so under its old key, as late as can be.
+            let back = || {
+                replay
+                    .first
+                    .get(value)
+                    .is_some_and(|first| first.0 != there.modified)
+            };
+            fifo && (enqueues.get(value).is_none_or(|entry| is_late(entry)) || back())
+        };
         order(fifo, &before, &group, late, findings);
     }
     replay
@@ -153,7 +163,7 @@ fn order(
     fifo: bool,
     before: &State,
     group: &[&crate::record::Event],
-    late: impl Fn(&str) -> bool,
+    late: impl Fn(&Live) -> bool,
     findings: &mut Findings,
 ) {
     let taken: BTreeSet<&str> = group
@@ -171,7 +181,7 @@ fn order(
     let last = taken.iter().map(|key| rank(key)).max();
     let first_left = before
         .iter()
-        .filter(|(key, live)| !taken.contains(key.as_str()) && !late(&live.value))
+        .filter(|(key, live)| !taken.contains(key.as_str()) && !late(live))
         .map(|(key, _)| rank(key))
         .min();
     if let (Some(last), Some(left)) = (last, first_left)

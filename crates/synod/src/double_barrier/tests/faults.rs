@@ -69,7 +69,8 @@ async fn a_place_that_nobody_knows_of_is_given_up() {
             // So that lease, lane and records are there, and the next Txn is the join.
             assert!(!guest.enter_timeout(Duration::ZERO).await.unwrap());
             until_async(async || places(&engine).await == 0).await;
-            faulty.script(std::iter::once(fault).chain(std::iter::repeat_n(Fault::Refuse, 100_000)));
+            faulty
+                .script(std::iter::once(fault).chain(std::iter::repeat_n(Fault::Refuse, 100_000)));
             let error = guest.enter().await.unwrap_err();
             faulty.script([]);
             if go {
