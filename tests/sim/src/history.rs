@@ -117,6 +117,12 @@ impl History {
         self.holds.len() - 1
     }
 
+    /// Whether a client holds something now.
+    pub(crate) fn is_holding(&self, client: usize) -> bool {
+        let mut holds = self.holds.iter();
+        holds.any(|hold| hold.client == client && hold.to.is_none())
+    }
+
     /// It is not relied upon any more.
     pub(crate) fn unhold(&mut self, hold: usize) {
         self.holds[hold].to.get_or_insert(crate::world::now());

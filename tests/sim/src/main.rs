@@ -1,7 +1,7 @@
 //! Runs one seed of the simulation: clients, server and engine in one thread, on virtual time.
 //!
 //! ```text
-//! synod-sim SEED [--workload NAME] [--plant NAME] [--trace]
+//! synod-sim SEED [--workload NAME] [--fault NAME] [--plant NAME] [--trace]
 //! ```
 //!
 //! Prints a line with what was done and which faults there were; with `--trace` every call and answer before it. Ends
@@ -24,7 +24,7 @@ mod world;
 
 use std::process::ExitCode;
 
-use plan::Planted;
+use plan::{Fault, Planted};
 use workloads::Workload;
 
 /// What the command line asks for.
@@ -32,6 +32,7 @@ use workloads::Workload;
 struct Asked {
     seed: u64,
     workload: Workload,
+    fault: Option<Fault>,
     planted: Option<Planted>,
     trace: bool,
 }
@@ -42,6 +43,7 @@ fn asked(mut words: impl Iterator<Item = String>) -> Result<Asked, String> {
     let mut asked = Asked {
         seed,
         workload: Workload::of(seed),
+        fault: None,
         planted: None,
         trace: false,
     };
@@ -56,6 +58,7 @@ fn asked(mut words: impl Iterator<Item = String>) -> Result<Asked, String> {
     while let Some(word) = words.next() {
         match word.as_str() {
             "--workload" => asked.workload = named(&Workload::ALL, words.next())?,
+            "--fault" => asked.fault = Some(named(&Fault::ALL, words.next())?),
             "--plant" => asked.planted = Some(named(&Planted::ALL, words.next())?),
             "--trace" => asked.trace = true,
             other => return Err(format!("{other:?} is not known")),
@@ -68,7 +71,9 @@ fn main() -> ExitCode {
     let asked = match asked(std::env::args().skip(1)) {
         Ok(asked) => asked,
         Err(reason) => {
-            eprintln!("{reason}\nsynod-sim SEED [--workload NAME] [--plant NAME] [--trace]");
+            eprintln!(
+                "{reason}\nsynod-sim SEED [--workload NAME] [--fault NAME] [--plant NAME] [--trace]"
+            );
             return ExitCode::from(2);
         }
     };
@@ -77,7 +82,7 @@ fn main() -> ExitCode {
         .stack_size(16 << 20)
         .spawn(move || {
             chance::begin(asked.seed);
-            run::run(asked.seed, asked.workload, asked.planted, asked.trace)
+            run::run(asked)
         });
     let report = simulation.expect("a thread").join();
     let Ok(report) = report else {

@@ -38,24 +38,43 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    fn drawn(world: &World) -> Fault {
-        let client = world.below(CLIENTS as u64) as usize;
-        match world.below(14) {
-            0 => Fault::Partition(client),
-            1 => Fault::PartitionRequests(client),
-            2 => Fault::PartitionReplies(client),
-            3 => Fault::Hold(client),
-            4 => Fault::Drop(client),
-            5 => Fault::LoseReply(client),
-            6 => Fault::ServerCrash,
-            7 => Fault::ServerCrashInWrite,
-            8 => Fault::ServerPause,
-            9 => Fault::ClientCrash(client),
-            10 => Fault::ClientPause(client),
-            11 => Fault::SlowNetwork,
-            12 => Fault::SlowSync,
-            _ => Fault::Compact,
+    /// What they are called on the command line.
+    pub(crate) const ALL: [(&'static str, Fault); 14] = [
+        ("partition", Fault::Partition(0)),
+        ("partition-requests", Fault::PartitionRequests(0)),
+        ("partition-replies", Fault::PartitionReplies(0)),
+        ("hold", Fault::Hold(0)),
+        ("drop", Fault::Drop(0)),
+        ("lose-reply", Fault::LoseReply(0)),
+        ("server-crash", Fault::ServerCrash),
+        ("server-crash-in-write", Fault::ServerCrashInWrite),
+        ("server-pause", Fault::ServerPause),
+        ("client-crash", Fault::ClientCrash(0)),
+        ("client-pause", Fault::ClientPause(0)),
+        ("slow-network", Fault::SlowNetwork),
+        ("slow-sync", Fault::SlowSync),
+        ("compact", Fault::Compact),
+    ];
+
+    /// The same fault, of that client if it is one of a client.
+    fn of(self, client: usize) -> Fault {
+        match self {
+            Fault::Partition(_) => Fault::Partition(client),
+            Fault::PartitionRequests(_) => Fault::PartitionRequests(client),
+            Fault::PartitionReplies(_) => Fault::PartitionReplies(client),
+            Fault::Hold(_) => Fault::Hold(client),
+            Fault::Drop(_) => Fault::Drop(client),
+            Fault::LoseReply(_) => Fault::LoseReply(client),
+            Fault::ClientCrash(_) => Fault::ClientCrash(client),
+            Fault::ClientPause(_) => Fault::ClientPause(client),
+            other => other,
         }
+    }
+
+    fn drawn(world: &World, only: Option<Fault>) -> Fault {
+        let client = world.below(CLIENTS as u64) as usize;
+        let drawn = Fault::ALL[world.below(Fault::ALL.len() as u64) as usize].1;
+        only.unwrap_or(drawn).of(client)
     }
 }
 
@@ -72,12 +91,20 @@ const FIRST: Duration = Duration::from_secs(2);
 /// When the last fault ends.
 pub(crate) const HEALED: Duration = Duration::from_secs(13);
 
-/// The faults of a run, in order. Those of one kind on one host do not overlap.
-pub(crate) fn draw(world: &World) -> Vec<Planned> {
+/// For so long a pause waits for its client to hold something.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The faults of a run, in order; all of one kind if that is wanted. Those of one kind on one host do not overlap.
+pub(crate) fn draw(world: &World, only: Option<Fault>) -> Vec<Planned> {
     let mut plan: Vec<Planned> = Vec::new();
     for _ in 0..2 + world.below(5) {
-        let fault = Fault::drawn(world);
+        let fault = Fault::drawn(world, only);
         let from = FIRST + world.up_to(Duration::from_secs(6));
+        let from = match fault {
+            // With its wait it must end with the others.
+            Fault::ClientPause(_) => from.min(HEALED - PATIENCE - Duration::from_secs(5)),
+            _ => from,
+        };
         let lasts = match fault {
             Fault::ClientPause(_) => {
                 Duration::from_millis(4_300) + world.up_to(Duration::from_millis(700))
@@ -90,7 +117,7 @@ pub(crate) fn draw(world: &World) -> Vec<Planned> {
         };
         let to = from + lasts;
         let same = |other: &Planned| kind(other.fault) == kind(fault);
-        let free = |other: &Planned| other.to < from || other.from > to;
+        let free = |other: &Planned| other.to + PATIENCE < from || other.from > to + PATIENCE;
         if plan.iter().filter(|other| same(other)).all(free) {
             plan.push(Planned { fault, from, to });
         }

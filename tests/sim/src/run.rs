@@ -7,8 +7,8 @@ use futures_util::FutureExt;
 use synod_store::Store;
 use turmoil::Sim;
 
-use crate::plan::{self, Fault, HEALED, Planned, Planted};
-use crate::workloads::Workload;
+use crate::Asked;
+use crate::plan::{self, Fault, HEALED, Planned};
 use crate::world::{CLIENTS, World};
 use crate::{chance, client, invariants, node};
 
@@ -33,8 +33,15 @@ fn name(client: usize) -> String {
 }
 
 /// Runs a seed.
-pub(crate) fn run(seed: u64, workload: Workload, planted: Option<Planted>, traced: bool) -> Report {
-    let world = World::new(seed, planted, traced);
+pub(crate) fn run(asked: Asked) -> Report {
+    let Asked {
+        seed,
+        workload,
+        fault,
+        planted,
+        trace,
+    } = asked;
+    let world = World::new(seed, planted, trace);
     let mut sim = turmoil::Builder::new()
         .rng_seed(seed)
         .tick_duration(TICK)
@@ -51,7 +58,7 @@ pub(crate) fn run(seed: u64, workload: Workload, planted: Option<Planted>, trace
             client::run(Arc::clone(&shared), number, workload)
         });
     }
-    let plan = plan::draw(&world);
+    let plan = plan::draw(&world, fault);
     for planned in &plan {
         world.note("plan", format_args!("{planned:?}"));
     }
@@ -60,7 +67,7 @@ pub(crate) fn run(seed: u64, workload: Workload, planted: Option<Planted>, trace
         fired: 0,
         down: false,
         bounce_server: None,
-        begun: vec![false; plan.len()],
+        begun: vec![None; plan.len()],
         over: vec![false; plan.len()],
         lost_before: 0,
     };
@@ -132,7 +139,7 @@ struct Stage {
     down: bool,
     /// When a server without power is started again.
     bounce_server: Option<Duration>,
-    begun: Vec<bool>,
+    begun: Vec<Option<Duration>>,
     over: Vec<bool>,
     lost_before: u64,
 }
@@ -141,13 +148,15 @@ impl Stage {
     fn act(&mut self, sim: &mut Sim<'_>, plan: &[Planned]) {
         let now = sim.elapsed();
         for (place, planned) in plan.iter().enumerate() {
-            if !self.begun[place] && now >= planned.from {
-                self.begun[place] = true;
+            if self.begun[place].is_none() && now >= planned.from && self.is_ready(planned, now) {
+                self.begun[place] = Some(now);
                 self.world
                     .note("fault", format_args!("{:?} begins", planned.fault));
                 self.begin(sim, planned);
             }
-            if !self.over[place] && now >= planned.to {
+            let lasts = planned.to - planned.from;
+            let begun = self.begun[place];
+            if !self.over[place] && begun.is_some_and(|begun| now >= begun + lasts) {
                 self.over[place] = true;
                 self.world
                     .note("fault", format_args!("{:?} ends", planned.fault));
@@ -167,6 +176,16 @@ impl Stage {
             }
             self.down = false;
             sim.bounce(SERVER);
+        }
+    }
+
+    /// A process that stands still is the most dangerous when it holds something: worth a moment's wait.
+    fn is_ready(&self, planned: &Planned, now: Duration) -> bool {
+        match planned.fault {
+            Fault::ClientPause(client) => {
+                now >= planned.from + plan::PATIENCE || self.world.history().is_holding(client)
+            }
+            _ => true,
         }
     }
 

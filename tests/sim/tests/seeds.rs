@@ -130,19 +130,21 @@ fn one_seed_is_one_run() {
 
 #[test]
 fn planted_faults_are_found() {
-    let plants: [(&str, &[&str]); 4] = [
-        ("ignored-compare", &["queue", "stm"]),
-        ("ignored-fence", &["mutex"]),
-        ("early-answer", &["queue", "stm"]),
-        ("applied-twice", &["stm", "queue"]),
+    // The fence matters to who was frozen while it held something.
+    let plants: [(&str, &[&str], &[&str]); 4] = [
+        ("ignored-compare", &["queue", "stm"], &[]),
+        ("ignored-fence", &["mutex"], &["--fault", "client-pause"]),
+        ("early-answer", &["queue", "stm"], &[]),
+        ("applied-twice", &["stm", "queue"], &[]),
     ];
-    for (plant, workloads) in plants {
+    for (plant, workloads, faults) in plants {
         for workload in workloads {
             let tried = AtomicU64::new(0);
             let seeds = (0..SEEDS_A_PLANT).inspect(|_| {
                 tried.fetch_add(1, Ordering::SeqCst);
             });
-            let found = first_failure(seeds, &["--plant", plant, "--workload", workload]);
+            let more = [&["--plant", plant, "--workload", workload], faults].concat();
+            let found = first_failure(seeds, &more);
             let Some((_, said)) = found else {
                 panic!("{plant} in {workload} was not found in {SEEDS_A_PLANT} seeds");
             };
