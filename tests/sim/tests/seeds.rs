@@ -16,7 +16,7 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 /// How many seeds are run unless told otherwise: a build without optimization takes ten times as long for each.
-const SEEDS: u64 = if cfg!(debug_assertions) { 120 } else { 300 };
+const SEEDS: u64 = if cfg!(debug_assertions) { 80 } else { 300 };
 /// A planted fault is found within so many seeds of the workloads that it concerns.
 const SEEDS_A_PLANT: u64 = 40;
 /// A run that takes longer hangs.
