@@ -143,48 +143,20 @@ pub fn record(input: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use rand::rngs::StdRng;
-    use rand::{Rng, SeedableRng};
+#[path = "../../../fuzz/smoke.rs"]
+mod smoke;
 
-    /// The seeds of a target, and so many random changes of each.
-    fn smoke(target: &str, changes: usize, run: fn(&[u8])) {
-        let folder = format!("{}/../../fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
-        let seed = rand::random();
-        println!("{target}: seed {seed}");
-        let mut random = StdRng::seed_from_u64(seed);
-        let mut seeds = 0;
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let bytes = std::fs::read(entry.unwrap().path()).unwrap();
-            run(&bytes);
-            seeds += 1;
-            for _ in 0..changes {
-                let mut bytes = bytes.clone();
-                for _ in 0..random.random_range(1..6) {
-                    let at = random.random_range(0..=bytes.len());
-                    match random.random_range(0..3) {
-                        0 => bytes.insert(at, random.random()),
-                        1 => bytes.truncate(at),
-                        _ => {
-                            if let Some(byte) = bytes.get_mut(at) {
-                                *byte = random.random();
-                            }
-                        }
-                    }
-                }
-                run(&bytes);
-            }
-        }
-        assert!(seeds >= 3, "{seeds} seeds");
-    }
+#[cfg(test)]
+mod tests {
+    use super::smoke::smoke;
 
     #[test]
     fn files_of_arbitrary_bytes() {
-        smoke("journal", 300, super::journal);
+        smoke("journal", 300, |bytes, _| super::journal(bytes));
     }
 
     #[test]
     fn records_of_arbitrary_bytes() {
-        smoke("record", 1_000, super::record);
+        smoke("record", 1_000, |bytes, _| super::record(bytes));
     }
 }

@@ -72,48 +72,20 @@ fn order(order: &impl Order, key: &Key) {
 }
 
 #[cfg(test)]
-mod tests {
-    use rand::rngs::StdRng;
-    use rand::{Rng, SeedableRng};
+#[path = "../../../fuzz/smoke.rs"]
+mod smoke;
 
-    /// The seeds of a target, and so many random changes of each.
-    fn smoke(target: &str, changes: usize, run: fn(&[u8])) {
-        let folder = format!("{}/../../fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
-        let seed = rand::random();
-        println!("{target}: seed {seed}");
-        let mut random = StdRng::seed_from_u64(seed);
-        let mut seeds = 0;
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let bytes = std::fs::read(entry.unwrap().path()).unwrap();
-            run(&bytes);
-            seeds += 1;
-            for _ in 0..changes {
-                let mut bytes = bytes.clone();
-                for _ in 0..random.random_range(1..6) {
-                    let at = random.random_range(0..=bytes.len());
-                    match random.random_range(0..3) {
-                        0 => bytes.insert(at, random.random()),
-                        1 => bytes.truncate(at),
-                        _ => {
-                            if let Some(byte) = bytes.get_mut(at) {
-                                *byte = random.random();
-                            }
-                        }
-                    }
-                }
-                run(&bytes);
-            }
-        }
-        assert!(seeds >= 3, "{seeds} seeds");
-    }
+#[cfg(test)]
+mod tests {
+    use super::smoke::smoke;
 
     #[test]
     fn arbitrary_urls() {
-        smoke("url", 5_000, super::url);
+        smoke("url", 5_000, |bytes, _| super::url(bytes));
     }
 
     #[test]
     fn arbitrary_keys() {
-        smoke("keys", 5_000, super::keys);
+        smoke("keys", 5_000, |bytes, _| super::keys(bytes));
     }
 }

@@ -1,10 +1,11 @@
 //! The seeds of the fuzz target `txn_text`, and random changes of them: no text makes the reader panic, and a line that
 //! is wrong changes nothing.
 
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+#[path = "../../../../../fuzz/smoke.rs"]
+mod smoke;
 
 use super::form::Draft;
+use smoke::smoke;
 
 fn read(input: &[u8]) -> usize {
     let mut draft = Draft::default();
@@ -21,34 +22,11 @@ fn read(input: &[u8]) -> usize {
 
 #[test]
 fn transactions_of_arbitrary_text() {
-    let folder = format!("{}/../../fuzz/corpus/txn_text", env!("CARGO_MANIFEST_DIR"));
-    let seed = rand::random();
-    println!("seed {seed}");
-    let mut random = StdRng::seed_from_u64(seed);
-    let (mut seeds, mut wrong) = (0, 0);
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
-        assert_eq!(read(&bytes), 0, "a seed is a whole transaction");
-        seeds += 1;
-        for _ in 0..500 {
-            let mut bytes = bytes.clone();
-            for _ in 0..random.random_range(1..6) {
-                let at = random.random_range(0..=bytes.len());
-                match random.random_range(0..3) {
-                    0 => bytes.insert(at, random.random()),
-                    1 => bytes.truncate(at),
-                    _ => {
-                        if let Some(byte) = bytes.get_mut(at) {
-                            *byte = random.random();
-                        }
-                    }
-                }
-            }
-            wrong += read(&bytes);
-        }
-    }
-    assert!(
-        seeds >= 3 && wrong > 100,
-        "{seeds} seeds, {wrong} wrong lines"
-    );
+    let mut wrong = 0;
+    smoke("txn_text", 500, |bytes, is_seed| {
+        let lines = read(bytes);
+        assert!(!is_seed || lines == 0, "a seed is a whole transaction");
+        wrong += lines;
+    });
+    assert!(wrong > 100, "{wrong} wrong lines");
 }
