@@ -7,12 +7,10 @@ use synod_engine::{Engine, EngineOptions};
 use synod_store::conformance::differential::{Side, compare};
 use synod_store::conformance::{self, Factory, Failure, Instance, Outcome};
 use synod_store::{
-    Alarm, AlarmKind, BoxFuture, CompactResponse, CompareOp, DeleteRequest, DeleteResponse,
-    EventKind, HashResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseId,
-    LeaseKeepAliveResponse, LeaseListResponse, LeaseRevokeResponse, LeaseTimeToLiveResponse,
-    Member, PutRequest, PutResponse, RangeRequest, RangeResponse, Replies, Result, Revision,
-    SortOrder, StatusResponse, Store, Txn, TxnOp, TxnResponse, Watch, WatchBatch, WatchItem,
-    WatchRequest,
+    BoxFuture, CompactResponse, CompareOp, DeleteRequest, DeleteResponse, EventKind,
+    LeaseGrantRequest, LeaseGrantResponse, LeaseId, LeaseKeepAliveResponse, PutRequest,
+    PutResponse, RangeRequest, RangeResponse, Result, Revision, SortOrder, Store, Txn, TxnOp,
+    TxnResponse, Watch, WatchBatch, WatchItem, WatchRequest,
 };
 use synod_tests::wait;
 
@@ -308,10 +306,6 @@ impl Store for Faulty {
         })
     }
 
-    fn lease_revoke(&self, id: LeaseId) -> BoxFuture<'_, Result<LeaseRevokeResponse>> {
-        self.store.lease_revoke(id)
-    }
-
     fn lease_keep_alive(&self, id: LeaseId) -> BoxFuture<'_, Result<LeaseKeepAliveResponse>> {
         Box::pin(async move {
             let answer = self.store.lease_keep_alive(id).await;
@@ -324,45 +318,7 @@ impl Store for Faulty {
         })
     }
 
-    fn lease_time_to_live(
-        &self,
-        id: LeaseId,
-        keys: bool,
-    ) -> BoxFuture<'_, Result<LeaseTimeToLiveResponse>> {
-        self.store.lease_time_to_live(id, keys)
-    }
-
-    fn leases(&self) -> BoxFuture<'_, Result<LeaseListResponse>> {
-        self.store.leases()
-    }
-
-    fn status(&self) -> BoxFuture<'_, Result<StatusResponse>> {
-        self.store.status()
-    }
-
-    fn alarms(&self) -> BoxFuture<'_, Result<Vec<Alarm>>> {
-        self.store.alarms()
-    }
-
-    fn disarm(&self, kind: AlarmKind) -> BoxFuture<'_, Result<Vec<Alarm>>> {
-        self.store.disarm(kind)
-    }
-
-    fn hash_kv(&self, revision: Revision) -> BoxFuture<'_, Result<HashResponse>> {
-        self.store.hash_kv(revision)
-    }
-
-    fn defragment(&self) -> BoxFuture<'_, Result<()>> {
-        self.store.defragment()
-    }
-
-    fn members(&self) -> BoxFuture<'_, Result<Vec<Member>>> {
-        self.store.members()
-    }
-
-    fn replies(&self) -> Replies {
-        self.store.replies()
-    }
+    synod_store::forward!(store: lease_revoke, lease_time_to_live, leases, status, alarms, disarm, hash_kv, defragment, members, replies);
 }
 
 #[derive(Debug)]

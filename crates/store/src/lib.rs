@@ -12,6 +12,7 @@
 //! - [`Watch`], [`WatchRequest`], [`WatchItem`]: what happens next.
 //! - [`Error`]: answers *may I retry?*, *may it have been applied?*, *is the lease gone?*
 //! - [`Namespace`]: a store seen through a key prefix.
+//! - [`forward!`]: what a store around another store need not write.
 //! - `conformance` (a feature): the suite that every store must pass.
 //!
 //! # Rules that hold for every store
@@ -21,6 +22,7 @@
 //! be, and all of one request is answered at one revision.
 
 mod error;
+mod forward;
 mod key;
 mod kv;
 mod lease;

@@ -3,11 +3,10 @@
 use bytes::Bytes;
 
 use crate::{
-    Alarm, AlarmKind, BoxFuture, CompactResponse, Compare, DeleteRequest, DeleteResponse, Event,
-    HashResponse, Key, KeyRange, KeyValue, LeaseGrantRequest, LeaseGrantResponse, LeaseId,
-    LeaseKeepAliveResponse, LeaseListResponse, LeaseRevokeResponse, LeaseTimeToLiveResponse,
-    Member, PutRequest, PutResponse, RangeRequest, RangeResponse, Replies, Result, Revision,
-    StatusResponse, Store, Txn, TxnOp, TxnOpResponse, TxnResponse, Watch, WatchItem, WatchRequest,
+    BoxFuture, CompactResponse, Compare, DeleteRequest, DeleteResponse, Event, Key, KeyRange,
+    KeyValue, LeaseId, LeaseTimeToLiveResponse, PutRequest, PutResponse, RangeRequest,
+    RangeResponse, Result, Revision, Store, Txn, TxnOp, TxnOpResponse, TxnResponse, Watch,
+    WatchItem, WatchRequest,
 };
 
 /// A store whose keys all begin with a prefix that its users do not see.
@@ -223,18 +222,6 @@ impl<S: Store> Store for Namespace<S> {
         })
     }
 
-    fn lease_grant(&self, request: LeaseGrantRequest) -> BoxFuture<'_, Result<LeaseGrantResponse>> {
-        self.store.lease_grant(request)
-    }
-
-    fn lease_revoke(&self, id: LeaseId) -> BoxFuture<'_, Result<LeaseRevokeResponse>> {
-        self.store.lease_revoke(id)
-    }
-
-    fn lease_keep_alive(&self, id: LeaseId) -> BoxFuture<'_, Result<LeaseKeepAliveResponse>> {
-        self.store.lease_keep_alive(id)
-    }
-
     fn lease_time_to_live(
         &self,
         id: LeaseId,
@@ -253,35 +240,5 @@ impl<S: Store> Store for Namespace<S> {
         })
     }
 
-    fn leases(&self) -> BoxFuture<'_, Result<LeaseListResponse>> {
-        self.store.leases()
-    }
-
-    fn status(&self) -> BoxFuture<'_, Result<StatusResponse>> {
-        self.store.status()
-    }
-
-    fn alarms(&self) -> BoxFuture<'_, Result<Vec<Alarm>>> {
-        self.store.alarms()
-    }
-
-    fn disarm(&self, kind: AlarmKind) -> BoxFuture<'_, Result<Vec<Alarm>>> {
-        self.store.disarm(kind)
-    }
-
-    fn hash_kv(&self, revision: Revision) -> BoxFuture<'_, Result<HashResponse>> {
-        self.store.hash_kv(revision)
-    }
-
-    fn defragment(&self) -> BoxFuture<'_, Result<()>> {
-        self.store.defragment()
-    }
-
-    fn members(&self) -> BoxFuture<'_, Result<Vec<Member>>> {
-        self.store.members()
-    }
-
-    fn replies(&self) -> Replies {
-        self.store.replies()
-    }
+    crate::forward!(store: lease_grant, lease_revoke, lease_keep_alive, leases, status, alarms, disarm, hash_kv, defragment, members, replies);
 }

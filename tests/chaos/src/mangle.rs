@@ -9,12 +9,10 @@ use std::time::Duration;
 use clap::ValueEnum;
 use rustix::process::{Signal, getpid, kill_process};
 use synod_store::{
-    Alarm, AlarmKind, BoxFuture, CompactResponse, Compare, CompareOp, CompareOperand,
-    DeleteRequest, DeleteResponse, HashResponse, KeyRange, LeaseGrantRequest, LeaseGrantResponse,
-    LeaseId, LeaseKeepAliveResponse, LeaseListResponse, LeaseRevokeResponse,
-    LeaseTimeToLiveResponse, Member, PutRequest, PutResponse, RangeRequest, RangeResponse, Replies,
-    Result, Revision, StatusResponse, Store, Txn, TxnOp, TxnOpResponse, TxnResponse, Watch,
-    WatchRequest,
+    BoxFuture, CompactResponse, Compare, CompareOp, CompareOperand, DeleteRequest, DeleteResponse,
+    KeyRange, LeaseGrantRequest, LeaseGrantResponse, LeaseId, LeaseRevokeResponse, PutRequest,
+    PutResponse, RangeRequest, RangeResponse, Replies, Result, Revision, Store, Txn, TxnOp,
+    TxnOpResponse, TxnResponse, Watch, WatchRequest,
 };
 
 /// What is broken on purpose.
@@ -414,48 +412,10 @@ impl Store for Mangle {
         Box::pin(self.sent(self.store.lease_revoke(id)))
     }
 
-    fn lease_keep_alive(&self, id: LeaseId) -> BoxFuture<'_, Result<LeaseKeepAliveResponse>> {
-        self.store.lease_keep_alive(id)
-    }
-
-    fn lease_time_to_live(
-        &self,
-        id: LeaseId,
-        keys: bool,
-    ) -> BoxFuture<'_, Result<LeaseTimeToLiveResponse>> {
-        self.store.lease_time_to_live(id, keys)
-    }
-
-    fn leases(&self) -> BoxFuture<'_, Result<LeaseListResponse>> {
-        self.store.leases()
-    }
-
-    fn status(&self) -> BoxFuture<'_, Result<StatusResponse>> {
-        self.store.status()
-    }
-
-    fn alarms(&self) -> BoxFuture<'_, Result<Vec<Alarm>>> {
-        self.store.alarms()
-    }
-
-    fn disarm(&self, kind: AlarmKind) -> BoxFuture<'_, Result<Vec<Alarm>>> {
-        self.store.disarm(kind)
-    }
-
-    fn hash_kv(&self, revision: Revision) -> BoxFuture<'_, Result<HashResponse>> {
-        self.store.hash_kv(revision)
-    }
-
-    fn defragment(&self) -> BoxFuture<'_, Result<()>> {
-        self.store.defragment()
-    }
-
-    fn members(&self) -> BoxFuture<'_, Result<Vec<Member>>> {
-        self.store.members()
-    }
-
     fn replies(&self) -> Replies {
         // Lanes and settled outcomes shall be at work, also over a store in this process.
         Replies::Lossy
     }
+
+    synod_store::forward!(store: lease_keep_alive, lease_time_to_live, leases, status, alarms, disarm, hash_kv, defragment, members);
 }

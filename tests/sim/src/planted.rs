@@ -74,55 +74,5 @@ impl Store for Forgetful {
         self.store.watch(request)
     }
 
-    fn lease_grant(&self, request: LeaseGrantRequest) -> BoxFuture<'_, Result<LeaseGrantResponse>> {
-        self.store.lease_grant(request)
-    }
-
-    fn lease_revoke(&self, id: LeaseId) -> BoxFuture<'_, Result<LeaseRevokeResponse>> {
-        self.store.lease_revoke(id)
-    }
-
-    fn lease_keep_alive(&self, id: LeaseId) -> BoxFuture<'_, Result<LeaseKeepAliveResponse>> {
-        self.store.lease_keep_alive(id)
-    }
-
-    fn lease_time_to_live(
-        &self,
-        id: LeaseId,
-        keys: bool,
-    ) -> BoxFuture<'_, Result<LeaseTimeToLiveResponse>> {
-        self.store.lease_time_to_live(id, keys)
-    }
-
-    fn leases(&self) -> BoxFuture<'_, Result<LeaseListResponse>> {
-        self.store.leases()
-    }
-
-    fn status(&self) -> BoxFuture<'_, Result<StatusResponse>> {
-        self.store.status()
-    }
-
-    fn alarms(&self) -> BoxFuture<'_, Result<Vec<Alarm>>> {
-        self.store.alarms()
-    }
-
-    fn disarm(&self, kind: AlarmKind) -> BoxFuture<'_, Result<Vec<Alarm>>> {
-        self.store.disarm(kind)
-    }
-
-    fn hash_kv(&self, revision: Revision) -> BoxFuture<'_, Result<HashResponse>> {
-        self.store.hash_kv(revision)
-    }
-
-    fn defragment(&self) -> BoxFuture<'_, Result<()>> {
-        self.store.defragment()
-    }
-
-    fn members(&self) -> BoxFuture<'_, Result<Vec<Member>>> {
-        self.store.members()
-    }
-
-    fn replies(&self) -> Replies {
-        self.store.replies()
-    }
+    synod_store::forward!(store: lease_grant, lease_revoke, lease_keep_alive, lease_time_to_live, leases, status, alarms, disarm, hash_kv, defragment, members, replies);
 }
