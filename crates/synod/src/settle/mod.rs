@@ -250,13 +250,8 @@ impl Settle {
                     inner.drive(job, op, Some(&phase)).await
                 };
                 verdict.send_replace(Some(match &outcome {
-                    Ok(Outcome::Done { alternative: 1, .. }) if work.as_fork().is_some() => {
-                        Resolution::Otherwise
-                    }
-                    Ok(Outcome::Done { alternative, .. }) if work.happens(*alternative) => {
-                        Resolution::Happened
-                    }
-                    Ok(_) => Resolution::NeverWill,
+                    Ok(Outcome::Done { alternative, .. }) => work.effect(*alternative).resolution(),
+                    Ok(Outcome::GuardsFalse) => Resolution::NeverWill,
                     // Given up with the client, or swept: the lane knows, or nobody.
                     Err(Error::Unknown { .. }) => Resolution::Forgotten,
                     Err(_) => Resolution::NeverWill,

@@ -6,7 +6,7 @@ use synod_store::{
 
 use super::Resolution;
 use super::token::{OpId, Token};
-use super::work::{Alternative, Job, Search, Work, changes};
+use super::work::{Alternative, Effect, Job, Search, Work};
 
 /// A lane at one moment, and the operation that is to pass through it.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,27 +18,6 @@ pub(crate) struct Ticket {
     pub(crate) op: OpId,
     /// Seconds since 1970, for those who sweep.
     pub(crate) begun: u64,
-}
-
-/// What the alternative that ran means for the operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Effect {
-    /// The operation has happened.
-    Done,
-    /// It only read why the operation could not be done: that has not happened.
-    Read,
-    /// It is the other branch of a fork: its conditions did not hold.
-    Otherwise,
-}
-
-impl Effect {
-    fn of(ops: &[TxnOp]) -> Effect {
-        if changes(ops) {
-            Effect::Done
-        } else {
-            Effect::Read
-        }
-    }
 }
 
 /// What a lane says: `OP ALTERNATIVE SECONDS`, with `-` for an operation given up, `else` for the other branch of a
@@ -91,10 +70,9 @@ impl Record {
 
     /// What the record says to whoever asks for the outcome.
     pub(super) fn resolution(self) -> Resolution {
-        match (self.alternative, self.effect) {
-            (None, _) | (Some(_), Effect::Read) => Resolution::NeverWill,
-            (Some(_), Effect::Done) => Resolution::Happened,
-            (Some(_), Effect::Otherwise) => Resolution::Otherwise,
+        match self.alternative {
+            Some(_) => self.effect.resolution(),
+            None => Resolution::NeverWill,
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use synod_store::{Compare, Txn, TxnOp};
 
+use super::Resolution;
+
 /// What an operation does: the first alternative whose guards hold runs, at most one.
 ///
 /// No guard may become true again after it was false (a modification revision once gone, a key of
@@ -64,8 +66,39 @@ pub(crate) struct Alternative {
     pub(crate) ops: Vec<TxnOp>,
 }
 
+/// What the alternative that ran means for the operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// The operation has happened.
+    Done,
+    /// It only read why the operation could not be done: that has not happened.
+    Read,
+    /// It is the other branch of a fork: its conditions did not hold.
+    Otherwise,
+}
+
+impl Effect {
+    /// That of an alternative after the first.
+    pub(super) fn of(ops: &[TxnOp]) -> Effect {
+        if changes(ops) {
+            Effect::Done
+        } else {
+            Effect::Read
+        }
+    }
+
+    /// What it says to whoever asks for the outcome.
+    pub(super) fn resolution(self) -> Resolution {
+        match self {
+            Effect::Done => Resolution::Happened,
+            Effect::Read => Resolution::NeverWill,
+            Effect::Otherwise => Resolution::Otherwise,
+        }
+    }
+}
+
 /// Whether any of the operations does more than read.
-pub(super) fn changes(ops: &[TxnOp]) -> bool {
+fn changes(ops: &[TxnOp]) -> bool {
     ops.iter().any(|op| match op {
         TxnOp::Range(_) => false,
         TxnOp::Txn(txn) => !txn.is_read_only(),
@@ -74,13 +107,17 @@ pub(super) fn changes(ops: &[TxnOp]) -> bool {
 }
 
 impl Work {
-    /// Whether the operation has happened when this alternative ran. One after the first that only reads tells why it
-    /// could not.
-    pub(super) fn happens(&self, alternative: usize) -> bool {
-        let other = alternative
-            .checked_sub(1)
-            .map(|other| self.others.get(other));
-        other.is_none_or(|other| other.is_some_and(|other| changes(&other.ops)))
+    /// What it means that this alternative ran.
+    pub(super) fn effect(&self, alternative: usize) -> Effect {
+        let Some(other) = alternative.checked_sub(1) else {
+            return Effect::Done;
+        };
+        if self.as_fork().is_some() {
+            return Effect::Otherwise;
+        }
+        self.others
+            .get(other)
+            .map_or(Effect::Read, |other| Effect::of(&other.ops))
     }
 
     pub(crate) fn new(guards: Vec<Compare>, ops: Vec<TxnOp>) -> Work {
