@@ -15,7 +15,7 @@ use super::intake::Intake;
 use super::look::{Candidate, WINDOW, in_order};
 use super::order::Order;
 use super::run::{APART, Run, deleted};
-use crate::settle::Outcome;
+use crate::settle::{Outcome, Search};
 use crate::{Error, Result, retry};
 
 /// The most items that one claim takes.
@@ -54,14 +54,13 @@ impl<O: Order> Core<O> {
         if let Some(run) = self.run_of(intake, demand.wanted) {
             return self.claim_run(intake, run, demand, begun).await;
         }
-        let Some(plan) = self.plan(intake, demand.wanted) else {
+        let Some((plan, search)) = self.plan(intake, demand.wanted) else {
             // By now others have taken all of it.
             intake.look_again();
             return Ok(());
         };
         let guards = |item: &Candidate| self.order.guards(&item.key, intake.seen);
         let work = plan.work(&intake.window, guards, delete);
-        let search = plan.search(&intake.window);
         let claim = self.settle.search_to_end(work, search);
         let watched = intake.lookout.is_some();
         let (mut taken, revision, responses) = match self.attend(claim, begun).await {
@@ -242,8 +241,9 @@ impl<O: Order> Core<O> {
         Ok(())
     }
 
-    /// How to claim; `None` when others are expected to have taken all that is known.
-    fn plan(&self, intake: &mut Intake, wanted: usize) -> Option<Plan> {
+    /// How to claim, and how the store searches among the alternatives, if it does; `None` when others are expected
+    /// to have taken all that is known.
+    fn plan(&self, intake: &mut Intake, wanted: usize) -> Option<(Plan, Option<Search>)> {
         let by_limit = intake.max_ops.saturating_sub(8);
         let batch = wanted
             .min(intake.window.len())
@@ -256,24 +256,24 @@ impl<O: Order> Core<O> {
         let room = self.settle.room(intake.max_ops, (guards, batch), each);
         if batch > 1 {
             let singles = room.min(intake.chain).min(batch);
-            return Some(Plan::in_turn(batch, singles));
+            return Some((Plan::in_turn(batch, singles), None));
         }
         let behind = intake.window.len().saturating_sub(1);
         if O::EXACT {
             let singles = intake.chain.saturating_sub(1).min(room).min(behind);
-            return Some(Plan::in_turn(1, singles));
+            return Some((Plan::in_turn(1, singles), None));
         }
         let in_turn = Plan::in_turn(1, WIDE_CHAIN.min(room).min(behind));
         if intake.lookout.is_some() && intake.is_alone() {
-            return Some(Plan::in_turn(1, 0));
+            return Some((Plan::in_turn(1, 0), None));
         }
         if intake.lookout.is_some() {
             // What the watch tells is no older than what others know, and little.
-            return Some(in_turn);
+            return Some((in_turn, None));
         }
         let (skipped, count) = match intake.aim.candidates() {
-            Candidates::First => return Some(Plan::in_turn(1, 0)),
-            Candidates::InTurn => return Some(in_turn),
+            Candidates::First => return Some((Plan::in_turn(1, 0), None)),
+            Candidates::InTurn => return Some((in_turn, None)),
             Candidates::Unknown => return None,
             Candidates::Among { skipped, count } => (skipped, count),
         };
@@ -289,14 +289,13 @@ impl<O: Order> Core<O> {
             singles,
             skipped: Some(skipped),
         };
-        let weight = plan
-            .search(&intake.window)
-            .map_or(0, |search| search.weight(1));
+        let search = plan.search(&intake.window);
+        let weight = search.as_ref().map_or(0, |search| search.weight(1));
         if weight > intake.max_ops {
             // The keys are in no order at all.
-            return Some(in_turn);
+            return Some((in_turn, None));
         }
-        Some(plan)
+        Some((plan, search))
     }
 
     /// Reads what was taken at `revision`, when the answer that carried it was lost. `None` when that
