@@ -14,21 +14,26 @@ fn shown(value: &Option<Bytes>) -> String {
     })
 }
 
+/// Puts one value after the other, with a rest after each.
+async fn produce(me: &Me, put: impl AsyncFn(usize)) {
+    for number in 0.. {
+        if !me.works() {
+            break;
+        }
+        put(number).await;
+        me.rest(300).await;
+    }
+}
+
 /// A queue.
 pub(super) async fn queue(me: &Me) {
     let queue = me.synod.queue("sim/queue");
-    let producer = async {
-        for number in 0.. {
-            if !me.works() {
-                break;
-            }
-            let value = me.name(number);
-            let _ = me
-                .does("enqueue", &value, nothing, queue.enqueue(&value))
-                .await;
-            me.rest(300).await;
-        }
-    };
+    let producer = produce(me, async |number| {
+        let value = me.name(number);
+        let _ = me
+            .does("enqueue", &value, nothing, queue.enqueue(&value))
+            .await;
+    });
     let consumer = async {
         while me.works() {
             let _ = me
@@ -44,19 +49,13 @@ pub(super) async fn queue(me: &Me) {
 /// A priority queue; a value begins with its priority.
 pub(super) async fn priority_queue(me: &Me) {
     let queue = me.synod.priority_queue("sim/queue");
-    let producer = async {
-        for number in 0.. {
-            if !me.works() {
-                break;
-            }
-            let priority = me.world.below(4) as u16;
-            let value = format!("{priority}-{}", me.name(number));
-            let _ = me
-                .does("enqueue", &value, nothing, queue.enqueue(&value, priority))
-                .await;
-            me.rest(300).await;
-        }
-    };
+    let producer = produce(me, async |number| {
+        let priority = me.world.below(4) as u16;
+        let value = format!("{priority}-{}", me.name(number));
+        let _ = me
+            .does("enqueue", &value, nothing, queue.enqueue(&value, priority))
+            .await;
+    });
     let consumer = async {
         while me.works() {
             let _ = me
@@ -72,18 +71,12 @@ pub(super) async fn priority_queue(me: &Me) {
 /// A queue whose items are taken, and acknowledged or given back.
 pub(super) async fn take(me: &Me) {
     let queue = me.synod.queue("sim/queue");
-    let producer = async {
-        for number in 0.. {
-            if !me.works() {
-                break;
-            }
-            let value = me.name(number);
-            let _ = me
-                .does("enqueue", &value, nothing, queue.enqueue(&value))
-                .await;
-            me.rest(300).await;
-        }
-    };
+    let producer = produce(me, async |number| {
+        let value = me.name(number);
+        let _ = me
+            .does("enqueue", &value, nothing, queue.enqueue(&value))
+            .await;
+    });
     let consumer = async {
         while me.works() {
             let show = |taken: &Option<synod::Delivery>| {
