@@ -133,7 +133,7 @@ async fn a_call_dropped_at_any_step_leaves_no_place() {
                 let guest = barrier(&client, 2, go);
                 faulty.close_gate(step);
                 let entering = tokio::spawn(async move { guest.enter().await });
-                faulty.wait_at_gate().await;
+                faulty.wait_at_gate_for(Duration::from_millis(500)).await;
                 entering.abort();
                 assert!(entering.await.unwrap_err().is_cancelled());
                 faulty.open_gate();

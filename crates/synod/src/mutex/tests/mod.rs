@@ -183,7 +183,7 @@ async fn a_lock_that_is_dropped_at_any_step_leaves_nothing() {
             let holder = if held { mutex.lock().await.ok() } else { None };
             faulty.close_gate(step);
             let task = locking(&mutex);
-            faulty.wait_at_gate().await;
+            faulty.wait_at_gate_for(Duration::from_millis(500)).await;
             task.abort();
             let _ = task.await;
             faulty.open_gate();

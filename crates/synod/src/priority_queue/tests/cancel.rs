@@ -16,7 +16,7 @@ async fn drop_at_step(replies: Replies, step: usize, waits: bool) -> bool {
         let queue = queue.clone();
         async move { queue.dequeue().await }
     });
-    let stopped = faulty.wait_at_gate().await;
+    let stopped = faulty.wait_at_gate_for(Duration::from_millis(500)).await;
     if waits {
         healthy.enqueue_many([("a", 1), ("b", 2)]).await.unwrap();
     }
@@ -63,7 +63,7 @@ async fn an_enqueue_dropped_at_any_step_is_in_once_or_not() {
             let queue = queue.clone();
             async move { queue.enqueue("a", 7).await }
         });
-        let stopped = faulty.wait_at_gate().await;
+        let stopped = faulty.wait_at_gate_for(Duration::from_millis(500)).await;
         caller.abort();
         let finished = caller.await.is_ok();
         faulty.open_gate();

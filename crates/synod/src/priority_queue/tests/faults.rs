@@ -162,7 +162,7 @@ async fn producers_that_are_always_first_end_an_enqueue_in_time() {
     let begun = tokio::time::Instant::now();
     while !mine.is_finished() {
         assert!(begun.elapsed() < LONG, "an enqueue that never gives up");
-        if faulty.wait_at_gate().await {
+        if faulty.wait_at_gate_for(Duration::from_millis(500)).await {
             go_enqueue(&*faulty.engine, "q", "Go's", 7).await;
             faulty.close_gate(0);
         }

@@ -274,7 +274,7 @@ async fn a_joined_claim_loses_nothing_when_callers_leave() {
                 let queue = queue.clone();
                 callers.push(tokio::spawn(async move { queue.dequeue().await }));
             }
-            faulty.wait_at_gate().await;
+            faulty.wait_at_gate_for(Duration::from_millis(500)).await;
             for caller in callers.iter().step_by(2) {
                 caller.abort();
             }

@@ -265,7 +265,7 @@ async fn a_wait_that_is_dropped_at_any_step_leaves_nothing() {
             let lock = lock.clone();
             tokio::spawn(async move { lock.write().await })
         };
-        faulty.wait_at_gate().await;
+        faulty.wait_at_gate_for(Duration::from_millis(500)).await;
         waiting.abort();
         let _ = waiting.await;
         faulty.open_gate();

@@ -131,7 +131,7 @@ async fn who_gives_up_leaves_the_line() {
         faulty.close_gate(step);
         let semaphore = semaphore.clone();
         let joining = tokio::spawn(async move { semaphore.acquire().await.map(drop) });
-        let _ = faulty.wait_at_gate().await;
+        let _ = faulty.wait_at_gate_for(Duration::from_millis(500)).await;
         joining.abort();
         let _ = joining.await;
         faulty.open_gate();
