@@ -1,5 +1,6 @@
 //! What the sender of a request may do.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -127,7 +128,7 @@ impl Access {
     }
 
     /// All conditions and both branches, at any depth. The leases that its puts would attach to are noted.
-    fn txn(&self, request: &pb::TxnRequest, leases: &mut Vec<i64>) -> Checked {
+    fn txn(&self, request: &pb::TxnRequest, leases: &mut HashSet<i64>) -> Checked {
         self.somebody()?;
         for compare in &request.compare {
             self.read(&compare.key, &compare.range_end)?;
@@ -137,8 +138,8 @@ impl Access {
                 Some(Op::RequestRange(range)) => self.range(range)?,
                 Some(Op::RequestPut(put)) => {
                     self.put(put)?;
-                    if put.lease != 0 && !leases.contains(&put.lease) {
-                        leases.push(put.lease);
+                    if put.lease != 0 {
+                        leases.insert(put.lease);
                     }
                 }
                 Some(Op::RequestDeleteRange(delete)) => self.delete(delete)?,
@@ -178,7 +179,7 @@ impl Api {
         if access.is_unlimited() {
             return Ok(());
         }
-        let mut leases = Vec::new();
+        let mut leases = HashSet::new();
         access.txn(txn, &mut leases)?;
         for lease in leases {
             self.check_lease(access, lease).await?;
