@@ -22,10 +22,14 @@
 //! - [`clock`]: the time that all of this goes by, as an argument.
 //! - [`store`]: the contract below, for those who want to speak to a store directly.
 //!
+//! Each operation runs in a span of the crate `tracing`, at the level `debug`, with the name of its primitive and what came
+//! of it, and never a value: `docs/tracing.md` in the repository lists them. Without a subscriber that asks for them they
+//! cost one atomic load each.
+//!
 //! Under the primitives lie mechanisms, each there once: `settle` (operations that happen once or
 //! never, over a network that loses answers), `watch` (nobody sleeps through a change), `sight` (a range
 //! of keys watched once for all who wait in a client), `waiters` (a line in which each knows who is
-//! before it).
+//! before it), `span` (a span around each operation and each task).
 
 pub mod barrier;
 mod client;
@@ -48,6 +52,7 @@ pub mod session;
 mod settle;
 mod sight;
 mod slot;
+mod span;
 pub mod stm;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -8,19 +8,22 @@ use synod_store::{LeaseId, Store};
 use synod_wire::etcdserverpb as pb;
 use synod_wire::etcdserverpb::request_op::Request as Op;
 use tonic::Status;
-use tonic::metadata::MetadataMap;
+use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 
 use super::book::Allowed;
+use super::certificate;
 use super::refusal;
 use crate::state::{Api, status};
 
 /// The names under which etcd's clients send their token.
-const TOKEN: [&str; 2] = ["token", "authorization"];
+pub(super) const TOKEN: [&str; 2] = ["token", "authorization"];
 
 /// What a request says about who sent it.
 #[derive(Clone, Default)]
 pub(crate) struct Credentials {
     token: Option<String>,
+    /// The common name of the client's certificate, for requests without a token.
+    certificate: Option<String>,
 }
 
 /// Without the token.
@@ -35,9 +38,16 @@ impl Credentials {
         self.token.as_deref()
     }
 
+    pub(super) fn certificate(&self) -> Option<&str> {
+        self.certificate.as_deref()
+    }
+
     pub(crate) fn of(metadata: &MetadataMap) -> Credentials {
         let token = TOKEN.iter().find_map(|name| metadata.get(*name));
+        let certificate = metadata.get(certificate::NAME);
+        let name = |name: &MetadataValue<Ascii>| String::from_utf8(name.as_bytes().to_vec()).ok();
         Credentials {
+            certificate: certificate.and_then(name),
             // What cannot be read is no token of ours.
             token: token.map(|token| token.to_str().unwrap_or_default().to_owned()),
         }

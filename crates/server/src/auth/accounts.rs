@@ -76,7 +76,14 @@ impl Accounts {
             return Ok(Access::Open);
         }
         let Some(token) = credentials.token() else {
-            return Ok(Access::Nobody);
+            let Some(name) = credentials.certificate() else {
+                return Ok(Access::Nobody);
+            };
+            let Some(allowed) = book.allowed(name) else {
+                tracing::debug!(name, "a certificate names no user");
+                return Err(refusal::denied());
+            };
+            return Ok(Access::User(name.to_owned(), allowed));
         };
         let user = self.tokens.user(token).ok_or_else(refusal::invalid_token)?;
         let allowed = book.allowed(&user).ok_or_else(refusal::invalid_token)?;
