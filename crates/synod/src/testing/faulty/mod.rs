@@ -259,7 +259,7 @@ impl Faulty {
         self.state.gate.send_replace(usize::MAX);
     }
 
-    /// Waits until a call stands before the gate. False when none comes within half a second.
+    /// Waits until a call stands before the gate. False when none comes within half a minute.
     ///
     /// # Cancel safety
     ///
@@ -268,9 +268,15 @@ impl Faulty {
         let limit = *self.state.gate.borrow();
         let mut arrived = self.state.arrived.subscribe();
         let come = arrived.wait_for(|arrived| *arrived > limit);
-        tokio::time::timeout(Duration::from_millis(500), come)
+        tokio::time::timeout(Duration::from_secs(30), come)
             .await
             .is_ok()
+    }
+
+    /// How many calls have come to the gate, open or closed.
+    #[cfg(test)]
+    pub(crate) fn calls(&self) -> usize {
+        *self.state.arrived.borrow()
     }
 
     /// How many transactions clients have sent.
