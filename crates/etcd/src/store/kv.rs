@@ -1,8 +1,8 @@
 //! Range, put, delete, transactions, compaction.
 
 use synod_store::{
-    CompactResponse, DeleteRequest, DeleteResponse, PutRequest, PutResponse, RangeRequest,
-    RangeResponse, Result, Revision, Txn, TxnResponse,
+    CompactResponse, DeleteRequest, DeleteResponse, Error, ErrorKind, PutRequest, PutResponse,
+    RangeRequest, RangeResponse, Result, Revision, Txn, TxnResponse,
 };
 use synod_wire::convert::{kv, txn};
 use synod_wire::etcdserverpb as pb;
@@ -47,19 +47,35 @@ impl EtcdStore {
     }
 
     pub(super) async fn kv_txn(&self, txn: Txn) -> Result<TxnResponse> {
-        let class = if txn.is_read_only() {
-            Class::Read
-        } else {
-            Class::Mutation
-        };
         let request = pb::TxnRequest::from(&txn);
+        let answer = if txn.is_read_only() {
+            self.read_undisturbed(request).await?
+        } else {
+            self.send_txn(Class::Mutation, request).await?
+        };
+        txn::txn_response(&txn, answer)
+    }
+
+    async fn send_txn(&self, class: Class, request: pb::TxnRequest) -> Result<pb::TxnResponse> {
         let answer = self
             .inner
             .caller
             .call(class, request, |channel, request| async {
                 kv_client(channel).txn(request).await
             });
-        txn::txn_response(&txn, answer.await?)
+        answer.await
+    }
+
+    /// A transaction that only reads, waited for to its end though the caller goes away: an etcd before
+    /// 3.5.5 dies when such a request is cancelled while it is being applied (etcd issue 14110), and a
+    /// caller that gives up (a timeout, a race, a dropped future) cancels it.
+    async fn read_undisturbed(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse> {
+        let store = self.clone();
+        let read = tokio::spawn(async move { store.send_txn(Class::Read, request).await });
+        read.await.unwrap_or_else(|ended| {
+            let text = "the runtime in which this read was to be answered is shutting down";
+            Err(Error::new(ErrorKind::Unavailable, text).with_source(ended))
+        })
     }
 
     pub(super) async fn kv_compact(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use synod_store::{Event, EventKind, Key, Revision, WatchRequest};
+use synod_store::{Event, EventKind, Key, Replies, Revision, WatchRequest};
 use tokio::time::Instant;
 
 use super::consumer::Core;
@@ -19,6 +19,11 @@ use crate::{Result, retry};
 
 /// Looks read values along while none of the last was larger.
 const SMALL: usize = 4096;
+
+/// So do looks of a consumer among many, which takes little of what it sees, where answers get lost:
+/// the value that a lost answer carried is in the history, and whoever compacts all of that before the
+/// consumer is back (`etcdctl compact` and `defrag` in one go) takes the value with it. 64 KiB a look.
+const SMALL_AMONG: usize = 256;
 
 /// With this many candidates nobody holds back: each consumer finds one for itself.
 const PLENTY: usize = 8;
@@ -159,11 +164,15 @@ impl<O: Order> Core<O> {
 
     async fn look(&self, intake: &mut Intake, from: &Key, demand: &Demand) -> Result<Look> {
         intake.largest = intake.taken.take().or(intake.largest);
-        // Of what a consumer among many sees it takes little: then the claim brings the value, as one
-        // of several items does anyhow.
-        let with_values = intake.largest.is_some_and(|largest| largest <= SMALL)
-            && !intake.aim.meets_others()
-            && (O::EXACT || demand.wanted <= 1);
+        // Of what a consumer among many sees it takes little: then the claim brings the value, unless it
+        // could get lost. As one of several items it does anyhow.
+        let most = match (intake.aim.meets_others(), self.store.replies()) {
+            (false, _) => Some(SMALL),
+            (true, Replies::Lossy) => Some(SMALL_AMONG),
+            (true, Replies::Certain) => None,
+        };
+        let is_small = |largest: usize| most.is_some_and(|most| largest <= most);
+        let with_values = intake.largest.is_some_and(is_small) && (O::EXACT || demand.wanted <= 1);
         let begun = Instant::now();
         let (cursor, since) = &intake.cursor;
         let whole = from == self.order.start();

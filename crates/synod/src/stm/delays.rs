@@ -9,12 +9,15 @@
 //! attempt waits for a random part of the window, first attempts included: who has just won makes room. Who has lost
 //! often waits for a smaller part: the longer it is under way, the sooner it tries. The first
 //! conflict of a transaction is followed by another attempt at once, as it has just been told the newest state;
-//! and a window of less than two commits is none, so that who meets nobody never waits.
+//! and a window of less than two commits is none, so that who meets nobody never waits. Time that
+//! goes by without an attempt narrows the window as well, a fifth for each time that it is long: the others
+//! of then may be gone.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use synod_store::Key;
+use tokio::time::Instant;
 
 use crate::Client;
 use crate::slot::Slot;
@@ -43,9 +46,29 @@ struct Window {
     commits: f64,
     /// How long the last commit took.
     commit: Duration,
+    /// Since when nothing has been heard of the others.
+    since: Option<Instant>,
 }
 
 impl Window {
+    /// Narrows by what is no longer known.
+    fn forget(&mut self, now: Instant) {
+        let long = self.commit.min(LONGEST).mul_f64(self.commits).as_secs_f64();
+        let silence = self.since.map(|since| now.saturating_duration_since(since));
+        let Some(silence) = silence.filter(|silence| long > 0.0 && silence.as_secs_f64() >= long)
+        else {
+            return;
+        };
+        self.commits *= NARROWER.powf(silence.as_secs_f64() / long);
+        self.since = Some(now);
+    }
+
+    /// An attempt has ended, whose commit took this long.
+    fn heard(&mut self, commit: Duration) {
+        self.commit = commit;
+        self.since = Some(Instant::now());
+    }
+
     /// The longest delay of an attempt that so many conflicts in a row came before.
     fn bound(&self, conflicts: u32) -> Duration {
         if conflicts == 1 || self.commits < NARROWEST {
@@ -72,20 +95,24 @@ impl Spacing {
     pub(super) fn committed(&self, commit: Duration) {
         let mut window = self.0.lock();
         window.commits *= NARROWER;
-        window.commit = commit;
+        window.heard(commit);
     }
 
     /// The commit of an attempt was refused, which took this long: others were faster.
     pub(super) fn refused(&self, commit: Duration) {
         let mut window = self.0.lock();
         window.commits = (window.commits + WIDER).min(WIDEST);
-        window.commit = commit;
+        window.heard(commit);
     }
 
     /// Waits before an attempt that so many conflicts in a row came before. True when that took so long
     /// that others may have committed.
     pub(super) async fn wait(&self, conflicts: u32) -> bool {
-        let bound = self.0.lock().bound(conflicts);
+        let bound = {
+            let mut window = self.0.lock();
+            window.forget(Instant::now());
+            window.bound(conflicts)
+        };
         let delay = bound.mul_f64(rand::random());
         if delay >= TICK {
             tokio::time::sleep(delay).await;
@@ -139,6 +166,23 @@ mod tests {
             spacing.committed(COMMIT);
         }
         assert_eq!(bounds(&spacing), [0; 6]);
+    }
+
+    #[test]
+    fn who_comes_back_after_a_while_has_forgotten_the_others() {
+        let spacing = Spacing::default();
+        for _ in 0..16 {
+            spacing.refused(COMMIT);
+        }
+        let before = bounds(&spacing);
+        let mut window = *spacing.0.lock();
+        let heard = window.since.expect("just now");
+        window.forget(heard + COMMIT);
+        assert_eq!(window.bound(0).as_millis(), before[0], "that is no while");
+        window.forget(heard + Duration::from_secs(1));
+        assert!(window.bound(0) < COMMIT * 5, "{window:?}");
+        window.forget(heard + Duration::from_secs(10));
+        assert_eq!(window.bound(0), Duration::ZERO);
     }
 
     /// A client of the simulation: what it does next, and when.

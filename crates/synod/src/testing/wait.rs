@@ -88,9 +88,7 @@ pub(crate) async fn overdue_in_trouble<F: IntoFuture>(faulty: &Faulty, call: F) 
 /// Whether a request comes to the closed gate within half a second. For tests that hold either way, and look into more
 /// when it does.
 pub(crate) async fn stops_at_gate(faulty: &Faulty) -> bool {
-    let moment = Duration::from_millis(500);
-    let come = tokio::time::timeout(moment, faulty.wait_at_gate()).await;
-    come.unwrap_or(false)
+    faulty.wait_at_gate_for(Duration::from_millis(500)).await
 }
 
 /// What a future comes to; fails when it does not come to anything.

@@ -1,22 +1,40 @@
 //! Nobody is inside a double barrier before all have come, or out of it before all have gone or died.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use crate::client::is_done;
 use crate::history::{End, History, Op};
 use crate::world::CLIENTS;
+
+/// How long an enter counts for others, at most.
+fn stands_until(history: &History, op: &Op) -> Duration {
+    // A lease may be renewed just before, and begins anew when the server restarts.
+    let leased = 3 * crate::client::TTL;
+    match (&op.outcome, op.end) {
+        (End::Doubt, Some(end)) => end + leased,
+        (_, Some(end)) => end,
+        (_, None) => {
+            let mut deaths = history.crashes.iter();
+            let death = deaths.find(|(who, at)| *who == op.client && *at >= op.begin);
+            death.map_or(Duration::MAX, |(_, at)| *at + leased)
+        }
+    }
+}
 
 pub(super) fn check(history: &History) -> Result<(), String> {
     let yes = |op: &&Op| op.outcome == End::Done("true".to_owned());
     for entered in history.all("enter").filter(yes) {
         let Some(end) = entered.end else { continue };
-        // All of them were entering at one moment at least.
-        let coming = (0..CLIENTS).filter(|client| {
-            history.all("enter").any(|op| {
-                op.client == *client
-                    && op.begin <= end
-                    && op.end.is_none_or(|theirs| theirs >= entered.begin)
-            })
-        });
-        let coming = coming.count();
+        // So many were entering at one moment at least. Whoever has died, or does not know what came of it,
+        // stands there until its lease ends: the barrier cannot tell, and a process that comes back after its
+        // death is another participant.
+        let coming: BTreeSet<_> = history
+            .all("enter")
+            .filter(|op| op.begin <= end && stands_until(history, op) >= entered.begin)
+            .map(|op| (op.client, op.incarnation))
+            .collect();
+        let coming = coming.len();
         if coming < CLIENTS {
             return Err(format!("{entered:?} with only {coming} who had come"));
         }

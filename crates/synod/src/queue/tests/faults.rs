@@ -91,6 +91,41 @@ async fn a_dequeue_takes_once_whatever_is_lost() {
     }
 }
 
+/// Whoever competes with others keeps what it is to take: the history from which a lost answer is read
+/// again may be gone by then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_small_value_outlives_a_lost_answer_and_its_history_among_competitors() {
+    let engine = engine();
+    let faulty = Faulty::over(Arc::clone(&engine), Replies::Lossy);
+    let mine = faulty.client(LONG).queue("q");
+    let others = Faulty::over(engine, Replies::Lossy).client(LONG).queue("q");
+    let values: Vec<String> = (0..800).map(|number| number.to_string()).collect();
+    others.enqueue_many(&values).await.unwrap();
+    for _ in 0..200 {
+        mine.try_dequeue().await.unwrap().unwrap();
+        for _ in 0..2 {
+            others.try_dequeue().await.unwrap().unwrap();
+        }
+    }
+    let claims = faulty.txns();
+    faulty.close_gate(0);
+    let call = tokio::spawn(async move { mine.dequeue().await });
+    loop {
+        assert!(faulty.wait_at_gate().await);
+        if faulty.txns() > claims {
+            break;
+        }
+        // A look.
+        faulty.let_one_more_through();
+    }
+    faulty.script([Fault::Lose]);
+    faulty.let_one_more_through();
+    assert!(faulty.wait_at_gate().await, "what became of the claim");
+    faulty.forget_history().await.unwrap();
+    faulty.open_gate();
+    assert_eq!(call.await.unwrap().unwrap(), "600");
+}
+
 #[tokio::test]
 async fn an_unknown_outcome_is_resolved_rightly() {
     for fault in FAULTS {

@@ -259,18 +259,27 @@ impl Faulty {
         self.state.gate.send_replace(usize::MAX);
     }
 
-    /// Waits until a call stands before the gate. False when none comes within half a minute.
+    /// Waits until a call stands before the gate, which is expected. False when none comes within half
+    /// a minute.
     ///
     /// # Cancel safety
     ///
     /// Dropping it changes nothing.
     pub async fn wait_at_gate(&self) -> bool {
+        self.wait_at_gate_for(Duration::from_secs(30)).await
+    }
+
+    /// Waits until a call stands before the gate, which perhaps none does. False when none comes within
+    /// `patience`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it changes nothing.
+    pub async fn wait_at_gate_for(&self, patience: Duration) -> bool {
         let limit = *self.state.gate.borrow();
         let mut arrived = self.state.arrived.subscribe();
         let come = arrived.wait_for(|arrived| *arrived > limit);
-        tokio::time::timeout(Duration::from_secs(30), come)
-            .await
-            .is_ok()
+        tokio::time::timeout(patience, come).await.is_ok()
     }
 
     /// How many calls have come to the gate, open or closed.

@@ -13,12 +13,18 @@ use synod_store::{
     WatchRequest,
 };
 
-use super::{Fault, Faulty, WatchEnd};
+use super::{Fault, Faulty, Script, WatchEnd};
 
 impl Faulty {
-    async fn pass(&self) {
-        self.state.arrived.send_modify(|arrived| *arrived += 1);
-        let mine = *self.state.arrived.borrow();
+    /// Comes to the gate and waits there until it may pass. It is counted and it arrives at one moment:
+    /// who sees the one sees the other.
+    async fn pass(&self, count: impl FnOnce(&mut Script)) {
+        let mut mine = 0;
+        self.state.arrived.send_modify(|arrived| {
+            *arrived += 1;
+            mine = *arrived;
+            count(&mut self.state.script.lock());
+        });
         let mut gate = self.state.gate.subscribe();
         // It fails only when the store is gone, and this belongs to it.
         let _ = gate.wait_for(|limit| *limit >= mine).await;
@@ -34,7 +40,7 @@ impl Faulty {
 
     /// A call that changes something and can come late only as a Txn.
     async fn change<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
-        self.pass().await;
+        self.pass(|_| ()).await;
         match self.next_fault() {
             Fault::None => call.await,
             Fault::Delay(time) => {
@@ -51,8 +57,12 @@ impl Faulty {
         }
     }
 
-    async fn read<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
-        self.pass().await;
+    async fn read<T>(
+        &self,
+        count: impl FnOnce(&mut Script),
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        self.pass(count).await;
         let always = self.state.script.lock().always;
         match always {
             None | Some(Fault::None) => call.await,
@@ -127,9 +137,9 @@ fn lost() -> Error {
 
 impl Store for Faulty {
     fn range(&self, request: RangeRequest) -> BoxFuture<'_, Result<RangeResponse>> {
-        self.state.script.lock().ranges += 1;
         Box::pin(async move {
-            let answer = self.read(self.engine.range(request)).await;
+            let count = |script: &mut Script| script.ranges += 1;
+            let answer = self.read(count, self.engine.range(request)).await;
             let pairs = answer.as_ref().map_or(0, |answer| answer.kvs.len());
             self.state.script.lock().answered += pairs;
             answer
@@ -146,14 +156,14 @@ impl Store for Faulty {
 
     fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<TxnResponse>> {
         Box::pin(async move {
-            self.state.script.lock().txns += 1;
+            let count = |script: &mut Script| script.txns += 1;
             if txn.is_read_only() {
-                let answer = self.read(self.answer(txn)).await;
+                let answer = self.read(count, self.answer(txn)).await;
                 let pairs = answer.as_ref().map_or(0, |answer| pairs(&answer.responses));
                 self.state.script.lock().answered += pairs;
                 return answer;
             }
-            self.pass().await;
+            self.pass(count).await;
             let most = self.state.script.lock().most_bytes;
             if most.is_some_and(|most| put_bytes(&txn) > most) {
                 return Err(Error::from_kind(ErrorKind::TooLarge));
@@ -202,7 +212,7 @@ impl Store for Faulty {
         let mut ended = self.state.ended.subscribe();
         ended.mark_unchanged();
         Box::pin(async move {
-            let watch = self.read(self.engine.watch(request)).await?;
+            let watch = self.read(|_| (), self.engine.watch(request)).await?;
             let header = watch.header();
             let state = Arc::clone(&self.state);
             let begin = Some((watch, ended, state));
@@ -248,7 +258,7 @@ impl Store for Faulty {
                     header: Header::default(),
                     ttl,
                 }),
-                None => self.read(self.engine.lease_keep_alive(id)).await,
+                None => self.read(|_| (), self.engine.lease_keep_alive(id)).await,
             };
             self.state.script.lock().keep_alives += 1;
             answer
@@ -260,19 +270,19 @@ impl Store for Faulty {
         id: LeaseId,
         keys: bool,
     ) -> BoxFuture<'_, Result<LeaseTimeToLiveResponse>> {
-        Box::pin(self.read(self.engine.lease_time_to_live(id, keys)))
+        Box::pin(self.read(|_| (), self.engine.lease_time_to_live(id, keys)))
     }
 
     fn leases(&self) -> BoxFuture<'_, Result<LeaseListResponse>> {
-        Box::pin(self.read(self.engine.leases()))
+        Box::pin(self.read(|_| (), self.engine.leases()))
     }
 
     fn status(&self) -> BoxFuture<'_, Result<StatusResponse>> {
-        Box::pin(self.read(self.engine.status()))
+        Box::pin(self.read(|_| (), self.engine.status()))
     }
 
     fn alarms(&self) -> BoxFuture<'_, Result<Vec<Alarm>>> {
-        Box::pin(self.read(self.engine.alarms()))
+        Box::pin(self.read(|_| (), self.engine.alarms()))
     }
 
     fn disarm(&self, kind: AlarmKind) -> BoxFuture<'_, Result<Vec<Alarm>>> {
@@ -280,7 +290,7 @@ impl Store for Faulty {
     }
 
     fn hash_kv(&self, revision: Revision) -> BoxFuture<'_, Result<HashResponse>> {
-        Box::pin(self.read(self.engine.hash_kv(revision)))
+        Box::pin(self.read(|_| (), self.engine.hash_kv(revision)))
     }
 
     fn defragment(&self) -> BoxFuture<'_, Result<()>> {
@@ -288,7 +298,7 @@ impl Store for Faulty {
     }
 
     fn members(&self) -> BoxFuture<'_, Result<Vec<Member>>> {
-        Box::pin(self.read(self.engine.members()))
+        Box::pin(self.read(|_| (), self.engine.members()))
     }
 
     fn replies(&self) -> Replies {
