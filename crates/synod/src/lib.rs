@@ -1,5 +1,26 @@
 //! Primitives for programs that must agree, over an etcd cluster or an embedded store.
 //!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), synod::Error> {
+//! use synod::{Client, txn::put};
+//!
+//! // "http://127.0.0.1:2379" for `synod serve` or an etcd cluster, "file:PATH" to keep the data.
+//! let client = Client::connect("memory:").await?;
+//! let guard = client.mutex("report").lock().await?;
+//! // Rises from holder to holder: let other systems refuse a lower one than they have seen.
+//! println!("fencing token {}", guard.fencing_token());
+//! // Changes nothing once the lock has passed on to another.
+//! guard.txn().and_then([put("report/owner", "me")]).await?;
+//! guard.unlock().await?;
+//! # client.close().await
+//! # }
+//! ```
+//!
+//! The token and the guarded transaction are there for a process that is frozen past its lease, and wakes as if it
+//! still held the lock. `examples/fencing.rs` shows that its late writes are refused:
+//! `cargo run -p synod --example fencing`.
+//!
 //! Which primitive for which need: see the [`guide`].
 //!
 //! # Layout

@@ -1,7 +1,5 @@
 //! What Synod's server does beyond etcd 3.5.1, and what it keeps.
 
-use std::time::{Duration, Instant};
-
 use synod_engine::{Engine, EngineOptions};
 use synod_server::{Server, ServerOptions};
 use synod_tests::raw::{Op, put, txn};
@@ -253,11 +251,11 @@ async fn a_flood_of_logins_starves_nobody_else() {
             answer.map(drop).unwrap_err().code()
         }));
     }
-    let mut slowest = Duration::ZERO;
+    root.try_put("a").await.unwrap();
+    // Three hundred guesses take seconds, and it has not waited for them.
+    let going_on = flood.iter().filter(|guess| !guess.is_finished()).count();
     for _ in 0..50 {
-        let begin = Instant::now();
         root.try_put("a").await.unwrap();
-        slowest = slowest.max(begin.elapsed());
     }
     let mut codes = Vec::new();
     for task in flood {
@@ -271,7 +269,7 @@ async fn a_flood_of_logins_starves_nobody_else() {
         .iter()
         .filter(|code| **code == Code::InvalidArgument)
         .count();
-    println!("slowest put {slowest:?}; {busy} turned away at once, {wrong} refused");
+    println!("{going_on} guesses went on; {busy} turned away at once, {wrong} refused");
     // On a busy machine some give up waiting for their turn themselves.
     let known = |code: &&Code| {
         let late = [Code::Cancelled, Code::DeadlineExceeded];
@@ -279,6 +277,5 @@ async fn a_flood_of_logins_starves_nobody_else() {
     };
     assert_eq!(codes.iter().filter(known).count(), codes.len(), "{codes:?}");
     assert!(busy > 0 && wrong > 0);
-    // Three hundred guesses take seconds; nobody else waited for them.
-    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    assert!(going_on > 0);
 }
