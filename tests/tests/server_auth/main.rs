@@ -204,6 +204,17 @@ async fn who_logs_in() {
             Who::login(target, "certified", "x").await.map(drop),
             (Code::Unknown, text),
         );
+        // Nor does a change of it give one.
+        let change = pb::AuthUserChangePasswordRequest {
+            name: "certified".into(),
+            password: "x".into(),
+            ..Default::default()
+        };
+        answer(root.auth().user_change_password(root.ask(change)).await);
+        denied(
+            Who::login(target, "certified", "x").await.map(drop),
+            (Code::Unknown, text),
+        );
         let mut stranger = Who::nobody(target).await;
         denied(stranger.try_get("r/a", "").await, NO_USER);
         stranger.token = Some("nonsense".into());

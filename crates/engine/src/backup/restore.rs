@@ -15,7 +15,7 @@ use synod_store::{Error, ErrorKind, Result};
 
 use super::read::{Backup, read};
 use crate::engine::new_identity;
-use crate::journal::{self, Disk, FileJournal, Fs, Journal, JournalError};
+use crate::journal::{self, Disk, FileJournal, Fs, Journal, JournalError, above};
 use crate::record::Record;
 use crate::recover;
 
@@ -124,8 +124,5 @@ fn move_up(building: &Path, dir: &Path) -> io::Result<()> {
     Disk.rename(&building.join(LAST), &dir.join(LAST))?;
     fs::remove_dir(building)?;
     Disk.sync_dir(dir)?;
-    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        Disk.sync_dir(parent)?;
-    }
-    Ok(())
+    Disk.sync_dir(above(dir))
 }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::JournalError;
-use super::fs::{File, Fs, LockError, create_anew, read_all};
+use super::fs::{File, Fs, LockError, above, create_anew, read_all};
 use super::{FORMAT, Options, segment, snapshot};
 
 const LOCK: &str = "LOCK";
@@ -173,9 +173,7 @@ impl<F: Fs> Home<F> {
             self.fs.rename(&path, &self.dir.join(FORMAT_FILE))?;
             self.fs.sync_dir(&self.dir)?;
             // Its own name in the directory above; one that cannot be opened there is not ours to sync.
-            if let Some(parent) = self.dir.parent().filter(|p| !p.as_os_str().is_empty()) {
-                let _ = self.fs.sync_dir(parent);
-            }
+            let _ = self.fs.sync_dir(above(&self.dir));
             Ok(())
         };
         write().map_err(JournalError::io(&path))

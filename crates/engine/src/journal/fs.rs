@@ -220,3 +220,11 @@ pub(super) fn create_anew<F: Fs>(fs: &F, path: &Path) -> io::Result<F::File> {
         _ => fs.create(path),
     }
 }
+
+/// The directory that a path's own name stands in.
+pub(crate) fn above(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}

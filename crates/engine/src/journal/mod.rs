@@ -52,7 +52,7 @@ use bytes::Bytes;
 pub(crate) use error::JournalError;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use frame::trust_frames;
-pub(crate) use fs::{Disk, Fs};
+pub(crate) use fs::{Disk, Fs, above};
 pub(crate) use log::FileJournal;
 pub(crate) use memory::Memory;
 pub(crate) use recover::Item;

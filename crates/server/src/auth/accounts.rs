@@ -197,23 +197,15 @@ impl State {
     /// `root` that has one stays as it is.
     pub(crate) async fn set_up_root(self: &Arc<Self>, password: &str) -> Result<(), Status> {
         let accounts = self.accounts.as_ref().ok_or_else(no_users)?;
-        let has_password = |book: &Book| {
-            let root = book.users.get(ROOT);
-            root.is_some_and(|root| root.hash.is_some())
-        };
-        let known = has_password(&accounts.book());
+        let known = accounts.book().root_has_password();
         let hash = match known {
             true => None,
             false => Some(accounts.hash(password.to_owned()).await?),
         };
         self.change_accounts(move |book| {
             let mut changed = false;
-            match hash.filter(|_| !has_password(book)) {
-                Some(hash) if book.users.contains_key(ROOT) => {
-                    changed |= book.change_password(ROOT, hash)?;
-                }
-                Some(hash) => changed |= book.add_user(ROOT, Some(hash))?,
-                None => {}
+            if let Some(hash) = hash {
+                changed |= book.root_with_password(hash)?;
             }
             if !book.roles.contains_key(ROOT) {
                 changed |= book.add_role(ROOT)?;

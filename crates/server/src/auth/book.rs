@@ -147,9 +147,26 @@ impl Book {
         Ok(self.users.remove(name).is_some())
     }
 
+    /// As in etcd, who was made without a password stays without.
     pub(super) fn change_password(&mut self, name: &str, hash: Hash) -> Edit {
-        self.user_mut(name)?.hash = Some(hash);
+        let user = self.user_mut(name)?;
+        user.hash = user.hash.take().map(|_| hash);
         Ok(true)
+    }
+
+    /// Sees to it that there is a user `root` with a password; one that it has stays.
+    pub(super) fn root_with_password(&mut self, hash: Hash) -> Edit {
+        let Some(root) = self.users.get_mut(ROOT) else {
+            return self.add_user(ROOT, Some(hash));
+        };
+        let changed = root.hash.is_none();
+        root.hash.get_or_insert(hash);
+        Ok(changed)
+    }
+
+    pub(super) fn root_has_password(&self) -> bool {
+        let root = self.users.get(ROOT);
+        root.is_some_and(|root| root.hash.is_some())
     }
 
     pub(super) fn grant_role(&mut self, user: &str, role: &str) -> Edit {
