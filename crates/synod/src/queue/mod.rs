@@ -456,7 +456,9 @@ impl Queue {
         .await
     }
 
-    /// The first `limit` items in the order in which they would come out; they stay where they are.
+    /// The first `limit` items in the order in which they would come out; they stay where they are. Five
+    /// round trips for the first 240, which are found among the 496 lowest keys, then one for every 1024; more where a
+    /// page has 256 KiB of values, as pages grow no further then.
     ///
     /// # Cancel safety
     ///
@@ -473,7 +475,8 @@ impl Queue {
         .await
     }
 
-    /// Deletes all values that are there when it begins; returns how many it has deleted.
+    /// Deletes all values that are there when it begins; returns how many it has deleted. One round
+    /// trip for every 100 of them, and one for every 2048.
     ///
     /// # Cancel safety
     ///

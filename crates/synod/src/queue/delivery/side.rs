@@ -210,6 +210,9 @@ macro_rules! delivery_methods {
             /// Takes the first item, to be [acknowledged](crate::Delivery::ack) when the work is done;
             /// waits while there is none.
             ///
+            /// One round trip while items that were seen last time are left, two with a new look, four the first
+            /// time; on an empty queue six until it waits.
+            ///
             /// # Cancel safety
             ///
             /// Nothing is lost when this is dropped: an item that was already on its way goes back
