@@ -137,6 +137,45 @@ fn nobody_passes_a_barrier_that_is_held() {
     assert_eq!(kinds(&history, events), [Lost], "a hold that never was");
 }
 
+#[test]
+fn one_release_in_doubt_excuses_no_pass_of_later_holds() {
+    for doubt in [None, Some(Settled::Happened)] {
+        let (mut history, mut events) = barrier();
+        history[1] = history[1].clone().unknown(doubt);
+        history.push(op(Barrier, "v", Call::Open, 90, 105).yes());
+        events.push(delete(10, "chaos/barrier"));
+        history.push(op(Barrier, "v", Call::Hold, 110, 125));
+        events.push(put(12, "chaos/barrier", "v"));
+        assert_eq!(kinds(&history, events.clone()), []);
+        for at in [76, 126] {
+            let mut history = history.clone();
+            history.push(op(Barrier, "w", Call::Wait, at, at + 10).yes());
+            assert_eq!(kinds(&history, events.clone()), [Violation], "{at}");
+        }
+        // A hold in doubt began no earlier than the gap before it.
+        history[3] = history[3].clone().unknown(Some(Settled::Happened));
+        assert_eq!(kinds(&history, events.clone()), []);
+        history.push(op(Barrier, "w", Call::Wait, 126, 130).yes());
+        assert_eq!(kinds(&history, events), [Violation]);
+    }
+}
+
+#[test]
+fn a_release_is_one_deletion() {
+    let (mut history, events) = barrier();
+    history.push(op(Barrier, "w", Call::Open, 41, 56).yes());
+    assert_eq!(kinds(&history, events), [Doubled], "two opened it once");
+
+    let (mut history, events) = barrier();
+    history[1] = history[1].clone().told(|answer| answer.yes = Some(false));
+    assert_eq!(kinds(&history, events), [Violation], "opened by nobody");
+
+    let (mut history, mut events) = barrier();
+    events.push(delete(10, "chaos/barrier"));
+    history.push(op(Barrier, "v", Call::Open, 90, 105).unknown(Some(Settled::NeverWill)));
+    assert_eq!(kinds(&history, events), [Violation], "settled wrongly");
+}
+
 /// A round of three.
 fn double_barrier() -> (Vec<Entry>, Vec<Event>) {
     let prefix = "__synod/double-barrier/chaos%2Fdouble-barrier/";
