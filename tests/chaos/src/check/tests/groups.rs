@@ -247,6 +247,63 @@ fn a_group_enters_together_and_leaves_together() {
     );
 }
 
+/// The same three once more, from revision 16 on.
+fn double_barrier_twice() -> (Vec<Entry>, Vec<Event>) {
+    let (mut history, mut events) = double_barrier();
+    let again: Vec<Event> = events[1..4].to_vec();
+    for event in &again {
+        events.push(delete(10, &event.key));
+    }
+    for event in again {
+        events.push(Event {
+            revision: event.revision + 14,
+            arrived: event.arrived + 140,
+            created: event.created + 14,
+            ..event
+        });
+    }
+    let flag = events[0].key.clone();
+    events.push(put(20, &flag, "3 2"));
+    for mut entry in history.clone() {
+        (entry.began, entry.id) = (entry.began + 140, entry.id + 140);
+        entry.ended = entry.ended.map(|ended| ended + 140);
+        entry.args.token = entry.args.token.map(|_| 2);
+        if let Some(Outcome::Ok(answer)) = &mut entry.outcome {
+            answer.token = answer.token.map(|_| 2);
+        }
+        history.push(entry);
+    }
+    (history, events)
+}
+
+#[test]
+fn in_later_rounds_too_nobody_is_in_before_all_have_come() {
+    let (history, events) = double_barrier_twice();
+    assert_eq!(kinds(&history, events), []);
+
+    let (mut history, events) = double_barrier_twice();
+    history[6].ended = Some(185);
+    assert_eq!(
+        kinds(&history, events),
+        [Violation],
+        "in before the last of the second round had come"
+    );
+
+    let (mut history, events) = double_barrier_twice();
+    history[10] = history[10].clone().unknown(None);
+    assert_eq!(kinds(&history, events.clone()), [], "one was in doubt");
+    history[6].ended = Some(185);
+    assert_eq!(kinds(&history, events), [Violation], "of the second round");
+
+    let (mut history, events) = double_barrier_twice();
+    history[10] = history[10].clone().told(|answer| answer.yes = Some(false));
+    assert_eq!(
+        kinds(&history, events),
+        [Violation],
+        "said not to have entered, but counted"
+    );
+}
+
 fn accounts(revision: u64, balances: [&str; 4]) -> Vec<Event> {
     let key = |number: usize| format!("chaos/stm/account/{number}");
     let all = balances.into_iter().enumerate();
