@@ -477,6 +477,25 @@ fn registers_are_strictly_serializable() {
     }
     assert_eq!(kinds(&history, events), [Violation], "against real time");
 
+    let (mut history, mut events) = register();
+    history[2] = history[2].clone().unknown(Some(Settled::Happened));
+    history.pop();
+    assert_eq!(kinds(&history, events.clone()), []);
+    events.pop();
+    assert_eq!(
+        kinds(&history, events),
+        [Lost],
+        "settled as done, and never was"
+    );
+
+    let (mut history, events) = register();
+    history[1].args.number = Some(2);
+    assert_eq!(
+        kinds(&history, events),
+        [Violation],
+        "refused although it had seen what stood there"
+    );
+
     let (mut history, events) = register();
     history[2] = history[2].clone().unknown(Some(Settled::NeverWill));
     assert_eq!(kinds(&history, events), [Violation], "settled wrongly");
