@@ -80,6 +80,41 @@ fn leaders_lead_one_after_the_other_and_are_shown_so() {
     );
 }
 
+#[test]
+fn nobody_is_no_answer_while_somebody_leads() {
+    let (mut history, mut events) = election();
+    let nobody = op(Election, "o", Call::Leader, 27, 34);
+    // In the end nobody leads: then that is found in the record always.
+    events.push(delete(7, "chaos/election/b-1"));
+    history.push(nobody.clone());
+    assert_eq!(
+        kinds(&history, events.clone()),
+        [Violation],
+        "one led all the while"
+    );
+    history.pop();
+    history.push(Entry {
+        ended: Some(59),
+        ..nobody
+    });
+    assert_eq!(
+        kinds(&history, events),
+        [],
+        "it was proven to lead until 45 only"
+    );
+}
+
+#[test]
+fn a_new_stream_begins_no_earlier_than_the_last_one_was() {
+    let (mut history, events) = election();
+    history.push(Entry {
+        began: 70,
+        ended: Some(72),
+        ..history[2].clone().counting(2)
+    });
+    assert_eq!(kinds(&history, events), [Violation]);
+}
+
 /// Held by one, released by it; another passes.
 fn barrier() -> (Vec<Entry>, Vec<Event>) {
     let history = vec![
