@@ -68,46 +68,49 @@ async fn a_short_round_loses_doubles_and_violates_nothing() {
     assert!(!result["faults"].as_array().unwrap().is_empty());
 }
 
-/// A protocol that is broken in the workers is noticed by the whole chain: processes, record, checkers.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_broken_protocol_fails_the_run() {
-    let Some(etcd) = synod_tests::etcd::binary() else {
-        skip!("{NO_ETCD}");
-    };
+/// What a short run says in which all workers are broken in one way; it must fail.
+async fn broken(primitive: &str, name: &str) -> Option<String> {
+    let etcd = synod_tests::etcd::binary()?;
     let keep = tempfile::tempdir().unwrap();
     let mut command = std::process::Command::new(BINARY);
     command
-        .args([
-            "--seed",
-            "1",
-            "--minutes",
-            "0.05",
-            "--nodes",
-            "1",
-            "--fault",
-            "lost-reply",
-        ])
-        .args([
-            "--primitive",
-            "mutex",
-            "--break",
-            "mutex-unfenced",
-            "--etcd",
-        ])
+        .args(["--seed", "1", "--minutes", "0.05", "--nodes", "1"])
+        .args(["--fault", "lost-reply"])
+        .args(["--primitive", primitive, "--break", name, "--etcd"])
         .arg(etcd)
         .arg("--keep")
         .arg(keep.path())
-        .stdout(Stdio::piped());
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut process = Process::spawn(&mut command, None).unwrap();
     let stdout = process.child().stdout.take().unwrap();
-    let text = read(stdout);
+    let stderr = process.child().stderr.take().unwrap();
+    let (out, errors) = (read(stdout), read(stderr));
     let status = process.wait(Duration::from_secs(180)).await;
-    let text = text.await.unwrap();
+    let text = out.await.unwrap() + &errors.await.unwrap();
     assert_eq!(status.code(), Some(1), "{text}");
     assert!(
         text.starts_with("seed 1: cargo xtask chaos --seed 1"),
         "{text}"
     );
-    assert!(text.contains("a token of the past was accepted"), "{text}");
     assert!(text.contains("again: cargo xtask chaos --seed 1"), "{text}");
+    Some(text)
+}
+
+/// A protocol that is broken in the workers is noticed by the whole chain: processes, record, checkers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_protocol_fails_the_run() {
+    let Some(text) = broken("mutex", "mutex-unfenced").await else {
+        skip!("{NO_ETCD}");
+    };
+    assert!(text.contains("a token of the past was accepted"), "{text}");
+}
+
+/// So is a panic in a task of a worker.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_in_a_worker_fails_the_run() {
+    let Some(text) = broken("txn", "panics").await else {
+        skip!("{NO_ETCD}");
+    };
+    assert!(text.contains("ended by itself (signal: 6"), "{text}");
 }
