@@ -2,6 +2,7 @@
 //! the history before it was spoilt. Times are ten times the revisions.
 
 mod groups;
+mod lanes;
 
 use super::{Kind, check_one};
 use crate::history::{Answer, Args, Call, Entry, Outcome, Settled};
@@ -79,10 +80,14 @@ impl Entry {
         self
     }
 
-    fn unknown(mut self, settled: Option<Settled>) -> Entry {
+    fn unknown(self, settled: Option<Settled>) -> Entry {
+        self.doubted("t", settled)
+    }
+
+    fn doubted(mut self, token: &str, settled: Option<Settled>) -> Entry {
         self.outcome = Some(Outcome::Unknown {
             error: "late".to_owned(),
-            token: Some("t".to_owned()),
+            token: Some(token.to_owned()),
         });
         self.settled = settled;
         self
