@@ -331,6 +331,13 @@ fn touched(txn: &Txn) -> Vec<Touch> {
 
 /// Takes out the conditions that are not to be looked at.
 fn strip(txn: &mut Txn, broken: Break) {
+    if broken == Break::StmUnread {
+        let written: Vec<String> = touched(txn).into_iter().map(|touch| touch.key).collect();
+        txn.compares.retain(|compare| {
+            let key = String::from_utf8_lossy(compare.range.start());
+            !key.starts_with("chaos/stm/account/") || written.iter().any(|other| *other == key)
+        });
+    }
     txn.compares.retain(|compare| !broken.ignores(compare));
     for op in txn.success.iter_mut().chain(&mut txn.failure) {
         if let TxnOp::Txn(inner) = op {

@@ -428,6 +428,20 @@ fn the_bank_loses_no_transfer() {
     }
     assert_eq!(kinds(&history, events), [Violation], "a stale read");
 
+    for (third, expected) in [("100 o", vec![]), ("93 c", vec![Violation])] {
+        let (mut history, events) = bank();
+        if let Some(Outcome::Ok(answer)) = &mut history[1].outcome {
+            answer
+                .reads
+                .insert("chaos/stm/account/2".into(), third.into());
+        }
+        assert_eq!(
+            kinds(&history, events),
+            expected,
+            "of what it did not write"
+        );
+    }
+
     let (mut history, events) = bank();
     if let Some(Outcome::Ok(answer)) = &mut history[2].outcome {
         answer.revision = Some(3);
