@@ -80,11 +80,24 @@ fn compare(
         return Ok(());
     }
     let there = state.iter().filter(|(key, _)| request.range.contains(key));
-    let expected: Vec<_> = there
-        .map(|(_, kv)| kv)
-        .take(answer.kvs.len().max(1))
-        .collect();
+    let there: Vec<_> = there.map(|(_, kv)| kv).collect();
+    let limit = match usize::try_from(request.limit) {
+        Ok(limit) if limit > 0 => limit,
+        _ => usize::MAX,
+    };
+    let expected: Vec<_> = there.iter().copied().take(limit).collect();
     let found: Vec<_> = answer.kvs.iter().collect();
+    let counted = (answer.count, answer.more);
+    if counted
+        != (
+            u64::try_from(there.len()).unwrap_or(u64::MAX),
+            there.len() > limit,
+        )
+    {
+        return Err(format!(
+            "{request:?} at revision {revision} counted {counted:?} of {there:?}"
+        ));
+    }
     if expected != found {
         return Err(format!(
             "{request:?} at revision {revision} found {found:?} instead of {expected:?}"

@@ -1,6 +1,7 @@
-//! What leaves a priority queue was the most urgent in it.
+//! What leaves a priority queue was the most urgent in it, and what comes is put behind what is as urgent: those who
+//! take out go by the order of keys.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use synod_store::EventKind;
 
@@ -9,6 +10,7 @@ use crate::history::History;
 pub(super) fn check(history: &History) -> Result<(), String> {
     // Items by key: their priority is the first letter of their value.
     let mut items: BTreeMap<Vec<u8>, (u8, String)> = BTreeMap::new();
+    let mut known: BTreeSet<String> = BTreeSet::new();
     let mut events = history.oracle.log.iter().peekable();
     while let Some((_, revision, event)) = events.next() {
         let mut leaving = Vec::new();
@@ -34,6 +36,18 @@ pub(super) fn check(history: &History) -> Result<(), String> {
             if most_urgent.is_some_and(|other| other < priority) {
                 return Err(format!(
                     "{value} left at revision {revision} before {items:?}"
+                ));
+            }
+        }
+        for (key, (priority, value)) in &coming {
+            // What goes back does so under its old key.
+            let first = known.insert(value.clone());
+            let behind = items
+                .range(key.clone()..)
+                .find(|(other, (same, _))| *other != key && same == priority);
+            if let Some((_, behind)) = behind.filter(|_| first) {
+                return Err(format!(
+                    "{value} was put before {behind:?} at revision {revision}"
                 ));
             }
         }
