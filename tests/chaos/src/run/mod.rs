@@ -5,6 +5,7 @@ mod cluster;
 mod faults;
 mod options;
 mod peers;
+mod progress;
 mod report;
 mod slow;
 mod stage;
@@ -115,11 +116,14 @@ async fn torment(
     let length = Duration::from_secs_f64(options.minutes * 60.0);
     let faults = options.faults()?;
     let mut bag: Vec<Fault> = Vec::new();
-    while begun.elapsed() < length || report.windows.len() <= 1 {
+    // Each fault comes once at least, however short the time is.
+    let mut rounds = 0;
+    while begun.elapsed() < length || rounds == 0 || (rounds == 1 && !bag.is_empty()) {
         if bag.is_empty() {
             // Each fault once before any comes again.
             bag.clone_from(&faults);
             bag.shuffle(&mut rng);
+            rounds += 1;
         }
         let Some(fault) = bag.pop() else { break };
         let from = now();
@@ -164,10 +168,16 @@ fn words(finding: &check::Finding) -> String {
 ///
 /// # Errors
 ///
-/// When something of it cannot be read.
+/// When something of it cannot be read, or there is nothing to check.
 pub fn check_again(folder: &Path) -> anyhow::Result<ExitCode> {
     let entries = history::read_all(&folder.join("histories"))?;
     let record = Record::load(&folder.join("record.jsonl"))?;
+    if entries.is_empty() || record.events.is_empty() {
+        bail!(
+            "{} holds no histories: nothing can be concluded",
+            folder.display()
+        );
+    }
     // Only a run that came to its end has drained the queues.
     let drained = folder.join("result.json").is_file();
     let findings = check::check(&entries, &record, drained);
