@@ -105,3 +105,47 @@ fn compare(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use synod_store::{KeyRange, KeyValue};
+
+    #[test]
+    fn an_answer_that_is_cut_short_is_objected_to() {
+        let pair = |name: &str| KeyValue {
+            key: name.to_owned().into(),
+            ..KeyValue::default()
+        };
+        let pairs = [pair("a1"), pair("a2"), pair("b")];
+        let state: State = pairs
+            .iter()
+            .map(|kv| (kv.key.as_bytes().to_vec(), kv.clone()))
+            .collect();
+        let check = |limit: u64, found: usize, count: u64, more: bool| {
+            let request = RangeRequest::new(KeyRange::prefix("a")).with_limit(limit);
+            let answer = RangeResponse {
+                kvs: pairs[..found].to_vec(),
+                count,
+                more,
+                ..RangeResponse::default()
+            };
+            compare(Revision(3), &state, &request, &answer)
+        };
+        assert_eq!(check(0, 2, 2, false), Ok(()));
+        assert_eq!(check(1, 1, 2, true), Ok(()));
+        assert_eq!(check(2, 2, 2, false), Ok(()));
+        for (limit, found, count, more) in [
+            (0, 1, 2, false),
+            (0, 1, 1, false),
+            (0, 0, 0, false),
+            (1, 1, 1, false),
+            (1, 1, 2, false),
+            (2, 1, 2, true),
+            (0, 3, 3, false),
+        ] {
+            let wrong = check(limit, found, count, more);
+            assert!(wrong.is_err(), "{limit} {found} {count} {more}");
+        }
+    }
+}

@@ -55,3 +55,44 @@ pub(super) fn check(history: &History) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use synod_store::{Event, KeyValue, Revision};
+
+    fn put(revision: u64, key: &str, value: &str) -> (Duration, Revision, Event) {
+        let kv = KeyValue {
+            key: key.to_owned().into(),
+            value: value.to_owned().into(),
+            ..KeyValue::default()
+        };
+        let event = Event {
+            kind: EventKind::Put,
+            kv,
+            prev_kv: None,
+        };
+        (Duration::ZERO, Revision(revision), event)
+    }
+
+    #[test]
+    fn what_comes_is_put_behind_what_is_as_urgent() {
+        let check = |keys: [(&str, &str); 3]| {
+            let mut history = History::default();
+            for (revision, (key, value)) in (2..).zip(keys) {
+                history
+                    .oracle
+                    .log
+                    .push(put(revision, &format!("sim/queue/{key}"), value));
+            }
+            super::check(&history)
+        };
+        assert_eq!(
+            check([("1/1", "1-a"), ("1/2", "1-b"), ("0/1", "0-c")]),
+            Ok(())
+        );
+        let before = check([("1/2", "1-a"), ("0/1", "0-b"), ("1/1", "1-c")]);
+        assert!(before.is_err_and(|text| text.contains("was put before")));
+    }
+}

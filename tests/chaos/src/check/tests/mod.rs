@@ -245,6 +245,22 @@ fn queues_lose_double_and_reorder_nothing() {
     }
 }
 
+#[test]
+fn what_comes_into_a_priority_comes_behind_what_is_there() {
+    for (primitive, expected) in [(PriorityQueue, vec![Violation]), (Queue, vec![])] {
+        let (mut history, mut events) = queue(primitive);
+        events[1].key = format!("{}0/0", primitive.prefix());
+        events[3].key = events[1].key.clone();
+        if primitive == PriorityQueue {
+            // It leaves by the order of keys, too: only its coming was wrong.
+            events.swap(2, 3);
+            (events[2].revision, events[3].revision) = (4, 5);
+            (history[2], history[3]) = (history[2].clone().got("b"), history[3].clone().got("a"));
+        }
+        assert_eq!(kinds(&history, events), expected);
+    }
+}
+
 /// One item, given back once, then acknowledged.
 fn delivery() -> (Vec<Entry>, Vec<Event>) {
     let beside = "__synod/queue/chaos%2Fdelivery/";
@@ -343,6 +359,52 @@ fn deliveries_end_once_and_come_back_only_when_nobody_has_them() {
     );
 }
 
+#[test]
+fn what_is_had_is_given_back_by_its_taker_alone() {
+    let (mut history, events) = delivery();
+    history.remove(2);
+    assert_eq!(
+        kinds(&history, events.clone()),
+        [Doubled],
+        "taken away together with its marker"
+    );
+    history[1] = history[1].clone().killed();
+    assert_eq!(kinds(&history, events), [], "nobody had it");
+
+    let (mut history, mut events) = delivery();
+    history.remove(2);
+    let mut marker = events.remove(5);
+    (marker.revision, marker.arrived) = (4, 35);
+    for event in &mut events[4..] {
+        (event.revision, event.arrived) = (event.revision + 1, event.arrived + 10);
+    }
+    events.insert(4, marker);
+    for entry in &mut history[2..] {
+        (entry.began, entry.ended) = (entry.began + 10, entry.ended.map(|at| at + 10));
+    }
+    assert_eq!(kinds(&history, events), [], "its time was over before");
+
+    let (mut history, mut events) = delivery();
+    history.truncate(3);
+    events.truncate(4);
+    assert!(
+        kinds(&history, events).contains(&Violation),
+        "given back, and did not come back"
+    );
+
+    let (mut history, events) = delivery();
+    history[4].args.token = Some(1);
+    history.push(Entry {
+        worker: "d".into(),
+        ..history[4].clone().under(2).unknown(None)
+    });
+    assert_eq!(
+        kinds(&history, events),
+        [Violation],
+        "a stale acknowledgement was said to be good"
+    );
+}
+
 /// Two holders, one after the other; each writes under its guard.
 fn lock(primitive: Primitive) -> (Vec<Entry>, Vec<Event>) {
     let line = match primitive {
@@ -437,17 +499,28 @@ fn locks_let_in_one_and_tokens_of_the_past_write_nothing() {
     }
 }
 
+/// A reader between two writers.
+fn reader() -> (Vec<Entry>, Vec<Event>) {
+    let (mut history, mut events) = lock(Rwlock);
+    let key = format!("{}read/4-r-1", Rwlock.prefix());
+    let acquire = op(Rwlock, "r", Call::Acquire, 39, 42).mode("read");
+    history.push(acquire.granted(&key, 4).counting(1));
+    events.insert(3, put(4, &key, "r"));
+    events.insert(4, delete(5, &key));
+    (history, events)
+}
+
 #[test]
 fn a_reader_sees_no_writer() {
-    let (mut history, events) = lock(Rwlock);
     let read = |at: u64, value: &str, revision: u64| {
         op(Rwlock, "r", Call::Read, at, at + 5)
-            .under(99)
+            .under(4)
             .told(|answer| {
                 (answer.value, answer.revision) = (Some(value.to_owned()), Some(revision));
             })
     };
-    history.push(read(36, "a", 3));
+    let (mut history, events) = reader();
+    history.push(read(43, "a", 4));
     assert_eq!(kinds(&history, events.clone()), []);
     history.push(read(66, "b", 6));
     assert_eq!(
@@ -461,6 +534,27 @@ fn a_reader_sees_no_writer() {
         kinds(&history, events).contains(&Violation),
         "that was not there then"
     );
+
+    let (mut history, events) = reader();
+    history.push(read(66, "b", 6));
+    assert_eq!(kinds(&history, events), [Violation], "after its hold");
+
+    let (mut history, mut events) = reader();
+    history.push(read(43, "a", 4));
+    let gone = events.remove(2);
+    events.push(Event {
+        revision: 8,
+        arrived: 80,
+        ..gone
+    });
+    assert!(
+        kinds(&history, events).contains(&Violation),
+        "beside a writer who was before"
+    );
+
+    let (mut history, events) = reader();
+    history.push(read(43, "a", 4).under(99));
+    assert_eq!(kinds(&history, events), [Violation], "without a hold");
 }
 
 #[test]
