@@ -18,7 +18,7 @@ impl Certs {
     pub fn new() -> Certs {
         let directory = tempfile::tempdir().expect("the temporary directory is writable");
         for (authority, names) in [
-            ("ca", &["server", "client"][..]),
+            ("ca", &["server", "client", "nameless"][..]),
             ("other-ca", &["stranger"]),
         ] {
             let mut params = CertificateParams::default();
@@ -35,7 +35,10 @@ impl Certs {
             for name in names {
                 let hosts = vec!["localhost".to_string(), "127.0.0.1".to_string()];
                 let mut params = CertificateParams::new(hosts).unwrap();
-                params.distinguished_name.push(DnType::CommonName, *name);
+                let common_name = if *name == "nameless" { "" } else { *name };
+                params
+                    .distinguished_name
+                    .push(DnType::CommonName, common_name);
                 let key = KeyPair::generate().unwrap();
                 let cert = params.signed_by(&key, &issuer).unwrap();
                 write(&format!("{name}.pem"), cert.pem());
@@ -77,6 +80,12 @@ impl Certs {
     #[must_use]
     pub fn client(&self) -> (PathBuf, PathBuf) {
         (self.path("client.pem"), self.path("client.key"))
+    }
+
+    /// The certificate and key of a client without a name.
+    #[must_use]
+    pub fn nameless(&self) -> (PathBuf, PathBuf) {
+        (self.path("nameless.pem"), self.path("nameless.key"))
     }
 
     /// The certificate and key of a client that the other authority signed.

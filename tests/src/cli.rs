@@ -287,8 +287,17 @@ impl Served {
     ///
     /// When it does not become ready.
     pub async fn start(home: &Home, args: &[&str]) -> Served {
+        Served::start_logging(home, args, Stdio::inherit()).await
+    }
+
+    /// The same with its errors, and its log, going elsewhere.
+    ///
+    /// # Panics
+    ///
+    /// As [`Served::start`].
+    pub async fn start_logging(home: &Home, args: &[&str], log: Stdio) -> Served {
         let mut command = home.command(&["serve", "--output", "json"]);
-        command.args(args).stderr(Stdio::inherit());
+        command.args(args).stderr(log);
         let mut process = Process::spawn(&mut command, None).expect("synod can be started");
         let stdout = process.child().stdout.take().expect("it is a pipe");
         let reading = spawn_blocking(move || {

@@ -132,7 +132,12 @@ impl TestStore {
     /// A client of the store.
     #[must_use]
     pub fn client(&self) -> synod::Client {
-        synod::Client::from_store(self.store())
+        patient(self.store())
+    }
+
+    /// A client of [`another`](TestStore::another).
+    pub async fn another_client(&self) -> synod::Client {
+        patient(self.another().await)
     }
 
     /// The same part of the same store over a connection of its own, as another process has it; of
@@ -159,6 +164,12 @@ impl TestStore {
     pub fn namespace(&self) -> &str {
         &self.namespace
     }
+}
+
+/// A client that a busy machine does not make give up.
+fn patient(store: Arc<dyn Store>) -> synod::Client {
+    let options = synod::ConnectOptions::new("");
+    options.with_timeout(wait::PATIENCE).over(store)
 }
 
 fn temporary() -> TempDir {

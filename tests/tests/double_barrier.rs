@@ -15,7 +15,7 @@ const MOMENT: Duration = Duration::from_millis(200);
 
 /// A client with a connection of its own.
 async fn client(store: &TestStore) -> Client {
-    Client::from_store(store.another().await)
+    store.another_client().await
 }
 
 /// A participant with a connection and a session of its own, in either layout.

@@ -11,6 +11,7 @@ use synod::store::{
     Compare, CompareOp, DeleteRequest, KeyRange, LeaseGrantRequest, PutRequest, RangeRequest, Store,
 };
 use synod::{Client, Election, Error, Leader, LeaderEvent, Leadership};
+use synod_etcd::{EtcdOptions, EtcdStore};
 use synod_tests::bridge::{Bridge, Mode};
 use synod_tests::etcd::EtcdConfig;
 use synod_tests::stores::TestStore;
@@ -62,7 +63,7 @@ async fn led_by_nobody(leaders: &mut Leaders) {
 each_store! {
     async fn candidates_lead_in_order(store: TestStore) {
         let one = store.client().election("e");
-        let two = Client::from_store(store.another().await).election("e");
+        let two = store.another_client().await.election("e");
         let store = store.store();
         let mut leaders = two.observe();
         led_by_nobody(&mut leaders).await;
@@ -123,7 +124,7 @@ each_store! {
         });
         let mut tasks = Vec::new();
         for _ in 0..3 {
-            let client = Client::from_store(store.another().await);
+            let client = store.another_client().await;
             for _ in 0..3 {
                 let election = client.election("e");
                 let (leading, elected) = (Arc::clone(&leading), Arc::clone(&elected));
@@ -173,11 +174,11 @@ each_store! {
 
     async fn the_next_leads_when_a_leader_dies(store: TestStore) {
         let client = store.client();
-        let session = client.session().ttl(Duration::from_secs(2)).await.unwrap();
+        let session = client.session().ttl(wait::BRIEF).await.unwrap();
         let election = client.election("e");
         let dead = election.clone().with_session(&session).campaign("dead").await.unwrap();
         let next = standing(&*store.store(), &election, "next").await;
-        let mut leaders = Client::from_store(store.another().await).election("e").observe();
+        let mut leaders = store.another_client().await.election("e").observe();
         led_by(&mut leaders, "dead").await;
         let lost = dead.lost();
         // As when the process dies: nobody renews the lease, and nobody revokes it.
@@ -199,7 +200,7 @@ each_store! {
     /// waits on.
     async fn nobody_is_elected_after_its_lease_has_died_9921_11051(store: TestStore) {
         let leader = store.client().election("e").campaign("leader").await.unwrap();
-        let client = Client::from_store(store.another().await);
+        let client = store.another_client().await;
         for leader_goes in [false, true] {
             let session = client.session().await.unwrap();
             let election = client.election("e").with_session(&session);
@@ -221,7 +222,7 @@ each_store! {
         let election = store.client().election("e");
         let first = election.campaign("first").await.unwrap();
         let next = standing(&*store.store(), &election, "next").await;
-        let mut leaders = Client::from_store(store.another().await).election("e").observe();
+        let mut leaders = store.another_client().await.election("e").observe();
         let seen = led_by(&mut leaders, "first").await;
         for number in 0..20 {
             let put = PutRequest::new("other", format!("{number}"));
@@ -291,11 +292,11 @@ each_store! {
 async fn a_leader_that_is_cut_off_learns_it_by_its_own_clock() {
     let served = synod_tests::target::Served::start().await;
     let bridge = Bridge::start(served.address()).await;
-    let options = synod::ConnectOptions::new(bridge.url());
-    let cut_off = options
-        .with_session_ttl(Duration::from_secs(3))
-        .await
-        .unwrap();
+    // Over this bridge alone: it asks for no other members.
+    let options = EtcdOptions::new([bridge.url()]).with_member_sync(None);
+    let store = EtcdStore::connect(options).await.unwrap();
+    let options = synod::ConnectOptions::new("").with_session_ttl(wait::BRIEF);
+    let cut_off = options.over(Arc::new(store));
     let other = Client::connect(served.url()).await.unwrap();
     let leadership = cut_off.election("e").campaign("cut off").await.unwrap();
     let store = Arc::clone(other.store());

@@ -14,8 +14,8 @@ use synod_tests::etcd::{Etcd, EtcdConfig};
 use synod_tests::ports::Port;
 use synod_tests::{etcd_or_skip, wait};
 
-/// An upper bound for what takes milliseconds when nothing is waited for in vain: far above what a
-/// busy machine adds, and below the shortest timeout that could be the cause.
+/// How much longer a few requests may take that take milliseconds when nothing is waited for in vain, than the same with
+/// nothing but the endpoint that lives: below the shortest timeout that could be the cause.
 const AT_ONCE: Duration = Duration::from_millis(1500);
 
 async fn next(watch: &mut Watch) -> WatchItem {
@@ -47,6 +47,22 @@ async fn put_surely(store: &EtcdStore, key: &str, value: &str) {
     .await;
 }
 
+/// How long it takes to connect and to ask for a few things.
+async fn a_few_requests(endpoints: impl IntoIterator<Item = String>) -> Duration {
+    let begin = Instant::now();
+    let options = EtcdOptions::new(endpoints).with_member_sync(None);
+    let store = EtcdStore::connect(options).await.unwrap();
+    let lease = LeaseGrantRequest::new(Duration::from_secs(60));
+    let lease = store.lease_grant(lease).await.unwrap().id;
+    for _ in 0..10 {
+        store.put(PutRequest::new("a", "1")).await.unwrap();
+        store.range(RangeRequest::new("a")).await.unwrap();
+        store.lease_keep_alive(lease).await.unwrap();
+        drop(store.watch(WatchRequest::new("a")).await.unwrap());
+    }
+    begin.elapsed()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_endpoint_costs_nothing() {
     let etcd = etcd_or_skip!();
@@ -64,21 +80,12 @@ async fn a_dead_endpoint_costs_nothing() {
     ] {
         // The endpoint tried first is chosen by chance.
         for _ in 0..6 {
-            let begin = Instant::now();
-            let options = EtcdOptions::new(endpoints.clone()).with_member_sync(None);
-            let store = EtcdStore::connect(options).await.unwrap();
-            let lease = LeaseGrantRequest::new(Duration::from_secs(60));
-            let lease = store.lease_grant(lease).await.unwrap().id;
-            for _ in 0..10 {
-                store.put(PutRequest::new("a", "1")).await.unwrap();
-                store.range(RangeRequest::new("a")).await.unwrap();
-                store.lease_keep_alive(lease).await.unwrap();
-                drop(store.watch(WatchRequest::new("a")).await.unwrap());
-            }
+            // On a busy machine both take longer.
+            let alone = a_few_requests([live.clone()]).await;
+            let took = a_few_requests(endpoints.clone()).await;
             assert!(
-                begin.elapsed() < AT_ONCE,
-                "{endpoints:?}: {:?}",
-                begin.elapsed()
+                took < AT_ONCE + alone * 10,
+                "{endpoints:?}: {took:?}, and alone {alone:?}"
             );
         }
     }
@@ -90,7 +97,11 @@ async fn when_the_endpoint_in_use_dies_another_takes_over_at_once() {
     for broken in [Mode::Refuse, Mode::Hold] {
         let live = etcd.endpoints()[0].clone();
         let (first, second) = (Bridge::to(&live).await, Bridge::to(&live).await);
-        let options = EtcdOptions::new([first.url(), second.url()]).with_member_sync(None);
+        // Who waits for this shows in the time that it takes.
+        let in_vain = Duration::from_secs(200);
+        let options = EtcdOptions::new([first.url(), second.url()])
+            .with_member_sync(None)
+            .with_request_timeout(in_vain);
         let store = EtcdStore::connect(options).await.unwrap();
         store.put(PutRequest::new("a", "1")).await.unwrap();
         let (used, spare) = match first.connections() {
@@ -111,12 +122,8 @@ async fn when_the_endpoint_in_use_dies_another_takes_over_at_once() {
         renewed.unwrap();
         store.put(PutRequest::new("a", "2")).await.unwrap();
         assert_eq!(values(&mut watch, 1).await[0].1, "2");
-        // A silent endpoint is suspected after 1 s and has 2 s to answer.
-        assert!(
-            begin.elapsed() < Duration::from_secs(5),
-            "{:?}",
-            begin.elapsed()
-        );
+        // A silent endpoint is suspected after 1 s and has 2 s to answer; the rest is for a busy machine.
+        assert!(begin.elapsed() < in_vain / 4, "{:?}", begin.elapsed());
         assert!(spare.connections() > 0);
     }
 }

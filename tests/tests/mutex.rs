@@ -9,6 +9,7 @@ use synod::store::{
     Store, TxnOpResponse,
 };
 use synod::{Client, ConnectOptions, Error, MutexGuard};
+use synod_etcd::{EtcdOptions, EtcdStore};
 use synod_tests::bridge::{Bridge, Mode};
 use synod_tests::etcd::Etcd;
 use synod_tests::stores::TestStore;
@@ -37,7 +38,7 @@ async fn until_line(store: &dyn Store, prefix: &str, length: usize) {
 
 /// A client with a connection of its own, as another process has it.
 async fn another(store: &TestStore) -> Client {
-    Client::from_store(store.another().await)
+    store.another_client().await
 }
 
 /// Adds one to the number under `key`, if the lock is still held. Returns the new number.
@@ -110,7 +111,7 @@ each_store! {
     /// The lock goes on to the next when its holder is dead and its lease has run out.
     async fn a_dead_holder(store: TestStore) {
         let dead = another(&store).await;
-        let session = dead.session().ttl(Duration::from_secs(2)).await.unwrap();
+        let session = dead.session().ttl(wait::BRIEF).await.unwrap();
         let guard = dead.mutex("m").with_session(&session).lock().await.unwrap();
         let client = store.client();
         let mutex = client.mutex("m");
@@ -282,12 +283,13 @@ each_store! {
 /// afterwards is refused. Its own unlock is bounded (etcd #18082).
 async fn cut_off(url: &str) {
     let bridge = Bridge::to(url).await;
-    let timeout = Duration::from_secs(1);
-    let options = ConnectOptions::new(bridge.url()).with_timeout(timeout);
-    let far = options
-        .with_session_ttl(Duration::from_secs(3))
-        .await
-        .unwrap();
+    let (timeout, ttl) = (wait::BRIEF / 3, wait::BRIEF);
+    // Over this bridge alone: it asks for no other members.
+    let options = EtcdOptions::new([bridge.url()]).with_member_sync(None);
+    let options = options.with_request_timeout(timeout);
+    let store = EtcdStore::connect(options).await.unwrap();
+    let options = ConnectOptions::new("").with_timeout(timeout);
+    let far = options.with_session_ttl(ttl).over(Arc::new(store));
     let near = Client::connect(url).await.unwrap();
     let guard = far.mutex("m").lock().await.unwrap();
     let second = far.mutex("other").lock().await.unwrap();

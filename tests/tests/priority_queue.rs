@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 /// A client with a connection of its own, as another process has it.
 async fn another(store: &TestStore) -> Client {
-    Client::from_store(store.another().await)
+    store.another_client().await
 }
 
 /// Puts a value in with the steps of Go's recipe, which begins anew whenever another was first.
@@ -402,7 +402,7 @@ async fn an_unknown_outcome_is_resolved_by_another_client() {
     let etcd = etcd_or_skip!();
     for reaches in [true, false] {
         let bridge = Bridge::to(&etcd.url()).await;
-        let options = ConnectOptions::new("").with_timeout(Duration::from_millis(600));
+        let options = ConnectOptions::new("").with_timeout(wait::BRIEF);
         let client = over(&bridge, options).await;
         let queue = client.priority_queue(format!("q{reaches}"));
         queue.enqueue("before", 7).await.unwrap();

@@ -396,7 +396,7 @@ async fn an_unknown_outcome_is_resolved_by_another_client() {
     let etcd = etcd_or_skip!();
     for reaches in [true, false] {
         let bridge = Bridge::to(&etcd.url()).await;
-        let options = ConnectOptions::new("").with_timeout(Duration::from_millis(600));
+        let options = ConnectOptions::new("").with_timeout(wait::BRIEF);
         let client = over(&bridge, options).await;
         let queue = client.queue(format!("q{reaches}"));
         queue.enqueue("before").await.unwrap();

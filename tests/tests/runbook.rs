@@ -71,6 +71,60 @@ fn every_exit_code_is_in_the_runbook() {
     }
 }
 
+/// The texts of what a crate logs at these levels.
+fn logged(folder: &Path, found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            logged(&path, found);
+            continue;
+        }
+        let source = std::fs::read_to_string(&path).unwrap();
+        for level in ["tracing::warn!(", "tracing::error!("] {
+            for call in source.split(level).skip(1) {
+                let call = call.split(");").next().unwrap();
+                let text = call.rsplit('"').nth(1);
+                let text = text.unwrap_or_else(|| panic!("a line without words: {path:?}: {call}"));
+                found.push(text.to_owned());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_warning_in_the_log_is_in_the_runbook() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut found = Vec::new();
+    for name in ["synod", "etcd", "engine", "server", "cli"] {
+        logged(&root.join("crates").join(name).join("src"), &mut found);
+    }
+    assert!(found.len() > 15, "{found:?}");
+    assert_eq!(
+        missing(&found, &read("docs/runbook.md")),
+        Vec::<&String>::new()
+    );
+}
+
+#[test]
+fn every_refusal_of_a_login_is_in_the_runbook() {
+    let runbook = read("docs/runbook.md").replace('\n', " ");
+    let source = read("crates/server/src/auth/mod.rs");
+    for text in [
+        "etcdserver: authentication failed, invalid user ID or password",
+        "etcdserver: invalid auth token",
+        "etcdserver: user name is empty",
+        "etcdserver: permission denied",
+        "synod: this server serves other machines; its authentication stays on",
+        "synod: too many logins at once; try again",
+    ] {
+        assert!(
+            source.contains(text),
+            "the server does not say {text:?} any more"
+        );
+        assert!(runbook.contains(text), "{text}");
+    }
+}
+
 #[test]
 fn every_alarm_and_refusal_of_the_server_is_in_the_runbook() {
     let runbook = read("docs/runbook.md").replace('\n', " ");

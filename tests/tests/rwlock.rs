@@ -29,7 +29,7 @@ async fn until_count(store: &TestStore, keys: u64) {
 
 /// A client with a connection of its own, as another process has it.
 async fn another(store: &TestStore) -> Client {
-    Client::from_store(store.another().await)
+    store.another_client().await
 }
 
 /// Asks for reading in a task, once as many as that stand in the line.
@@ -158,7 +158,7 @@ each_store! {
         let lock = store.client().rwlock("rw");
         for write in [true, false] {
             let dead = another(&store).await;
-            let session = dead.session().ttl(Duration::from_secs(2)).await.unwrap();
+            let session = dead.session().ttl(wait::BRIEF).await.unwrap();
             let theirs = dead.rwlock("rw").with_session(&session);
             let (writer, reader) = if write {
                 (Some(theirs.write().await.unwrap()), None)

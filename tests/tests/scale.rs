@@ -71,7 +71,7 @@ async fn barrier_of_one_client(store: TestStore) {
 async fn barrier_of_100_clients(store: TestStore) {
     let mut clients = Vec::new();
     for _ in 0..100 {
-        clients.push(Client::from_store(store.another().await));
+        clients.push(store.another_client().await);
     }
     barrier(&store.client(), &clients, 1000).await;
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rand::Rng;
 use synod::store::{KeyRange, PutRequest, RangeRequest, Store};
-use synod::{Client, Error, Semaphore, SemaphorePermit};
+use synod::{Error, Semaphore, SemaphorePermit};
 use synod_tests::stores::TestStore;
 use synod_tests::{each_store, wait};
 use tokio::task::JoinHandle;
@@ -43,7 +43,7 @@ async fn waiting(
 each_store! {
     async fn permits_are_given_in_order(store: TestStore) {
         let one = store.client().semaphore("s", 4);
-        let two = Client::from_store(store.another().await).semaphore("s", 4);
+        let two = store.another_client().await.semaphore("s", 4);
         let store = store.store();
         let held = [one.acquire_many(3).await.unwrap(), two.acquire().await.unwrap()];
         let mut line = Vec::new();
@@ -77,7 +77,7 @@ each_store! {
         let granted = Arc::new(AtomicU64::new(0));
         let mut tasks = Vec::new();
         for _ in 0..3 {
-            let semaphore = Client::from_store(store.another().await).semaphore("s", TOTAL);
+            let semaphore = store.another_client().await.semaphore("s", TOTAL);
             for _ in 0..4 {
                 let semaphore = semaphore.clone();
                 let (held, granted) = (Arc::clone(&held), Arc::clone(&granted));
@@ -117,11 +117,11 @@ each_store! {
     /// Redisson's issue 4462: the permits of a client that died are lost for ever.
     async fn the_permits_of_the_dead_come_back_redisson_4462(store: TestStore) {
         let client = store.client();
-        let session = client.session().ttl(Duration::from_secs(2)).await.unwrap();
+        let session = client.session().ttl(wait::BRIEF).await.unwrap();
         let semaphore = client.semaphore("s", 2).with_session(&session);
         let permits = semaphore.acquire_many(2).await.unwrap();
         let waits = waiting(&*store.store(), &semaphore, 1).await;
-        let other = Client::from_store(store.another().await).semaphore("s", 2);
+        let other = store.another_client().await.semaphore("s", 2);
         let next = waiting(&*store.store(), &other, 2).await;
         // As when the process dies: nobody renews the lease any more, and nobody revokes it.
         session.orphan();
@@ -152,7 +152,7 @@ each_store! {
 
     async fn all_agree_on_the_total(store: TestStore) {
         let two = store.client().semaphore("s", 2);
-        let three = Client::from_store(store.another().await).semaphore("s", 3);
+        let three = store.another_client().await.semaphore("s", 3);
         let held = two.acquire_many(2).await.unwrap();
         for error in [
             three.acquire().await.map(drop).unwrap_err(),

@@ -2,15 +2,20 @@
 
 use std::fs;
 
+use synod_engine::{Engine, EngineOptions};
 use synod_server::{Server, ServerError, ServerOptions, Tls};
 use synod_tests::certs::Certs;
 use synod_tests::raw::{get, put};
-use synod_tests::target::{Served, answer, memory};
+use synod_tests::target::{Served, answer, memory, refused};
 use synod_tests::wait;
+use synod_wire::authpb::{Permission, UserAddOptions, permission::Type};
+use synod_wire::etcdserverpb as pb;
+use synod_wire::etcdserverpb::auth_client::AuthClient;
 use synod_wire::etcdserverpb::kv_client::KvClient;
 use synod_wire::etcdserverpb::{MemberListRequest, cluster_client::ClusterClient};
 use tokio::net::TcpListener;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Code, Request};
 
 fn server_tls(certs: &Certs) -> Tls {
     let (certificate, key) = certs.server();
@@ -116,4 +121,122 @@ async fn with_certificates_that_are_none() {
         let error = wait::soon("a refusal", serving).await.unwrap_err();
         assert!(matches!(error, ServerError::Tls(_)), "{error:?}");
     }
+}
+
+/// A request with these headers beside its message.
+fn with<T>(message: T, headers: &[(&'static str, &str)]) -> Request<T> {
+    let mut request = Request::new(message);
+    for (name, value) in headers {
+        let value = value.parse().unwrap();
+        request.metadata_mut().insert(*name, value);
+    }
+    request
+}
+
+/// A server with the user root, and the user `client`, without a password, who may write under `jobs/`.
+async fn with_users(tls: Tls) -> (Served, String) {
+    let engine = Engine::open(EngineOptions::memory()).unwrap();
+    let server = Server::embedded(engine, ServerOptions::new().with_tls(tls)).unwrap();
+    server.set_up_root("s3cret").await.unwrap();
+    let served = Served::serve(server, "https").await;
+    (served, "s3cret".to_owned())
+}
+
+async fn add_client(channel: &Channel, password: &str) -> String {
+    let mut auth = AuthClient::new(channel.clone());
+    let login = pb::AuthenticateRequest {
+        name: "root".into(),
+        password: password.into(),
+    };
+    let token = answer(auth.authenticate(login).await).token;
+    let headers = [("token", token.as_str())];
+    let user = pb::AuthUserAddRequest {
+        name: "client".into(),
+        options: Some(UserAddOptions { no_password: true }),
+        ..Default::default()
+    };
+    answer(auth.user_add(with(user, &headers)).await);
+    let role = pb::AuthRoleAddRequest { name: "r".into() };
+    answer(auth.role_add(with(role, &headers)).await);
+    let permission = pb::AuthRoleGrantPermissionRequest {
+        name: "r".into(),
+        perm: Some(Permission {
+            perm_type: Type::Readwrite.into(),
+            key: "jobs/".into(),
+            range_end: "jobs0".into(),
+        }),
+    };
+    answer(auth.role_grant_permission(with(permission, &headers)).await);
+    let grant = pb::AuthUserGrantRoleRequest {
+        user: "client".into(),
+        role: "r".into(),
+    };
+    answer(auth.user_grant_role(with(grant, &headers)).await);
+    token
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_names_a_user() {
+    let certs = Certs::new();
+    let ca = fs::read(certs.ca()).unwrap();
+    let tls = server_tls(&certs).verifying_client_certificates(ca);
+    let (served, password) = with_users(tls).await;
+    let connect = async |tls: ClientTlsConfig| {
+        let endpoint = Endpoint::from_shared(served.url()).unwrap();
+        endpoint.tls_config(tls).unwrap().connect().await.unwrap()
+    };
+    let channel = connect(trusting(&certs).identity(identity(certs.client()))).await;
+    let mut kv = KvClient::new(channel.clone());
+    let denied = (Code::PermissionDenied, "etcdserver: permission denied");
+    let nobody = (Code::InvalidArgument, "etcdserver: user name is empty");
+
+    // A name that is no user's may do nothing.
+    refused(kv.put(put("jobs/a", "1")).await, denied.0, denied.1);
+    let token = add_client(&channel, &password).await;
+    answer(kv.put(put("jobs/a", "1")).await);
+    assert_eq!(answer(kv.range(get("jobs/a")).await).kvs.len(), 1);
+    refused(kv.put(put("other", "1")).await, denied.0, denied.1);
+
+    // A token goes before it, also a bad one.
+    let root = [("token", token.as_str())];
+    answer(kv.put(with(put("other", "1"), &root)).await);
+    let bad = [("token", "bad")];
+    let refusal = kv.put(with(put("jobs/a", "1"), &bad)).await;
+    let text = "etcdserver: invalid auth token";
+    refused(refusal, Code::Unauthenticated, text);
+
+    // Nobody can call himself something.
+    let forged = [("synod-certificate-name", "root")];
+    let refusal = kv.put(with(put("other", "1"), &forged)).await;
+    refused(refusal, denied.0, denied.1);
+
+    // Neither no certificate nor one without a name is a user, whatever he says.
+    let nameless = connect(trusting(&certs).identity(identity(certs.nameless()))).await;
+    for channel in [connect(trusting(&certs)).await, nameless] {
+        let mut kv = KvClient::new(channel);
+        refused(kv.put(put("jobs/a", "1")).await, nobody.0, nobody.1);
+        let refusal = kv.put(with(put("jobs/a", "1"), &forged)).await;
+        refused(refusal, nobody.0, nobody.1);
+    }
+
+    // Who is no user any more is let in no more, over the same connection.
+    let delete = pb::AuthUserDeleteRequest {
+        name: "client".into(),
+    };
+    let mut auth = AuthClient::new(channel);
+    answer(auth.user_delete(with(delete, &root)).await);
+    refused(kv.put(put("jobs/a", "1")).await, denied.0, denied.1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_names_nobody_where_nobody_verifies_it() {
+    let certs = Certs::new();
+    let (served, password) = with_users(server_tls(&certs)).await;
+    let tls = trusting(&certs).identity(identity(certs.client()));
+    let endpoint = Endpoint::from_shared(served.url()).unwrap();
+    let channel = endpoint.tls_config(tls).unwrap().connect().await.unwrap();
+    add_client(&channel, &password).await;
+    let put = KvClient::new(channel).put(put("jobs/a", "1")).await;
+    let text = "etcdserver: user name is empty";
+    refused(put, Code::InvalidArgument, text);
 }

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use synod::store::{KeyRange, PutRequest, RangeRequest, Store};
-use synod::{Client, ConnectOptions, Session, SessionState};
+use synod::{ConnectOptions, Session, SessionState};
 use synod_tests::stores::TestStore;
 use synod_tests::{each_store, wait};
 
-/// The shortest that stores grant.
-const TTL: Duration = Duration::from_secs(2);
+const TTL: Duration = wait::BRIEF;
 
 async fn count(store: &dyn Store, prefix: &str) -> u64 {
     let range = RangeRequest::new(KeyRange::prefix(prefix)).count_only();
@@ -98,7 +97,7 @@ each_store! {
     async fn many_primitives_share_one(store: TestStore) {
         let options = ConnectOptions::new("").with_session_ttl(TTL);
         let client = options.over(store.store());
-        let other = Client::from_store(store.another().await);
+        let other = store.another_client().await;
         let _in_the_way = other.mutex("taken").lock().await.unwrap();
 
         let lock = client.mutex("m").lock().await.unwrap();

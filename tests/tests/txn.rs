@@ -1,7 +1,6 @@
 //! Transactions with conditions on every store: branches, transactions inside, limits, lost replies.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use synod::store::{ErrorKind, KeyRange, PutRequest, Store, TxnOp, TxnOpResponse};
 use synod::txn::{Compare, CompareOp, TxnResponse, delete, get, nested, put};
@@ -69,7 +68,7 @@ each_store! {
     }
 
     async fn of_many_that_want_a_key_one_creates_it(store: TestStore) {
-        let clients = [store.client(), Client::from_store(store.another().await)];
+        let clients = [store.client(), store.another_client().await];
         let mut tasks = tokio::task::JoinSet::new();
         for task in 0..20 {
             let client = clients[task % 2].clone();
@@ -185,7 +184,7 @@ async fn an_outcome_that_is_unknown_is_resolved() {
     let direct = Client::connect(etcd.url()).await.unwrap();
     for reaches in [true, false] {
         let bridge = Bridge::to(&etcd.url()).await;
-        let options = ConnectOptions::new("").with_timeout(Duration::from_millis(600));
+        let options = ConnectOptions::new("").with_timeout(wait::BRIEF);
         let client = over(&bridge, options).await;
         client.txn().and_then([put("k", "before")]).await.unwrap();
         bridge.set(if reaches {

@@ -34,6 +34,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
 
 use args::{Cli, Command, Format, LogFormat, LogLevel};
 use cmd::Context;
@@ -120,6 +121,8 @@ fn log(command: &Command, env: &Env) -> Result<()> {
     };
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // One line for each operation that is looked at, with what came of it.
+        .with_span_events(FmtSpan::CLOSE)
         .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),

@@ -19,7 +19,7 @@ impl Lock for Api {
     async fn lock(&self, request: Request<LockRequest>) -> Result<Response<LockResponse>, Status> {
         let access = self.access(request.metadata()).map_err(without_code)?;
         let LockRequest { name, lease } = request.into_inner();
-        self.check_line(&access, &name, lease)?;
+        self.check_line(&access, &name, lease).await?;
         let lease = self.lease_or_new(lease).await?;
         let mut place = self.join(&name, lease, bytes::Bytes::new()).await?;
         let header = self.wait(&mut place, "mutex: session is expired").await?;

@@ -1,4 +1,7 @@
-//! Counts and times requests on their way, when there is somebody to tell.
+//! Counts and times requests on their way, and puts each into a span, when there is somebody to tell.
+//!
+//! The span `request` (level `debug`) has the path, which names the method, and how it was answered: no key, no value and
+//! no header. It ends with the first headers of the answer.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,6 +13,8 @@ use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tonic::body::Body;
 use tower::{Layer, Service};
+use tracing::Span;
+use tracing::field::Empty;
 
 use crate::metrics::{Method, Metrics};
 
@@ -62,9 +67,18 @@ where
             begin: Instant::now(),
         };
         let running = self.metrics.as_ref().map(request_of);
+        // Shown as a literal: anybody may ask for any path.
+        let span = tracing::debug_span!(
+            "request",
+            path = ?request.uri().path(),
+            status = Empty,
+            code = Empty,
+        );
+        let inner = span.in_scope(|| self.inner.call(request));
         Metered {
-            inner: self.inner.call(request),
+            inner,
             running,
+            span,
         }
     }
 }
@@ -82,6 +96,7 @@ pin_project! {
         #[pin]
         inner: F,
         running: Option<Running>,
+        span: Span,
     }
 }
 
@@ -93,7 +108,19 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
+        let entered = this.span.enter();
         let answer = ready!(this.inner.poll(cx));
+        drop(entered);
+        if !this.span.is_disabled()
+            && let Ok(answer) = &answer
+        {
+            this.span.record("status", answer.status().as_u16());
+            // Missing where the answer goes on: then it comes in the trailers.
+            let code = answer.headers().get("grpc-status");
+            if let Some(code) = code.and_then(|code| code.to_str().ok()) {
+                this.span.record("code", code);
+            }
+        }
         if let (Some(running), Ok(answer)) = (this.running.take(), &answer) {
             let Running {
                 metrics,

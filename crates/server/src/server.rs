@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 use tower::util::{MapRequestLayer, MapResponseLayer};
 
-use crate::auth::Accounts;
+use crate::auth::{Accounts, name_user};
 use crate::connection::{Connections, Stream, accept, incoming};
 use crate::limits::{bound_arrival, name_oversize};
 use crate::meter::MeterLayer;
@@ -187,7 +187,12 @@ impl Server {
             .options
             .max_message_bytes()
             .saturating_mul(ARRIVING_REQUESTS);
-        move |request| {
+        // Without an authority to verify them nobody is asked for a certificate.
+        let verified = state.options.tls.as_ref();
+        let verified = verified.is_some_and(|tls| tls.client_ca.is_some());
+        move |mut request| {
+            let logins = state.accounts.as_ref().is_some_and(Accounts::is_enabled);
+            name_user(&mut request, verified && logins);
             state.requests.fetch_add(1, Ordering::Relaxed);
             bound_arrival(
                 request,

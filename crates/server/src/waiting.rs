@@ -49,8 +49,9 @@ pub(crate) fn without_code(refusal: Status) -> Status {
 
 impl Api {
     /// Refuses who may not stand in the line of `name`: it reads the whole line, and writes the key of its lease. Who
-    /// brings no lease cannot know its key, so it must be allowed to write all of the line.
-    pub(crate) fn check_line(
+    /// brings no lease cannot know its key, so it must be allowed to write all of the line. As with a put, the lease
+    /// must be one's own.
+    pub(crate) async fn check_line(
         &self,
         access: &Access,
         name: &[u8],
@@ -67,7 +68,14 @@ impl Api {
                 None => access.write(&start, &end),
             }
         };
-        check().map_err(without_code)
+        check().map_err(without_code)?;
+        self.check_own_lease(access, lease).await
+    }
+
+    /// Refuses who may not attach a key to this lease.
+    pub(crate) async fn check_own_lease(&self, access: &Access, lease: i64) -> Result<(), Status> {
+        let checked = self.check_lease(access, lease).await;
+        checked.map_err(without_code)
     }
 
     /// Refuses who may not read the line of `name`.

@@ -5,6 +5,9 @@
 //! It prints the tokens of both holders, that the late write is refused by the ledger and by the store, what
 //! stayed there, and `all done`.
 //!
+//! Given `hold` after the URL it is one holder alone, which writes late when a line comes on its standard input: for whoever
+//! wants to stop a real process (SIGSTOP), to take the lock, and to let it go on (SIGCONT).
+//!
 //! No lock can keep a frozen program from believing that it still holds it. So the thing that is written to has
 //! to check: by a transaction with the lock as its condition, or by a number that rises from holder to holder.
 
@@ -12,7 +15,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use synod::store::{PutRequest, RangeRequest, Store, Txn};
-use synod::{Client, ConnectOptions, Error};
+use synod::{Client, ConnectOptions, Error, MutexGuard};
 
 /// Something outside the store, such as a disk or a service: it refuses a token lower than the highest it has seen.
 #[derive(Default)]
@@ -62,6 +65,11 @@ async fn frozen(
         Err(reason) => println!("the ledger refuses the late write: {reason}"),
         Ok(()) => return Err("the ledger took a stale write".into()),
     }
+    write_late(&client, &guard).await
+}
+
+/// Writes as the holder that it was.
+async fn write_late(client: &Client, guard: &MutexGuard) -> Result<(), Failure> {
     // A transaction of one's own, with the lock as a condition: the store decides, whatever this program believes.
     let late = Txn::new()
         .when([guard.is_owner()])
@@ -84,11 +92,23 @@ async fn frozen(
     Ok(())
 }
 
+/// Holds the lock in a process of its own, until it is told to write.
+async fn hold(url: &str) -> Result<(), Failure> {
+    let options = ConnectOptions::new(url).with_session_ttl(Duration::from_secs(2));
+    let client = options.await?;
+    let guard = client.mutex("example/ledger").lock().await?;
+    println!("the first holder has token {}", guard.fencing_token());
+    tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new())).await??;
+    write_late(&client, &guard).await
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
-    let url = std::env::args()
-        .nth(1)
-        .unwrap_or_else(|| "memory:".to_owned());
+    let mut args = std::env::args().skip(1);
+    let url = args.next().unwrap_or_else(|| "memory:".to_owned());
+    if args.next().is_some_and(|word| word == "hold") {
+        return hold(&url).await;
+    }
     let client = Client::connect(&url).await?;
     let ledger = Arc::new(Ledger::default());
 

@@ -1,5 +1,26 @@
 //! Primitives for programs that must agree, over an etcd cluster or an embedded store.
 //!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), synod::Error> {
+//! use synod::{Client, txn::put};
+//!
+//! // "http://127.0.0.1:2379" for `synod serve` or an etcd cluster, "file:PATH" to keep the data.
+//! let client = Client::connect("memory:").await?;
+//! let guard = client.mutex("report").lock().await?;
+//! // Rises from holder to holder: let other systems refuse a lower one than they have seen.
+//! println!("fencing token {}", guard.fencing_token());
+//! // Changes nothing once the lock has passed on to another.
+//! guard.txn().and_then([put("report/owner", "me")]).await?;
+//! guard.unlock().await?;
+//! # client.close().await
+//! # }
+//! ```
+//!
+//! The token and the guarded transaction are there for a process that is frozen past its lease, and wakes as if it
+//! still held the lock. `examples/fencing.rs` shows that its late writes are refused:
+//! `cargo run -p synod --example fencing`.
+//!
 //! Which primitive for which need: see the [`guide`].
 //!
 //! # Layout
@@ -22,10 +43,14 @@
 //! - [`clock`]: the time that all of this goes by, as an argument.
 //! - [`store`]: the contract below, for those who want to speak to a store directly.
 //!
+//! Each operation runs in a span of the crate `tracing`, at the level `debug`, with the name of its primitive and what came
+//! of it, and never a value: `docs/tracing.md` in the repository lists them. Without a subscriber that asks for them they
+//! cost one atomic load each.
+//!
 //! Under the primitives lie mechanisms, each there once: `settle` (operations that happen once or
 //! never, over a network that loses answers), `watch` (nobody sleeps through a change), `sight` (a range
 //! of keys watched once for all who wait in a client), `waiters` (a line in which each knows who is
-//! before it).
+//! before it), `span` (a span around each operation and each task).
 
 pub mod barrier;
 mod client;
@@ -48,6 +73,7 @@ pub mod session;
 mod settle;
 mod sight;
 mod slot;
+mod span;
 pub mod stm;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::retry::{self, Backoff};
+use crate::span;
 use crate::watch::{Lookout, Nudge};
 use crate::{Error, Result};
 
@@ -96,7 +97,7 @@ impl Sight {
         patience: Duration,
     ) -> Sight {
         let (publish, view) = watch::channel(View::default());
-        let task = runtime.spawn(look(store, range, patience, publish));
+        let task = runtime.spawn(span::task("watch", look(store, range, patience, publish)));
         Sight {
             view,
             task: task.abort_handle(),

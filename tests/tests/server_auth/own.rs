@@ -1,16 +1,19 @@
 //! What Synod's server does beyond etcd 3.5.1, and what it keeps.
 
-use std::time::{Duration, Instant};
-
 use synod_engine::{Engine, EngineOptions};
 use synod_server::{Server, ServerOptions};
 use synod_tests::raw::{Op, put, txn};
 use synod_tests::target::{Served, Target, answer};
 use synod_tests::wait;
+use synod_wire::authpb::UserAddOptions;
 use synod_wire::etcdserverpb as pb;
 use synod_wire::etcdserverpb::auth_client::AuthClient;
 use synod_wire::etcdserverpb::cluster_client::ClusterClient;
 use synod_wire::etcdserverpb::maintenance_client::MaintenanceClient;
+use synod_wire::v3electionpb::election_client::ElectionClient;
+use synod_wire::v3electionpb::{CampaignRequest, LeaderKey, ProclaimRequest};
+use synod_wire::v3lockpb::LockRequest;
+use synod_wire::v3lockpb::lock_client::LockClient;
 use tonic::Code;
 
 use crate::who::{BAD_LOGIN, BAD_TOKEN, DENIED, NO_USER, Who, denied, lock_up};
@@ -171,6 +174,66 @@ async fn root_is_set_up_once_and_logins_stay_on() {
     assert!(plain.set_up_root("x").await.is_err());
 }
 
+/// Who switches logins on with a `root` that has no password is not locked out: the next start gives it one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_without_a_password_is_given_one() {
+    let engine = synod_tests::target::engine();
+    let first = Server::embedded(engine.clone(), ServerOptions::new()).unwrap();
+    let target = Target::Served(Served::serve(first, "http").await);
+    let nobody = Who::nobody(&target).await;
+    let request = pb::AuthUserAddRequest {
+        name: "root".into(),
+        options: Some(UserAddOptions { no_password: true }),
+        ..Default::default()
+    };
+    answer(nobody.auth().user_add(nobody.ask(request)).await);
+    let again = Server::embedded(engine, ServerOptions::new()).unwrap();
+    again.set_up_root("given").await.unwrap();
+    let target = Target::Served(Served::serve(again, "http").await);
+    let root = Who::login(&target, "root", "given").await.unwrap();
+    root.try_put("anything").await.unwrap();
+}
+
+/// A key of one's own on another's lease would keep its owner from using and ending it.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_takes_a_lock_with_the_lease_of_another() {
+    let target = Target::Served(Served::start().await);
+    let root = lock_up(&target).await;
+    let user = Who::login(&target, "u", "pass").await.unwrap();
+    let grant = root.ask(pb::LeaseGrantRequest { ttl: 60, id: 0 });
+    let lease = answer(root.leases().lease_grant(grant).await).id;
+    let session = pb::PutRequest {
+        lease,
+        ..put("session", "v")
+    };
+    answer(root.kv().put(root.ask(session.clone())).await);
+    let refused = (Code::Unknown, DENIED.1);
+    let mut locks = LockClient::new(target.channel().await);
+    let lock = LockRequest {
+        name: "b/lock".into(),
+        lease,
+    };
+    denied(locks.lock(user.ask(lock)).await, refused);
+    let mut elections = ElectionClient::new(target.channel().await);
+    let campaign = |lease| CampaignRequest {
+        name: "b/e".into(),
+        value: "v".into(),
+        lease,
+    };
+    denied(elections.campaign(user.ask(campaign(lease))).await, refused);
+    let mine = answer(elections.campaign(user.ask(campaign(0))).await);
+    let leader = mine.leader.map(|leader| LeaderKey { lease, ..leader });
+    let proclaim = ProclaimRequest {
+        leader,
+        value: "w".into(),
+    };
+    denied(elections.proclaim(user.ask(proclaim)).await, refused);
+    // It is still its owner's to use and to end.
+    answer(root.kv().put(root.ask(session)).await);
+    let revoke = root.ask(pb::LeaseRevokeRequest { id: lease });
+    answer(root.leases().lease_revoke(revoke).await);
+}
+
 /// Many who guess passwords hold up nobody who is logged in.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_logins_starves_nobody_else() {
@@ -188,11 +251,11 @@ async fn a_flood_of_logins_starves_nobody_else() {
             answer.map(drop).unwrap_err().code()
         }));
     }
-    let mut slowest = Duration::ZERO;
+    root.try_put("a").await.unwrap();
+    // Three hundred guesses take seconds, and it has not waited for them.
+    let going_on = flood.iter().filter(|guess| !guess.is_finished()).count();
     for _ in 0..50 {
-        let begin = Instant::now();
         root.try_put("a").await.unwrap();
-        slowest = slowest.max(begin.elapsed());
     }
     let mut codes = Vec::new();
     for task in flood {
@@ -206,7 +269,7 @@ async fn a_flood_of_logins_starves_nobody_else() {
         .iter()
         .filter(|code| **code == Code::InvalidArgument)
         .count();
-    println!("slowest put {slowest:?}; {busy} turned away at once, {wrong} refused");
+    println!("{going_on} guesses went on; {busy} turned away at once, {wrong} refused");
     // On a busy machine some give up waiting for their turn themselves.
     let known = |code: &&Code| {
         let late = [Code::Cancelled, Code::DeadlineExceeded];
@@ -214,6 +277,5 @@ async fn a_flood_of_logins_starves_nobody_else() {
     };
     assert_eq!(codes.iter().filter(known).count(), codes.len(), "{codes:?}");
     assert!(busy > 0 && wrong > 0);
-    // Three hundred guesses take seconds; nobody else waited for them.
-    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    assert!(going_on > 0);
 }

@@ -1,5 +1,6 @@
 //! What the sender of a request may do.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,19 +8,22 @@ use synod_store::{LeaseId, Store};
 use synod_wire::etcdserverpb as pb;
 use synod_wire::etcdserverpb::request_op::Request as Op;
 use tonic::Status;
-use tonic::metadata::MetadataMap;
+use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 
 use super::book::Allowed;
+use super::certificate;
 use super::refusal;
 use crate::state::{Api, status};
 
 /// The names under which etcd's clients send their token.
-const TOKEN: [&str; 2] = ["token", "authorization"];
+pub(super) const TOKEN: [&str; 2] = ["token", "authorization"];
 
 /// What a request says about who sent it.
 #[derive(Clone, Default)]
 pub(crate) struct Credentials {
     token: Option<String>,
+    /// The common name of the client's certificate, for requests without a token.
+    certificate: Option<String>,
 }
 
 /// Without the token.
@@ -34,9 +38,16 @@ impl Credentials {
         self.token.as_deref()
     }
 
+    pub(super) fn certificate(&self) -> Option<&str> {
+        self.certificate.as_deref()
+    }
+
     pub(crate) fn of(metadata: &MetadataMap) -> Credentials {
         let token = TOKEN.iter().find_map(|name| metadata.get(*name));
+        let certificate = metadata.get(certificate::NAME);
+        let name = |name: &MetadataValue<Ascii>| String::from_utf8(name.as_bytes().to_vec()).ok();
         Credentials {
+            certificate: certificate.and_then(name),
             // What cannot be read is no token of ours.
             token: token.map(|token| token.to_str().unwrap_or_default().to_owned()),
         }
@@ -127,7 +138,7 @@ impl Access {
     }
 
     /// All conditions and both branches, at any depth. The leases that its puts would attach to are noted.
-    fn txn(&self, request: &pb::TxnRequest, leases: &mut Vec<i64>) -> Checked {
+    fn txn(&self, request: &pb::TxnRequest, leases: &mut HashSet<i64>) -> Checked {
         self.somebody()?;
         for compare in &request.compare {
             self.read(&compare.key, &compare.range_end)?;
@@ -137,8 +148,8 @@ impl Access {
                 Some(Op::RequestRange(range)) => self.range(range)?,
                 Some(Op::RequestPut(put)) => {
                     self.put(put)?;
-                    if put.lease != 0 && !leases.contains(&put.lease) {
-                        leases.push(put.lease);
+                    if put.lease != 0 {
+                        leases.insert(put.lease);
                     }
                 }
                 Some(Op::RequestDeleteRange(delete)) => self.delete(delete)?,
@@ -178,7 +189,7 @@ impl Api {
         if access.is_unlimited() {
             return Ok(());
         }
-        let mut leases = Vec::new();
+        let mut leases = HashSet::new();
         access.txn(txn, &mut leases)?;
         for lease in leases {
             self.check_lease(access, lease).await?;

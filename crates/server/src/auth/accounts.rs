@@ -76,7 +76,14 @@ impl Accounts {
             return Ok(Access::Open);
         }
         let Some(token) = credentials.token() else {
-            return Ok(Access::Nobody);
+            let Some(name) = credentials.certificate() else {
+                return Ok(Access::Nobody);
+            };
+            let Some(allowed) = book.allowed(name) else {
+                tracing::debug!(name, "a certificate names no user");
+                return Err(refusal::denied());
+            };
+            return Ok(Access::User(name.to_owned(), allowed));
         };
         let user = self.tokens.user(token).ok_or_else(refusal::invalid_token)?;
         let allowed = book.allowed(&user).ok_or_else(refusal::invalid_token)?;
@@ -187,18 +194,26 @@ impl State {
     }
 
     /// Sees to it that there is a user `root` who may do everything, and that authentication is on. The password of a
-    /// `root` that exists stays as it is.
+    /// `root` that has one stays as it is.
     pub(crate) async fn set_up_root(self: &Arc<Self>, password: &str) -> Result<(), Status> {
         let accounts = self.accounts.as_ref().ok_or_else(no_users)?;
-        let hash = if accounts.book().users.contains_key(ROOT) {
-            None
-        } else {
-            Some(accounts.hash(password.to_owned()).await?)
+        let has_password = |book: &Book| {
+            let root = book.users.get(ROOT);
+            root.is_some_and(|root| root.hash.is_some())
+        };
+        let known = has_password(&accounts.book());
+        let hash = match known {
+            true => None,
+            false => Some(accounts.hash(password.to_owned()).await?),
         };
         self.change_accounts(move |book| {
             let mut changed = false;
-            if let (Some(hash), false) = (hash, book.users.contains_key(ROOT)) {
-                changed |= book.add_user(ROOT, Some(hash))?;
+            match hash.filter(|_| !has_password(book)) {
+                Some(hash) if book.users.contains_key(ROOT) => {
+                    changed |= book.change_password(ROOT, hash)?;
+                }
+                Some(hash) => changed |= book.add_user(ROOT, Some(hash))?,
+                None => {}
             }
             if !book.roles.contains_key(ROOT) {
                 changed |= book.add_role(ROOT)?;

@@ -17,6 +17,7 @@
 //! 1. *Authenticate*: name and password become a token of 32 random letters, which is forgotten after 5 minutes without
 //!    use, when the password changes, when the user is deleted, and at a restart. The client puts it into the metadata
 //!    of each request, and asks for another one when it is refused.
+//!    A request without a token is made by the user that the client's certificate names, if it has shown one.
 //! 2. Each request is checked when it arrives, against users and roles as they are then: every key that it reads or
 //!    writes, in conditions and in the branches that are not taken, too.
 //! 3. A change of users and roles is made by one at a time: check, store, publish, answer. A caller that goes away does
@@ -25,12 +26,13 @@
 //! A watch is checked when it is made, as in etcd: it goes on when the permission is taken away afterwards.
 //!
 //! - `book.rs`: users and roles, and each way to change them. `notes.rs`: the same as stored. `ranges.rs`: permissions.
-//! - `tokens.rs`, `passwords.rs`: who somebody is. `access.rs`: what a request may do.
+//! - `tokens.rs`, `passwords.rs`, `certificate.rs`: who somebody is. `access.rs`: what a request may do.
 //! - `accounts.rs`: all of it together. `service.rs`: etcd's service.
 
 mod access;
 mod accounts;
 mod book;
+mod certificate;
 mod notes;
 mod passwords;
 mod ranges;
@@ -39,6 +41,7 @@ mod tokens;
 
 pub(crate) use access::{Access, Credentials};
 pub(crate) use accounts::Accounts;
+pub(crate) use certificate::name_user;
 
 use tonic::Status;
 

@@ -38,7 +38,7 @@ impl Election for Api {
             mut value,
         } = request.into_inner();
         own(&mut value);
-        self.check_line(&access, &name, lease)?;
+        self.check_line(&access, &name, lease).await?;
         let lease = self.lease_or_new(lease).await?;
         let mut place = self.join(&name, lease, value.clone()).await?;
         let created = place.created();
@@ -74,6 +74,7 @@ impl Election for Api {
             lease,
         } = Leader::read(leader)?;
         check_own(&access, &key)?;
+        self.check_own_lease(&access, lease).await?;
         let lease = self.lease_or_new(lease).await?;
         let put = PutRequest::new(key, value).with_lease(lease);
         let header = self.proclaim_at(created, put).await?;

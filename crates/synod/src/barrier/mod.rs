@@ -54,6 +54,7 @@ use synod_store::{
 use crate::settle::{Outcome, Work};
 use crate::sight::Sight;
 use crate::slot::Slot;
+use crate::span::traced;
 use crate::{Client, Error, Result, Session, retry};
 
 /// A barrier that one holds and many wait for. Handles are cheap to clone.
@@ -143,34 +144,37 @@ impl Barrier {
     /// [`Error::Unknown`] when no answer came within the client's timeout. Or what the store
     /// answered: it is not held then.
     pub async fn hold(&self) -> Result<()> {
-        self.client.check_name(&self.key)?;
-        loop {
-            let mut put = PutRequest::new(self.key.clone(), self.client.identity());
-            if let Some(session) = &self.session {
-                session.check()?;
-                put = put.with_lease(session.lease());
-            }
-            let work = Work::new(vec![Compare::absent(self.key.clone())], vec![put.into()]);
-            let outcome = self.client.settle().run(work).await;
-            match outcome.map_err(|error| match &self.session {
-                Some(session) => crate::session::lease_gone(session, error),
-                None => error,
-            })? {
-                Outcome::Done { revision, .. } => {
-                    *self.seen.0.lock() = Some(revision);
-                    return Ok(());
+        traced!("synod.barrier.hold", object = self.key, async move {
+            self.client.check_name(&self.key)?;
+            loop {
+                let mut put = PutRequest::new(self.key.clone(), self.client.identity());
+                if let Some(session) = &self.session {
+                    session.check()?;
+                    put = put.with_lease(session.lease());
                 }
-                Outcome::GuardsFalse => {}
+                let work = Work::new(vec![Compare::absent(self.key.clone())], vec![put.into()]);
+                let outcome = self.client.settle().run(work).await;
+                match outcome.map_err(|error| match &self.session {
+                    Some(session) => crate::session::lease_gone(session, error),
+                    None => error,
+                })? {
+                    Outcome::Done { revision, .. } => {
+                        *self.seen.0.lock() = Some(revision);
+                        return Ok(());
+                    }
+                    Outcome::GuardsFalse => {}
+                }
+                if let (Some(kv), _) = self.read().await? {
+                    let holder = String::from_utf8_lossy(&kv.value).into_owned();
+                    return Err(Error::Held {
+                        name: self.key.to_string(),
+                        holder: Some(holder).filter(|holder| !holder.is_empty()),
+                    });
+                }
+                // Released in the meantime.
             }
-            if let (Some(kv), _) = self.read().await? {
-                let holder = String::from_utf8_lossy(&kv.value).into_owned();
-                return Err(Error::Held {
-                    name: self.key.to_string(),
-                    holder: Some(holder).filter(|holder| !holder.is_empty()),
-                });
-            }
-            // Released in the meantime.
-        }
+        })
+        .await
     }
 
     /// Releases the barrier, whoever holds it: all who wait go on. True when it was held, false
@@ -189,18 +193,21 @@ impl Barrier {
     /// [`Error::Unknown`] when no answer came within the client's timeout, or what the store
     /// answered: the barrier may be held still.
     pub async fn release(&self) -> Result<bool> {
-        self.client.check_name(&self.key)?;
-        let known = self.seen.0.lock().take();
-        if let Some(created) = known
-            && self.release_hold(created).await?
-        {
-            return Ok(true);
-        }
-        match self.read().await?.0 {
-            // When this finds it gone, another has released it, which is as good.
-            Some(kv) => self.release_hold(kv.create_revision).await,
-            None => Ok(false),
-        }
+        traced!("synod.barrier.release", object = self.key, async move {
+            self.client.check_name(&self.key)?;
+            let known = self.seen.0.lock().take();
+            if let Some(created) = known
+                && self.release_hold(created).await?
+            {
+                return Ok(true);
+            }
+            match self.read().await?.0 {
+                // When this finds it gone, another has released it, which is as good.
+                Some(kv) => self.release_hold(kv.create_revision).await,
+                None => Ok(false),
+            }
+        })
+        .await
     }
 
     /// Releases the hold that was created at this revision. False when it is gone.
@@ -235,27 +242,30 @@ impl Barrier {
     /// What the store answered, or [`Error::Timeout`] when it could not be reached for longer than
     /// the client's timeout. Never a success for any other reason than that it was open.
     pub async fn wait(&self) -> Result<()> {
-        self.client.check_name(&self.key)?;
-        let (Some(held), read) = self.read().await? else {
-            return Ok(());
-        };
-        *self.seen.0.lock() = Some(held.create_revision);
-        let runtime = crate::runtime()?;
-        let sight = self.client.registry().get("barrier/sight", &self.key, || {
-            let range = KeyRange::one(self.key.clone());
-            Sight::open(
-                self.client.shared_store(),
-                &runtime,
-                range,
-                self.client.timeout(),
-            )
-        });
-        let open = sight.find(|view| {
-            let there = view.kvs.get(&self.key);
-            let same = there.is_some_and(|kv| kv.create_revision <= held.create_revision);
-            (view.revision > read && !same).then_some(())
-        });
-        open.await
+        traced!("synod.barrier.wait", object = self.key, async move {
+            self.client.check_name(&self.key)?;
+            let (Some(held), read) = self.read().await? else {
+                return Ok(());
+            };
+            *self.seen.0.lock() = Some(held.create_revision);
+            let runtime = crate::runtime()?;
+            let sight = self.client.registry().get("barrier/sight", &self.key, || {
+                let range = KeyRange::one(self.key.clone());
+                Sight::open(
+                    self.client.shared_store(),
+                    &runtime,
+                    range,
+                    self.client.timeout(),
+                )
+            });
+            let open = sight.find(|view| {
+                let there = view.kvs.get(&self.key);
+                let same = there.is_some_and(|kv| kv.create_revision <= held.create_revision);
+                (view.revision > read && !same).then_some(())
+            });
+            open.await
+        })
+        .await
     }
 
     /// Waits until the barrier is not held, at most `timeout`. False when it was held all the time.
@@ -284,8 +294,11 @@ impl Barrier {
     ///
     /// What the store answered.
     pub async fn is_held(&self) -> Result<bool> {
-        self.client.check_name(&self.key)?;
-        Ok(self.read().await?.0.is_some())
+        traced!("synod.barrier.is_held", object = self.key, async move {
+            self.client.check_name(&self.key)?;
+            Ok(self.read().await?.0.is_some())
+        })
+        .await
     }
 
     /// The pair, and the revision that it was read at.

@@ -6,10 +6,10 @@ use std::time::Duration;
 use synod_store::{DeleteRequest, PutRequest, Replies};
 use tokio::task::JoinHandle;
 
-use crate::testing::{FAULTS, Fault, Faulty, WatchEnd, engine, until};
+use crate::testing::{FAULTS, Fault, Faulty, WatchEnd, engine, overdue_in_trouble, until};
 use crate::{Barrier, Client, Error, Result};
 
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 const MOMENT: Duration = Duration::from_millis(20);
 
 fn waiting(barrier: &Barrier) -> JoinHandle<Result<()>> {
@@ -162,13 +162,13 @@ async fn a_hint_that_is_old_releases_what_stands() {
 #[tokio::test]
 async fn a_store_that_is_gone_is_reported_within_the_timeout() {
     let faulty = Faulty::new();
-    let barrier = faulty.client(Duration::from_millis(200)).barrier("b");
+    let barrier = faulty.client(LONG).barrier("b");
     barrier.hold().await.unwrap();
     let waiter = waiting(&barrier);
     until(|| faulty.ranges() >= 2).await;
     faulty.always(Some(Fault::Refuse));
     faulty.end_watches(WatchEnd::Broken);
-    let waited = tokio::time::timeout(LONG, waiter).await.unwrap();
+    let waited = overdue_in_trouble(&faulty, waiter).await;
     let error = waited.unwrap().unwrap_err();
     assert!(error.is_retryable(), "{error}");
 }

@@ -17,6 +17,7 @@ use crate::queue::Queue;
 use crate::registry::Registry;
 use crate::session::{Session, SessionBuilder, Shared};
 use crate::settle::{self, Settle};
+use crate::span::traced;
 use crate::waiters::Vigils;
 use crate::{Error, Resolution, Result, Token};
 
@@ -154,7 +155,10 @@ impl Client {
     /// [`Error::Unknown`](crate::Error::Unknown) again, when the store cannot be reached for the
     /// client's timeout.
     pub async fn resolve(&self, token: &Token) -> Result<Resolution> {
-        self.inner.settle.resolve(token).await
+        traced!("synod.client.resolve", async move {
+            self.inner.settle.resolve(token).await
+        })
+        .await
     }
 
     /// Ends the client in good order: waits for what is under way (at most the client's timeout),
@@ -173,9 +177,12 @@ impl Client {
     ///
     /// What the store answered; the client has ended all the same.
     pub async fn close(self) -> Result<()> {
-        let settled = self.inner.settle.close().await;
-        let session = self.inner.session.close().await;
-        settled.and(session)
+        traced!("synod.client.close", async move {
+            let settled = self.inner.settle.close().await;
+            let session = self.inner.session.close().await;
+            settled.and(session)
+        })
+        .await
     }
 
     /// The client's own session, which its primitives share unless they are given another. It lives

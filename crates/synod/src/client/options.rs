@@ -12,6 +12,7 @@ use synod_store::Store;
 use super::Client;
 use crate::Result;
 use crate::clock::{Clock, SystemClock};
+use crate::span::traced;
 
 /// How to connect; awaiting it connects.
 ///
@@ -162,7 +163,11 @@ impl ConnectOptions {
     ///
     /// As [`Client::connect`].
     pub async fn connect(self) -> Result<Client> {
-        Client::open(self).await
+        traced!(
+            "synod.client.connect",
+            async move { Client::open(self).await }
+        )
+        .await
     }
 }
 

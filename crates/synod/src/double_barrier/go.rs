@@ -246,7 +246,8 @@ pub(super) async fn join(
             drop(answer.send(join_now(&client, hall, session, count, stay).await));
         }
     };
-    hall.settle.spawn(&hall.runtime, task);
+    hall.settle
+        .spawn(&hall.runtime, "double_barrier.enter", task);
     answered.await.unwrap_or(Err(Error::NoRuntime))
 }
 
@@ -304,10 +305,11 @@ async fn join_now(
             Err(error) => {
                 if let Some(token) = error.token() {
                     let task = give_up(Arc::clone(&hall), session.clone(), key, token.clone());
-                    hall.settle.spawn(&hall.runtime, async move {
-                        task.await;
-                        drop(stay);
-                    });
+                    hall.settle
+                        .spawn(&hall.runtime, "double_barrier.give_up", async move {
+                            task.await;
+                            drop(stay);
+                        });
                 }
                 return Err(session::lease_gone(&session, error));
             }
@@ -545,17 +547,19 @@ impl Drop for Member {
         }
         let (hall, own) = (Arc::clone(&self.hall), self.own.clone());
         let (session, stay) = (self.session.clone(), self.stay.take());
-        self.hall.settle.spawn(&self.hall.runtime, async move {
-            let mut backoff = Backoff::new();
-            // As long as the session lives nobody else deletes it.
-            while let Err(error) = hall.delete(&own, None).await {
-                tracing::debug!(key = %own.key, %error, "a waiter's key could not be deleted");
-                if !session.is_alive() || hall.settle.is_abandoned() {
-                    return;
+        self.hall
+            .settle
+            .spawn(&self.hall.runtime, "double_barrier.leave", async move {
+                let mut backoff = Backoff::new();
+                // As long as the session lives nobody else deletes it.
+                while let Err(error) = hall.delete(&own, None).await {
+                    tracing::debug!(key = %own.key, %error, "a waiter's key could not be deleted");
+                    if !session.is_alive() || hall.settle.is_abandoned() {
+                        return;
+                    }
+                    backoff.wait().await;
                 }
-                backoff.wait().await;
-            }
-            drop(stay);
-        });
+                drop(stay);
+            });
     }
 }

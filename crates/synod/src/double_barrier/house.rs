@@ -69,12 +69,13 @@ impl Drop for House {
             .and_then([DeleteRequest::new(self.keys.all())]);
         let store = Arc::clone(&self.store);
         let patience = self.patience;
-        self.settle.spawn(&self.runtime, async move {
-            let sweep = retry::read(patience, || store.txn(txn.clone()));
-            if let Err(error) = sweep.await {
-                tracing::debug!(%error, "the records of a double barrier are left behind");
-            }
-        });
+        self.settle
+            .spawn(&self.runtime, "double_barrier.tidy", async move {
+                let sweep = retry::read(patience, || store.txn(txn.clone()));
+                if let Err(error) = sweep.await {
+                    tracing::debug!(%error, "the records of a double barrier are left behind");
+                }
+            });
     }
 }
 

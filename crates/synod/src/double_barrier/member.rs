@@ -59,7 +59,9 @@ pub(super) async fn join(
             drop(answer.send(join_now(house, session, count, hint, &identity, stay).await));
         }
     };
-    house.settle.spawn(&house.runtime, task);
+    house
+        .settle
+        .spawn(&house.runtime, "double_barrier.enter", task);
     answered.await.unwrap_or(Err(Error::NoRuntime))
 }
 
@@ -95,7 +97,7 @@ async fn join_now(
                     };
                     let settle = house.settle.clone();
                     let runtime = house.runtime.clone();
-                    settle.spawn(&runtime, async move {
+                    settle.spawn(&runtime, "double_barrier.give_up", async move {
                         unseen.give_up(house, session).await;
                         drop(stay);
                     });
@@ -279,7 +281,9 @@ impl Member {
             }
             drop(stay);
         };
-        self.house.settle.spawn(&self.house.runtime, task);
+        self.house
+            .settle
+            .spawn(&self.house.runtime, "double_barrier.leave", task);
         let out = answered.await.unwrap_or(Err(Error::NoRuntime))?;
         let left = match out {
             Out::Last => None,
@@ -298,10 +302,12 @@ impl Drop for Member {
         }
         let (house, held, full) = (Arc::clone(&self.house), self.held, self.is_full());
         let (session, stay) = (self.session.clone(), self.stay.take());
-        self.house.settle.spawn(&self.house.runtime, async move {
-            give_up(house, session, held, full).await;
-            drop(stay);
-        });
+        self.house
+            .settle
+            .spawn(&self.house.runtime, "double_barrier.give_up", async move {
+                give_up(house, session, held, full).await;
+                drop(stay);
+            });
     }
 }
 

@@ -111,6 +111,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::slot::Slot;
+use crate::span::traced;
 use crate::{Client, Error, Result, Session};
 
 use guest::{Building, Guest, Hint};
@@ -264,55 +265,62 @@ impl DoubleBarrier {
     }
 
     async fn enter_by(&self, deadline: Option<Instant>) -> Result<bool> {
-        self.client.check_name(&self.name)?;
-        let most = if self.go { u32::MAX } else { MOST };
-        if !(1..=most).contains(&self.count) {
-            return Err(Error::InvalidArgument(format!(
-                "a double barrier has between 1 and {most} participants, not {}",
-                self.count
-            )));
-        }
-        let runtime = crate::runtime()?;
-        let mut hint = None;
-        let mut passage = self.pass(|state| match state {
-            State::New => Ok(()),
-            State::Outside(known) => {
-                hint = Some(*known);
-                Ok(())
+        traced!(
+            "synod.double_barrier.enter",
+            object = self.name,
+            async move {
+                self.client.check_name(&self.name)?;
+                let most = if self.go { u32::MAX } else { MOST };
+                if !(1..=most).contains(&self.count) {
+                    return Err(Error::InvalidArgument(format!(
+                        "a double barrier has between 1 and {most} participants, not {}",
+                        self.count
+                    )));
+                }
+                let runtime = crate::runtime()?;
+                let mut hint = None;
+                let mut passage = self.pass(|state| match state {
+                    State::New => Ok(()),
+                    State::Outside(known) => {
+                        hint = Some(*known);
+                        Ok(())
+                    }
+                    State::Busy => Err("it is entering or leaving"),
+                    State::Inside(_) => Err("it is inside: leave first"),
+                })?;
+                if let Some(hint) = hint {
+                    passage.end = State::Outside(hint);
+                }
+                if !self.is_gone(deadline).await? {
+                    return Ok(false);
+                }
+                let building = self
+                    .building
+                    .get_or_init(|| Building::of(&self.client, &self.name, self.go, &runtime));
+                let session = match &self.session {
+                    Some(session) => session.clone(),
+                    None => self.client.own_session().await?,
+                };
+                let gone = CancellationToken::new();
+                *self.last.lock() = Some(gone.clone());
+                let mut guest = building
+                    .join(&self.client, session, self.count, hint, gone.drop_guard())
+                    .await?;
+                let waited = match deadline {
+                    None => Ok(guest.wait_full().await),
+                    Some(deadline) => tokio::time::timeout_at(deadline, guest.wait_full()).await,
+                };
+                match waited {
+                    Ok(full) => full?,
+                    Err(_) if guest.withdraw().await? => return Ok(false),
+                    // It was counted in the last moment.
+                    Err(_) => guest.session().check()?,
+                }
+                passage.end = State::Inside(guest);
+                Ok(true)
             }
-            State::Busy => Err("it is entering or leaving"),
-            State::Inside(_) => Err("it is inside: leave first"),
-        })?;
-        if let Some(hint) = hint {
-            passage.end = State::Outside(hint);
-        }
-        if !self.is_gone(deadline).await? {
-            return Ok(false);
-        }
-        let building = self
-            .building
-            .get_or_init(|| Building::of(&self.client, &self.name, self.go, &runtime));
-        let session = match &self.session {
-            Some(session) => session.clone(),
-            None => self.client.own_session().await?,
-        };
-        let gone = CancellationToken::new();
-        *self.last.lock() = Some(gone.clone());
-        let mut guest = building
-            .join(&self.client, session, self.count, hint, gone.drop_guard())
-            .await?;
-        let waited = match deadline {
-            None => Ok(guest.wait_full().await),
-            Some(deadline) => tokio::time::timeout_at(deadline, guest.wait_full()).await,
-        };
-        match waited {
-            Ok(full) => full?,
-            Err(_) if guest.withdraw().await? => return Ok(false),
-            // It was counted in the last moment.
-            Err(_) => guest.session().check()?,
-        }
-        passage.end = State::Inside(guest);
-        Ok(true)
+        )
+        .await
     }
 
     /// Waits until the place of an earlier call that was dropped or has failed is given up: with it
@@ -362,26 +370,33 @@ impl DoubleBarrier {
     }
 
     async fn leave_by(&self, deadline: Option<Instant>) -> Result<bool> {
-        let mut guest = None;
-        let mut passage = self.pass(|state| match std::mem::take(state) {
-            State::Inside(inside) => {
-                guest = Some(inside);
-                Ok(())
+        traced!(
+            "synod.double_barrier.leave",
+            object = self.name,
+            async move {
+                let mut guest = None;
+                let mut passage = self.pass(|state| match std::mem::take(state) {
+                    State::Inside(inside) => {
+                        guest = Some(inside);
+                        Ok(())
+                    }
+                    State::Busy => {
+                        *state = State::Busy;
+                        Err("it is entering or leaving")
+                    }
+                    other => {
+                        *state = other;
+                        Err("it is not inside: enter first")
+                    }
+                })?;
+                let Some(guest) = guest else {
+                    return Ok(true);
+                };
+                let remember = |hint| passage.end = State::Outside(hint);
+                guest.leave(&self.client, deadline, remember).await
             }
-            State::Busy => {
-                *state = State::Busy;
-                Err("it is entering or leaving")
-            }
-            other => {
-                *state = other;
-                Err("it is not inside: enter first")
-            }
-        })?;
-        let Some(guest) = guest else {
-            return Ok(true);
-        };
-        let remember = |hint| passage.end = State::Outside(hint);
-        guest.leave(&self.client, deadline, remember).await
+        )
+        .await
     }
 
     /// Begins to enter or leave, if the handle is where that can begin.

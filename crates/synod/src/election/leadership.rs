@@ -7,6 +7,7 @@ use synod_store::{Compare, PutLease, PutRequest, RangeRequest, Revision, TxnOpRe
 use tokio::sync::Mutex;
 
 use crate::slot::Slot;
+use crate::span::traced;
 use crate::waiters::{Hold, guard};
 use crate::{Result, retry};
 
@@ -23,7 +24,7 @@ guard! {
         /// When the key is known to have been put last.
         put: Mutex<Revision>,
     },
-    resign
+    resign as "synod.election.resign"
 }
 
 impl Leadership {
@@ -57,12 +58,14 @@ impl Leadership {
         value: V,
     ) -> impl Future<Output = Result<()>> + Send + use<'_, V> {
         let value = Bytes::copy_from_slice(value.as_ref());
-        async move {
+        traced!("synod.election.proclaim", key = self.key(), async move {
             let mut put = self.put.lock().await;
             *put = self.put(&value, *put).await?;
             *self.value.lock() = value;
             Ok(())
-        }
+        })
+        .under(self.session().lease())
+        .fenced(self.fencing_token())
     }
 
     /// Puts the value if the key was put last at `known`, or finds out when it was. Returns when the

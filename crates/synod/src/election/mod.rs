@@ -56,6 +56,7 @@ use synod_store::{
     Key, KeyRange, KeyValue, LeaseId, RangeRequest, Revision, SortOrder, SortTarget,
 };
 
+use crate::span::traced;
 use crate::waiters::{Neighbours, Wanted};
 use crate::{Client, Result, Session, retry};
 
@@ -179,10 +180,10 @@ impl Election {
         value: V,
     ) -> impl Future<Output = Result<Leadership>> + Send + use<'_, V> {
         let value = Bytes::copy_from_slice(value.as_ref());
-        async move {
+        traced!("synod.election.campaign", object = self.name, async move {
             let hold = self.wanted(&value)?.take().await?;
             Ok(Leadership::elected(hold, value))
-        }
+        })
     }
 
     /// Becomes the leader if there is none; else returns `None`.
@@ -199,10 +200,14 @@ impl Election {
         value: V,
     ) -> impl Future<Output = Result<Option<Leadership>>> + Send + use<'_, V> {
         let value = Bytes::copy_from_slice(value.as_ref());
-        async move {
-            let taken = self.wanted(&value)?.try_take().await?;
-            Ok(taken.map(|hold| Leadership::elected(hold, value)))
-        }
+        traced!(
+            "synod.election.try_campaign",
+            object = self.name,
+            async move {
+                let taken = self.wanted(&value)?.try_take().await?;
+                Ok(taken.map(|hold| Leadership::elected(hold, value)))
+            }
+        )
     }
 
     /// Stands for election, and waits at most `timeout`; then the candidate is withdrawn, and this
@@ -221,10 +226,10 @@ impl Election {
         timeout: Duration,
     ) -> impl Future<Output = Result<Option<Leadership>>> + Send + use<'_, V> {
         let value = Bytes::copy_from_slice(value.as_ref());
-        async move {
+        traced!("synod.election.campaign", object = self.name, async move {
             let taken = self.wanted(&value)?.take_within(timeout).await?;
             Ok(taken.map(|hold| Leadership::elected(hold, value)))
-        }
+        })
     }
 
     fn wanted(&self, value: &Bytes) -> Result<Wanted> {
@@ -250,25 +255,28 @@ impl Election {
     ///
     /// What the store answered, when it could not be reached for the client's timeout.
     pub async fn leader(&self) -> Result<Option<Leader>> {
-        self.client.check_name(&self.name)?;
-        let prefix = self.prefix();
-        let store = self.client.store();
-        let request = RangeRequest::new(KeyRange::prefix(prefix.clone()))
-            .sorted_by(SortTarget::CreateRevision, SortOrder::Ascending);
-        // The oldest key is nearly always a candidate; if it lies below another name, all are read.
-        for limit in [1, 0] {
-            let request = request.clone().with_limit(limit);
-            let read = || store.range(request.clone());
-            let response = retry::read(self.client.timeout(), read).await?;
-            let mut found = response.kvs.into_iter();
-            if let Some(leader) = found.find(|kv| is_candidate(&prefix, &kv.key)) {
-                return Ok(Some(leader.into()));
+        traced!("synod.election.leader", object = self.name, async move {
+            self.client.check_name(&self.name)?;
+            let prefix = self.prefix();
+            let store = self.client.store();
+            let request = RangeRequest::new(KeyRange::prefix(prefix.clone()))
+                .sorted_by(SortTarget::CreateRevision, SortOrder::Ascending);
+            // The oldest key is nearly always a candidate; if it lies below another name, all are read.
+            for limit in [1, 0] {
+                let request = request.clone().with_limit(limit);
+                let read = || store.range(request.clone());
+                let response = retry::read(self.client.timeout(), read).await?;
+                let mut found = response.kvs.into_iter();
+                if let Some(leader) = found.find(|kv| is_candidate(&prefix, &kv.key)) {
+                    return Ok(Some(leader.into()));
+                }
+                if !response.more {
+                    break;
+                }
             }
-            if !response.more {
-                break;
-            }
-        }
-        Ok(None)
+            Ok(None)
+        })
+        .await
     }
 
     /// Who leads, as it changes: first the present leader, or [`LeaderEvent::NoLeader`], then every

@@ -14,6 +14,7 @@ use synod_store::{
 
 use super::{Leader, LeaderEvent, is_candidate};
 use crate::retry::{self, Backoff};
+use crate::span::traced;
 use crate::watch::{Lookout, Nudge};
 use crate::{Client, Result};
 
@@ -39,7 +40,8 @@ impl Leaders {
         };
         let stream = futures_util::stream::unfold(Some(observer), |observer| async move {
             let mut observer = observer?;
-            match observer.next().await {
+            let name = observer.name.clone();
+            match traced!("synod.election.observe", object = name, observer.next()).await {
                 Ok(event) => Some((Ok(event), Some(observer))),
                 Err(error) => Some((Err(error), None)),
             }

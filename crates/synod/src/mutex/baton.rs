@@ -26,6 +26,7 @@ use super::grip::{Grip, Series};
 use super::held::Held;
 use super::outsiders::Outsiders;
 use crate::slot::Slot;
+use crate::span;
 use crate::waiters::Wanted;
 use crate::{Error, Result, Session};
 
@@ -181,7 +182,7 @@ impl Baton {
             baton: Arc::clone(self),
             over: false,
         };
-        runtime.spawn(runner.run(runtime.clone()));
+        runtime.spawn(span::task("mutex.handover", runner.run(runtime.clone())));
     }
 
     async fn until_deserted(&self) {

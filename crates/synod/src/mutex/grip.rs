@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::baton::{Baton, Out};
 use super::held::Held;
+use crate::span;
 use crate::waiters::{Hold, Turn};
 use crate::{Error, Result};
 
@@ -156,10 +157,10 @@ impl Drop for Grip {
         }
         // The next one must not write before the last transaction of this one is settled.
         let (turn, runtime) = (self.turn.clone(), series.runtime.clone());
-        runtime.spawn(async move {
+        runtime.spawn(span::task("mutex.settle", async move {
             if !turn.settled().await.doubt {
                 drop(series.pass());
             }
-        });
+        }));
     }
 }

@@ -12,7 +12,7 @@ guard! {
     /// lives holds a guard of a lock that another has by now. Give [`MutexGuard::fencing_token`] to
     /// whatever the lock protects, or write with [`MutexGuard::is_owner`] as a condition.
     #[must_use = "the lock is released when this is dropped"]
-    MutexGuard(Held), unlock
+    MutexGuard(Held), unlock as "synod.mutex.unlock"
 }
 
 impl MutexGuard {

@@ -48,6 +48,7 @@ use std::time::Duration;
 
 use synod_store::Key;
 
+use crate::span::traced;
 use crate::waiters::{Gate, Neighbours, Wanted};
 use crate::{Client, Result, Session};
 
@@ -153,12 +154,15 @@ impl Mutex {
     /// # Ok(()) }) }
     /// ```
     pub async fn lock(&self) -> Result<MutexGuard> {
-        self.client.check_name(&self.name)?;
-        let held = match &self.baton {
-            Some(baton) => baton.lock().await?,
-            None => self.wanted().take().await?.into(),
-        };
-        Ok(MutexGuard::new(held))
+        traced!("synod.mutex.lock", object = self.name, async move {
+            self.client.check_name(&self.name)?;
+            let held = match &self.baton {
+                Some(baton) => baton.lock().await?,
+                None => self.wanted().take().await?.into(),
+            };
+            Ok(MutexGuard::new(held))
+        })
+        .await
     }
 
     /// Takes the lock if it is free and nobody waits for it; else `None`, and nothing is written.
@@ -182,12 +186,15 @@ impl Mutex {
     /// # Ok(()) }) }
     /// ```
     pub async fn try_lock(&self) -> Result<Option<MutexGuard>> {
-        self.client.check_name(&self.name)?;
-        let taken = match &self.baton {
-            Some(baton) => baton.try_lock().await?,
-            None => self.wanted().try_take().await?.map(Held::from),
-        };
-        Ok(taken.map(MutexGuard::new))
+        traced!("synod.mutex.try_lock", object = self.name, async move {
+            self.client.check_name(&self.name)?;
+            let taken = match &self.baton {
+                Some(baton) => baton.try_lock().await?,
+                None => self.wanted().try_take().await?.map(Held::from),
+            };
+            Ok(taken.map(MutexGuard::new))
+        })
+        .await
     }
 
     /// Waits at most `timeout` for the lock, then returns `None`. The time counts from the call on: one that
@@ -230,10 +237,13 @@ impl Mutex {
     /// # Ok(()) }) }
     /// ```
     pub async fn holder(&self) -> Result<Option<Holder>> {
-        self.client.check_name(&self.name)?;
-        let line = self.wanted().line().await?;
-        let waiters = line.len().saturating_sub(1);
-        Ok(line.into_iter().next().map(|kv| Holder::new(kv, waiters)))
+        traced!("synod.mutex.holder", object = self.name, async move {
+            self.client.check_name(&self.name)?;
+            let line = self.wanted().line().await?;
+            let waiters = line.len().saturating_sub(1);
+            Ok(line.into_iter().next().map(|kv| Holder::new(kv, waiters)))
+        })
+        .await
     }
 
     fn wanted(&self) -> Wanted {

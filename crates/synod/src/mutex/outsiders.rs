@@ -18,6 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::baton::Baton;
 use crate::slot::Slot;
+use crate::span;
 use crate::waiters::Wanted;
 use crate::watch::{Lookout, NET, Nudge};
 use crate::{Result, retry};
@@ -71,7 +72,7 @@ impl Outsiders {
                 view: Arc::clone(&self.view),
                 ending: self.ending.clone(),
             };
-            runtime.spawn(follower.run());
+            runtime.spawn(span::task("mutex.outsiders", follower.run()));
         }
     }
 

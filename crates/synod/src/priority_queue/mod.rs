@@ -83,6 +83,7 @@ use synod_store::{ErrorKind, Key, Revision};
 
 use crate::queue::delivery::{EnqueueOptions, Enqueued, Side, delivery_methods};
 use crate::queue::{Core, Items, QueueItem, QueueStats};
+use crate::span::traced;
 use crate::{Client, Error, Result};
 
 pub(crate) use keys::ByPriority;
@@ -213,16 +214,20 @@ impl PriorityQueue {
         priority: u16,
     ) -> impl Future<Output = Result<()>> + Send + use<'_, V> {
         let value = Bytes::copy_from_slice(value.as_ref());
-        async move {
-            self.allowed()?;
-            let done = if self.side.options.capacity.is_some() {
-                let entry = (gate::place_of(priority), value);
-                self.handle().put_all(vec![entry]).await
-            } else {
-                self.core.join((priority, value)).await
-            };
-            done.map_err(|error| self.explained(error))
-        }
+        traced!(
+            "synod.priority_queue.enqueue",
+            object = self.name,
+            async move {
+                self.allowed()?;
+                let done = if self.side.options.capacity.is_some() {
+                    let entry = (gate::place_of(priority), value);
+                    self.handle().put_all(vec![entry]).await
+                } else {
+                    self.core.join((priority, value)).await
+                };
+                done.map_err(|error| self.explained(error))
+            }
+        )
     }
 
     /// Puts a value behind all others of its priority, late or only once; see [`EnqueueOptions`]. Two
@@ -258,17 +263,21 @@ impl PriorityQueue {
         options: EnqueueOptions,
     ) -> impl Future<Output = Result<Enqueued>> + Send + use<'_, V> {
         let value = Bytes::copy_from_slice(value.as_ref());
-        async move {
-            self.allowed()?;
-            let done = if options.is_plain() && self.side.options.capacity.is_none() {
-                let done = self.core.join((priority, value)).await;
-                done.map(|()| Enqueued::New)
-            } else {
-                let place = gate::place_of(priority);
-                self.handle().put(place, value, &options).await
-            };
-            done.map_err(|error| self.explained(error))
-        }
+        traced!(
+            "synod.priority_queue.enqueue_with",
+            object = self.name,
+            async move {
+                self.allowed()?;
+                let done = if options.is_plain() && self.side.options.capacity.is_none() {
+                    let done = self.core.join((priority, value)).await;
+                    done.map(|()| Enqueued::New)
+                } else {
+                    let place = gate::place_of(priority);
+                    self.handle().put(place, value, &options).await
+                };
+                done.map_err(|error| self.explained(error))
+            }
+        )
     }
 
     /// Puts several values with their priorities in, in as few Txns as their number (at most 125 keys
@@ -302,17 +311,22 @@ impl PriorityQueue {
             .into_iter()
             .map(|(value, priority)| (priority, Bytes::copy_from_slice(value.as_ref())))
             .collect();
-        async move {
-            self.allowed()?;
-            if self.side.options.capacity.is_some() {
-                let entries = entries.into_iter();
-                let entries = entries.map(|(priority, value)| (gate::place_of(priority), value));
-                let done = self.handle().put_all(entries.collect()).await;
-                return done.map_err(|error| self.explained(error));
+        traced!(
+            "synod.priority_queue.enqueue_many",
+            object = self.name,
+            async move {
+                self.allowed()?;
+                if self.side.options.capacity.is_some() {
+                    let entries = entries.into_iter();
+                    let entries =
+                        entries.map(|(priority, value)| (gate::place_of(priority), value));
+                    let done = self.handle().put_all(entries.collect()).await;
+                    return done.map_err(|error| self.explained(error));
+                }
+                let done = self.core.enqueue_many(entries).await;
+                done.map_err(|error| self.explained(error))
             }
-            let done = self.core.enqueue_many(entries).await;
-            done.map_err(|error| self.explained(error))
-        }
+        )
     }
 
     /// Takes the most urgent value out; waits while the queue is empty.
@@ -329,9 +343,16 @@ impl PriorityQueue {
     /// the client's timeout; a value taken in that time is not lost, but treated as above.
     /// [`Error::ItemLost`].
     pub async fn dequeue(&self) -> Result<Bytes> {
-        self.allowed()?;
-        let items = self.handle().next().await;
-        items.map_err(|error| self.explained(error))
+        traced!(
+            "synod.priority_queue.dequeue",
+            object = self.name,
+            async move {
+                self.allowed()?;
+                let items = self.handle().next().await;
+                items.map_err(|error| self.explained(error))
+            }
+        )
+        .await
     }
 
     /// Takes the most urgent value out; `None` when the queue is empty.
@@ -344,9 +365,16 @@ impl PriorityQueue {
     ///
     /// As [`PriorityQueue::dequeue`].
     pub async fn try_dequeue(&self) -> Result<Option<Bytes>> {
-        self.allowed()?;
-        let items = self.handle().next_now().await;
-        items.map_err(|error| self.explained(error))
+        traced!(
+            "synod.priority_queue.try_dequeue",
+            object = self.name,
+            async move {
+                self.allowed()?;
+                let items = self.handle().next_now().await;
+                items.map_err(|error| self.explained(error))
+            }
+        )
+        .await
     }
 
     /// Takes the most urgent value out; waits for one at most `timeout`, then returns `None`.
@@ -378,9 +406,16 @@ impl PriorityQueue {
     ///
     /// As [`PriorityQueue::dequeue`].
     pub async fn dequeue_many(&self, max: usize) -> Result<Vec<Bytes>> {
-        self.allowed()?;
-        let items = self.handle().next_many(max).await;
-        items.map_err(|error| self.explained(error))
+        traced!(
+            "synod.priority_queue.dequeue_many",
+            object = self.name,
+            async move {
+                self.allowed()?;
+                let items = self.handle().next_many(max).await;
+                items.map_err(|error| self.explained(error))
+            }
+        )
+        .await
     }
 
     /// The values as a stream that waits for more and does not end; after an error it goes on with
@@ -407,8 +442,11 @@ impl PriorityQueue {
     ///
     /// What the store answered.
     pub async fn len(&self) -> Result<usize> {
-        self.allowed()?;
-        self.core.len().await
+        traced!("synod.priority_queue.len", object = self.name, async move {
+            self.allowed()?;
+            self.core.len().await
+        })
+        .await
     }
 
     /// Whether the queue is empty. One round trip.
@@ -421,8 +459,15 @@ impl PriorityQueue {
     ///
     /// What the store answered.
     pub async fn is_empty(&self) -> Result<bool> {
-        self.allowed()?;
-        self.core.is_empty().await
+        traced!(
+            "synod.priority_queue.is_empty",
+            object = self.name,
+            async move {
+                self.allowed()?;
+                self.core.is_empty().await
+            }
+        )
+        .await
     }
 
     /// The item that would come out next, which stays where it is; `None` when the queue is empty.
@@ -436,8 +481,15 @@ impl PriorityQueue {
     ///
     /// What the store answered.
     pub async fn peek(&self) -> Result<Option<PriorityItem>> {
-        self.allowed()?;
-        Ok(self.core.peek().await?.map(|item| self.item(item)))
+        traced!(
+            "synod.priority_queue.peek",
+            object = self.name,
+            async move {
+                self.allowed()?;
+                Ok(self.core.peek().await?.map(|item| self.item(item)))
+            }
+        )
+        .await
     }
 
     /// The first `limit` items in the order in which they would come out; they stay where they are.
@@ -450,9 +502,16 @@ impl PriorityQueue {
     ///
     /// What the store answered.
     pub async fn list(&self, limit: usize) -> Result<Vec<PriorityItem>> {
-        self.allowed()?;
-        let items = self.core.list(limit).await?;
-        Ok(items.into_iter().map(|item| self.item(item)).collect())
+        traced!(
+            "synod.priority_queue.list",
+            object = self.name,
+            async move {
+                self.allowed()?;
+                let items = self.core.list(limit).await?;
+                Ok(items.into_iter().map(|item| self.item(item)).collect())
+            }
+        )
+        .await
     }
 
     /// Deletes all values that are there when it begins; returns how many it has deleted.
@@ -465,8 +524,15 @@ impl PriorityQueue {
     ///
     /// What the store answered; some values may be deleted then.
     pub async fn clear(&self) -> Result<usize> {
-        self.allowed()?;
-        self.core.clear().await
+        traced!(
+            "synod.priority_queue.clear",
+            object = self.name,
+            async move {
+                self.allowed()?;
+                self.core.clear().await
+            }
+        )
+        .await
     }
 
     fn item(&self, item: QueueItem) -> PriorityItem {

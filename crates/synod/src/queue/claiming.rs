@@ -130,7 +130,7 @@ impl<O: Order> Core<O> {
                         let error = Error::ItemLost {
                             key: candidate.key.to_string(),
                         };
-                        tracing::error!(%error);
+                        tracing::error!(%error, "an item that was taken cannot be told any more");
                         self.desk.lock().fail(&error, begun, Duration::ZERO);
                         continue;
                     }

@@ -134,7 +134,8 @@ impl<O: Order> Core<O> {
                 core: Arc::clone(self),
                 retired: false,
             };
-            self.settle.spawn(runtime, Arc::clone(self).run(alive));
+            self.settle
+                .spawn(runtime, "queue.consumer", Arc::clone(self).run(alive));
         } else {
             self.wake.notify_one();
         }
@@ -147,7 +148,8 @@ impl<O: Order> Core<O> {
             let nobody = demand.wanted == 0;
             if !demand.surplus.is_empty() {
                 let put_back = Arc::clone(&self).put_back_all(demand.surplus);
-                self.settle.spawn(&Handle::current(), put_back);
+                self.settle
+                    .spawn(&Handle::current(), "queue.put_back", put_back);
             }
             let demand = Demand {
                 surplus: Vec::new(),

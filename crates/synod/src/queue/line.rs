@@ -133,7 +133,9 @@ impl<O: Order> Drop for Landing<'_, O> {
                 done: false,
             };
             let carry = Arc::clone(self.core).carry(carrier);
-            self.core.settle.spawn(&self.runtime, carry);
+            self.core
+                .settle
+                .spawn(&self.runtime, "queue.producer", carry);
         }
     }
 }

@@ -99,6 +99,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use synod_store::{Key, Revision};
 
+use crate::span::traced;
 use crate::{Client, Result};
 
 pub(crate) use consumer::Core;
@@ -213,13 +214,13 @@ impl Queue {
         value: V,
     ) -> impl Future<Output = Result<()>> + Send + use<'_, V> {
         let value = Bytes::copy_from_slice(value.as_ref());
-        async move {
+        traced!("synod.queue.enqueue", object = self.name, async move {
             self.allowed()?;
             if self.side.options.capacity.is_some() {
                 return self.handle().put_all(vec![(Bytes::new(), value)]).await;
             }
             self.core.join(value).await
-        }
+        })
     }
 
     /// Puts a value at the end, late or only once; see [`EnqueueOptions`]. One round trip (two more, at
@@ -254,13 +255,13 @@ impl Queue {
         options: EnqueueOptions,
     ) -> impl Future<Output = Result<Enqueued>> + Send + use<'_, V> {
         let value = Bytes::copy_from_slice(value.as_ref());
-        async move {
+        traced!("synod.queue.enqueue_with", object = self.name, async move {
             self.allowed()?;
             if options.is_plain() && self.side.options.capacity.is_none() {
                 return self.core.join(value).await.map(|()| Enqueued::New);
             }
             self.handle().put(Bytes::new(), value, &options).await
-        }
+        })
     }
 
     /// Puts several values at the end, in order, in as few Txns as their number (125 each) and size
@@ -295,14 +296,14 @@ impl Queue {
             .into_iter()
             .map(|value| Bytes::copy_from_slice(value.as_ref()))
             .collect();
-        async move {
+        traced!("synod.queue.enqueue_many", object = self.name, async move {
             self.allowed()?;
             if self.side.options.capacity.is_some() {
                 let values = values.into_iter().map(|value| (Bytes::new(), value));
                 return self.handle().put_all(values.collect()).await;
             }
             self.core.enqueue_many(values).await
-        }
+        })
     }
 
     /// Takes the first value out; waits while the queue is empty.
@@ -320,8 +321,11 @@ impl Queue {
     /// the client's timeout; a value taken in that time is not lost, but treated as above.
     /// [`Error::ItemLost`](crate::Error::ItemLost).
     pub async fn dequeue(&self) -> Result<Bytes> {
-        self.allowed()?;
-        self.handle().next().await
+        traced!("synod.queue.dequeue", object = self.name, async move {
+            self.allowed()?;
+            self.handle().next().await
+        })
+        .await
     }
 
     /// Takes the first value out; `None` when the queue is empty.
@@ -343,8 +347,11 @@ impl Queue {
     /// # Ok(()) }) }
     /// ```
     pub async fn try_dequeue(&self) -> Result<Option<Bytes>> {
-        self.allowed()?;
-        self.handle().next_now().await
+        traced!("synod.queue.try_dequeue", object = self.name, async move {
+            self.allowed()?;
+            self.handle().next_now().await
+        })
+        .await
     }
 
     /// Takes the first value out; waits for it at most `timeout`, then returns `None`.
@@ -376,8 +383,11 @@ impl Queue {
     ///
     /// As [`Queue::dequeue`].
     pub async fn dequeue_many(&self, max: usize) -> Result<Vec<Bytes>> {
-        self.allowed()?;
-        self.handle().next_many(max).await
+        traced!("synod.queue.dequeue_many", object = self.name, async move {
+            self.allowed()?;
+            self.handle().next_many(max).await
+        })
+        .await
     }
 
     /// The values as a stream that waits for more and does not end; after an error it goes on with
@@ -404,8 +414,11 @@ impl Queue {
     ///
     /// What the store answered.
     pub async fn len(&self) -> Result<usize> {
-        self.allowed()?;
-        self.core.len().await
+        traced!("synod.queue.len", object = self.name, async move {
+            self.allowed()?;
+            self.core.len().await
+        })
+        .await
     }
 
     /// Whether the queue is empty. One round trip.
@@ -418,8 +431,11 @@ impl Queue {
     ///
     /// What the store answered.
     pub async fn is_empty(&self) -> Result<bool> {
-        self.allowed()?;
-        self.core.is_empty().await
+        traced!("synod.queue.is_empty", object = self.name, async move {
+            self.allowed()?;
+            self.core.is_empty().await
+        })
+        .await
     }
 
     /// The item that would come out next, which stays where it is; `None` when the queue is empty.
@@ -433,8 +449,11 @@ impl Queue {
     ///
     /// What the store answered.
     pub async fn peek(&self) -> Result<Option<QueueItem>> {
-        self.allowed()?;
-        self.core.peek().await
+        traced!("synod.queue.peek", object = self.name, async move {
+            self.allowed()?;
+            self.core.peek().await
+        })
+        .await
     }
 
     /// The first `limit` items in the order in which they would come out; they stay where they are.
@@ -447,8 +466,11 @@ impl Queue {
     ///
     /// What the store answered.
     pub async fn list(&self, limit: usize) -> Result<Vec<QueueItem>> {
-        self.allowed()?;
-        self.core.list(limit).await
+        traced!("synod.queue.list", object = self.name, async move {
+            self.allowed()?;
+            self.core.list(limit).await
+        })
+        .await
     }
 
     /// Deletes all values that are there when it begins; returns how many it has deleted.
@@ -461,8 +483,11 @@ impl Queue {
     ///
     /// What the store answered; some values may be deleted then.
     pub async fn clear(&self) -> Result<usize> {
-        self.allowed()?;
-        self.core.clear().await
+        traced!("synod.queue.clear", object = self.name, async move {
+            self.allowed()?;
+            self.core.clear().await
+        })
+        .await
     }
 }
 

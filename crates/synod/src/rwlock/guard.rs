@@ -9,7 +9,7 @@ guard! {
     /// It may be sent to other tasks, and outlives the [`RwLock`](super::RwLock) and the client that
     /// it was made from. Holding it is no proof, as with a [`MutexGuard`](crate::MutexGuard).
     #[must_use = "the lock is released when this is dropped"]
-    RwLockReadGuard(Hold), unlock
+    RwLockReadGuard(Hold), unlock as "synod.rwlock.unlock"
 }
 
 guard! {
@@ -19,5 +19,5 @@ guard! {
     /// It may be sent to other tasks, and outlives the [`RwLock`](super::RwLock) and the client that
     /// it was made from. Holding it is no proof, as with a [`MutexGuard`](crate::MutexGuard).
     #[must_use = "the lock is released when this is dropped"]
-    RwLockWriteGuard(Hold), unlock
+    RwLockWriteGuard(Hold), unlock as "synod.rwlock.unlock"
 }

@@ -45,6 +45,7 @@ use std::time::Duration;
 
 use synod_store::Key;
 
+use crate::span::traced;
 use crate::waiters::{Gate, Neighbours, Wanted};
 use crate::{Client, Result, Session};
 
@@ -138,8 +139,11 @@ impl RwLock {
     /// # Ok(()) }) }
     /// ```
     pub async fn read(&self) -> Result<RwLockReadGuard> {
-        let held = self.wanted(Access::Read)?.take().await?;
-        Ok(RwLockReadGuard::new(held))
+        traced!("synod.rwlock.read", object = self.name, async move {
+            let held = self.wanted(Access::Read)?.take().await?;
+            Ok(RwLockReadGuard::new(held))
+        })
+        .await
     }
 
     /// Takes the lock for reading if no writer has it or waits for it; else `None`, and nothing is
@@ -153,8 +157,11 @@ impl RwLock {
     ///
     /// As [`RwLock::read`].
     pub async fn try_read(&self) -> Result<Option<RwLockReadGuard>> {
-        let taken = self.wanted(Access::Read)?.try_take().await?;
-        Ok(taken.map(RwLockReadGuard::new))
+        traced!("synod.rwlock.try_read", object = self.name, async move {
+            let taken = self.wanted(Access::Read)?.try_take().await?;
+            Ok(taken.map(RwLockReadGuard::new))
+        })
+        .await
     }
 
     /// Waits at most `timeout` for the lock for reading, then returns `None`. The time counts from the call on:
@@ -168,8 +175,11 @@ impl RwLock {
     ///
     /// As [`RwLock::read`].
     pub async fn read_timeout(&self, timeout: Duration) -> Result<Option<RwLockReadGuard>> {
-        let taken = self.wanted(Access::Read)?.take_within(timeout).await?;
-        Ok(taken.map(RwLockReadGuard::new))
+        traced!("synod.rwlock.read", object = self.name, async move {
+            let taken = self.wanted(Access::Read)?.take_within(timeout).await?;
+            Ok(taken.map(RwLockReadGuard::new))
+        })
+        .await
     }
 
     /// Waits until the lock is ours for writing, alone.
@@ -182,8 +192,11 @@ impl RwLock {
     ///
     /// As [`RwLock::read`].
     pub async fn write(&self) -> Result<RwLockWriteGuard> {
-        let held = self.wanted(Access::Write)?.take().await?;
-        Ok(RwLockWriteGuard::new(held))
+        traced!("synod.rwlock.write", object = self.name, async move {
+            let held = self.wanted(Access::Write)?.take().await?;
+            Ok(RwLockWriteGuard::new(held))
+        })
+        .await
     }
 
     /// Takes the lock for writing if nobody has it or waits for it; else `None`, and nothing is
@@ -197,8 +210,11 @@ impl RwLock {
     ///
     /// As [`RwLock::read`].
     pub async fn try_write(&self) -> Result<Option<RwLockWriteGuard>> {
-        let taken = self.wanted(Access::Write)?.try_take().await?;
-        Ok(taken.map(RwLockWriteGuard::new))
+        traced!("synod.rwlock.try_write", object = self.name, async move {
+            let taken = self.wanted(Access::Write)?.try_take().await?;
+            Ok(taken.map(RwLockWriteGuard::new))
+        })
+        .await
     }
 
     /// Waits at most `timeout` for the lock for writing, then returns `None`. The time counts from the call on:
@@ -212,8 +228,11 @@ impl RwLock {
     ///
     /// As [`RwLock::read`].
     pub async fn write_timeout(&self, timeout: Duration) -> Result<Option<RwLockWriteGuard>> {
-        let taken = self.wanted(Access::Write)?.take_within(timeout).await?;
-        Ok(taken.map(RwLockWriteGuard::new))
+        traced!("synod.rwlock.write", object = self.name, async move {
+            let taken = self.wanted(Access::Write)?.take_within(timeout).await?;
+            Ok(taken.map(RwLockWriteGuard::new))
+        })
+        .await
     }
 
     /// Who has the lock at this moment, and how many wait for it. One round trip.
@@ -240,21 +259,24 @@ impl RwLock {
     /// # Ok(()) }) }
     /// ```
     pub async fn holders(&self) -> Result<Holders> {
-        let mut line = self.wanted(Access::Write)?.line().await?;
-        let all = line.len();
-        let writers = self.prefix(Access::Write);
-        let readers = line
-            .iter()
-            .take_while(|kv| !kv.key.starts_with(&writers))
-            .count();
-        let waiters = all.saturating_sub(readers.max(1));
-        line.truncate(readers.max(1));
-        let mut holders = line.into_iter().map(|kv| Holder::new(kv, waiters));
-        Ok(if readers > 0 {
-            Holders::Readers(holders.collect())
-        } else {
-            holders.next().map_or(Holders::None, Holders::Writer)
+        traced!("synod.rwlock.holders", object = self.name, async move {
+            let mut line = self.wanted(Access::Write)?.line().await?;
+            let all = line.len();
+            let writers = self.prefix(Access::Write);
+            let readers = line
+                .iter()
+                .take_while(|kv| !kv.key.starts_with(&writers))
+                .count();
+            let waiters = all.saturating_sub(readers.max(1));
+            line.truncate(readers.max(1));
+            let mut holders = line.into_iter().map(|kv| Holder::new(kv, waiters));
+            Ok(if readers > 0 {
+                Holders::Readers(holders.collect())
+            } else {
+                holders.next().map_or(Holders::None, Holders::Writer)
+            })
         })
+        .await
     }
 
     /// Where those who want to read, or to write, have their keys.

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::keys::Keys;
 use super::view::{Spot, Standing, View};
 use super::{SemaphorePermit, Shared};
+use crate::span;
 use crate::waiters::{Hold, Place, own_suffix};
 use crate::{Error, Result, Session, retry};
 
@@ -56,7 +57,7 @@ pub(super) async fn join(
             drop(answer.send(join_now(&shared, runtime, session, total, permits).await));
         }
     };
-    runtime.spawn(task);
+    runtime.spawn(span::task("semaphore.join", task));
     answered.await.unwrap_or(Err(Error::NoRuntime))
 }
 

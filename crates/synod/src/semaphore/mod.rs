@@ -63,6 +63,7 @@ use std::time::Duration;
 
 use synod_store::Key;
 
+use crate::span::traced;
 use crate::waiters::under_session;
 use crate::{Client, Error, Result, Session};
 
@@ -179,11 +180,18 @@ impl Semaphore {
     /// As [`Semaphore::acquire`]; [`Error::InvalidArgument`] for no permits, or more than there are in all,
     /// also when the semaphore is made smaller meanwhile.
     pub async fn acquire_many(&self, permits: u32) -> Result<SemaphorePermit> {
-        let ticket = self.join(permits).await?;
-        if !ticket.granted {
-            self.wait(&ticket).await?;
-        }
-        ticket.acquired()
+        traced!(
+            "synod.semaphore.acquire",
+            object = self.shared.name,
+            async move {
+                let ticket = self.join(permits).await?;
+                if !ticket.granted {
+                    self.wait(&ticket).await?;
+                }
+                ticket.acquired()
+            }
+        )
+        .await
     }
 
     /// Acquires a permit if one is free and nobody waits for it; else returns `None`.
@@ -209,12 +217,19 @@ impl Semaphore {
     ///
     /// As [`Semaphore::acquire_many`].
     pub async fn try_acquire_many(&self, permits: u32) -> Result<Option<SemaphorePermit>> {
-        let ticket = self.join(permits).await?;
-        if !ticket.granted {
-            ticket.hold.release().await?;
-            return Ok(None);
-        }
-        ticket.acquired().map(Some)
+        traced!(
+            "synod.semaphore.try_acquire",
+            object = self.shared.name,
+            async move {
+                let ticket = self.join(permits).await?;
+                if !ticket.granted {
+                    ticket.hold.release().await?;
+                    return Ok(None);
+                }
+                ticket.acquired().map(Some)
+            }
+        )
+        .await
     }
 
     /// Acquires a permit; waits for it at most `timeout`, then returns `None`.
@@ -262,12 +277,19 @@ impl Semaphore {
     ///
     /// [`Error::Disagreement`] as with [`Semaphore::acquire`], or what the store answered.
     pub async fn available_permits(&self) -> Result<u32> {
-        let view = self.shared.read().await?;
-        match view.record() {
-            None => Ok(self.permits),
-            Some(_) if view.total() == Some(self.permits) => Ok(view.available()),
-            Some(other) => Err(self.shared.disagrees(other, self.permits)),
-        }
+        traced!(
+            "synod.semaphore.available_permits",
+            object = self.shared.name,
+            async move {
+                let view = self.shared.read().await?;
+                match view.record() {
+                    None => Ok(self.permits),
+                    Some(_) if view.total() == Some(self.permits) => Ok(view.available()),
+                    Some(other) => Err(self.shared.disagrees(other, self.permits)),
+                }
+            }
+        )
+        .await
     }
 
     async fn join(&self, permits: u32) -> Result<Ticket> {
@@ -340,17 +362,24 @@ impl Semaphore {
     /// # Ok(()) }) }
     /// ```
     pub async fn resize(&self, permits: u32) -> Result<Semaphore> {
-        if permits == 0 {
-            return Err(Error::InvalidArgument(format!(
-                "the semaphore {:?} cannot have 0 permits",
-                self.shared.name
-            )));
-        }
-        self.shared.resize(self.permits, permits).await?;
-        Ok(Semaphore {
-            permits,
-            ..self.clone()
-        })
+        traced!(
+            "synod.semaphore.resize",
+            object = self.shared.name,
+            async move {
+                if permits == 0 {
+                    return Err(Error::InvalidArgument(format!(
+                        "the semaphore {:?} cannot have 0 permits",
+                        self.shared.name
+                    )));
+                }
+                self.shared.resize(self.permits, permits).await?;
+                Ok(Semaphore {
+                    permits,
+                    ..self.clone()
+                })
+            }
+        )
+        .await
     }
 
     /// Forgets the number of permits, so that the next user can bring another. Two round trips.
@@ -365,7 +394,12 @@ impl Semaphore {
     /// semaphore has another number than this handle. Else what the store answered; when that
     /// [is in doubt](Error::is_maybe_committed), repeat it.
     pub async fn remove(&self) -> Result<()> {
-        self.shared.remove(self.permits).await
+        traced!(
+            "synod.semaphore.remove",
+            object = self.shared.name,
+            async move { self.shared.remove(self.permits).await }
+        )
+        .await
     }
 }
 

@@ -13,7 +13,7 @@ guard! {
     SemaphorePermit(Hold) {
         permits: u32,
     },
-    release
+    release as "synod.semaphore.release"
 }
 
 impl SemaphorePermit {

@@ -11,6 +11,7 @@ use tokio::task::AbortHandle;
 use super::Shared;
 use super::view::{Spot, Standing, View};
 use crate::slot::Slot;
+use crate::span;
 use crate::watch::{Lookout, Nudge};
 use crate::{Error, Result, retry};
 
@@ -107,7 +108,10 @@ fn register(shared: &Arc<Shared>, spot: Spot) -> Result<Waiter> {
         come: Notify::new(),
     });
     let tellers = Tellers(Arc::clone(&waiters));
-    let task = runtime.spawn(watch(Arc::clone(shared), tellers));
+    let task = runtime.spawn(span::task(
+        "semaphore.watch",
+        watch(Arc::clone(shared), tellers),
+    ));
     let watching = Arc::new(Watching {
         waiters,
         task: task.abort_handle(),

@@ -15,6 +15,7 @@ use super::keeper::{Keeper, Life};
 use super::{Inner, Session, revoke};
 use crate::clock::Clock;
 use crate::retry::Backoff;
+use crate::span::{self, traced};
 use crate::{Error, Result};
 
 /// A [`Session`] to be; awaiting it begins the session.
@@ -70,33 +71,36 @@ impl SessionBuilder {
     ///
     /// What the store answered; transient trouble is borne for the client's timeout.
     pub async fn build(self) -> Result<Session> {
-        let runtime = crate::runtime()?;
-        let mut grant = Grant {
-            store: Arc::clone(&self.store),
-            runtime: runtime.clone(),
-            ttl: self.ttl,
-            id: None,
-        };
-        let (id, sent, ttl) = self.grant(&mut grant).await?;
-        grant.id = None;
-        let life = Arc::new(Life::new(id, Arc::clone(&self.clock), sent + ttl));
-        let ending = CancellationToken::new();
-        let keeper = Keeper {
-            store: self.store,
-            life: Arc::clone(&life),
-            ttl,
-            sent,
-            ending: ending.clone(),
-        };
-        runtime.spawn(keeper.run());
-        Ok(Session {
-            inner: Arc::new(Inner {
-                life,
+        traced!("synod.session.begin", async move {
+            let runtime = crate::runtime()?;
+            let mut grant = Grant {
+                store: Arc::clone(&self.store),
+                runtime: runtime.clone(),
+                ttl: self.ttl,
+                id: None,
+            };
+            let (id, sent, ttl) = self.grant(&mut grant).await?;
+            grant.id = None;
+            let life = Arc::new(Life::new(id, Arc::clone(&self.clock), sent + ttl));
+            let ending = CancellationToken::new();
+            let keeper = Keeper {
+                store: self.store,
+                life: Arc::clone(&life),
                 ttl,
-                patience: self.timeout,
-                ending,
-            }),
+                sent,
+                ending: ending.clone(),
+            };
+            runtime.spawn(span::task("session.keeper", keeper.run()));
+            Ok(Session {
+                inner: Arc::new(Inner {
+                    life,
+                    ttl,
+                    patience: self.timeout,
+                    ending,
+                }),
+            })
         })
+        .await
     }
 
     /// Grants a lease: its id, when the request was sent that made it or renewed it, its time to live.
@@ -155,11 +159,11 @@ impl Drop for Grant {
     fn drop(&mut self) {
         let Some(id) = self.id else { return };
         let (store, ttl) = (Arc::clone(&self.store), self.ttl);
-        self.runtime.spawn(async move {
+        self.runtime.spawn(span::task("session.revoke", async move {
             if let Err(error) = revoke(&*store, id, ttl).await {
                 tracing::debug!(lease = %id, %error, "a lease that nobody has is left to run out");
             }
-        });
+        }));
     }
 }
 

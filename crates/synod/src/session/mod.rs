@@ -36,6 +36,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::retry::Backoff;
+use crate::span::traced;
 use crate::{Client, Error, Result};
 
 pub use builder::SessionBuilder;
@@ -204,22 +205,27 @@ impl Session {
     /// What the store answered, when the lease could not be revoked in time. A lease that is
     /// already gone is no error.
     pub async fn close(self) -> Result<()> {
-        let life = &self.inner.life;
-        let mut revoked = life.revoked();
-        if !life.end(Ending::Revoke) {
-            return Ok(());
-        }
-        self.inner.ending.cancel();
-        let bound = self.inner.patience.min(self.inner.ttl);
-        let answered = revoked.wait_for(Option::is_some);
-        match tokio::time::timeout(bound, answered).await {
-            Ok(Ok(answer)) => answer.clone().unwrap_or(Ok(())),
-            // The keeper was ended with its runtime.
-            Ok(Err(_)) => Err(Error::NoRuntime),
-            Err(_) => Err(synod_store::Error::from_kind(ErrorKind::Timeout)
-                .with_applied(Applied::Maybe)
-                .into()),
-        }
+        let lease = self.lease();
+        traced!("synod.session.close", async move {
+            let life = &self.inner.life;
+            let mut revoked = life.revoked();
+            if !life.end(Ending::Revoke) {
+                return Ok(());
+            }
+            self.inner.ending.cancel();
+            let bound = self.inner.patience.min(self.inner.ttl);
+            let answered = revoked.wait_for(Option::is_some);
+            match tokio::time::timeout(bound, answered).await {
+                Ok(Ok(answer)) => answer.clone().unwrap_or(Ok(())),
+                // The keeper was ended with its runtime.
+                Ok(Err(_)) => Err(Error::NoRuntime),
+                Err(_) => Err(synod_store::Error::from_kind(ErrorKind::Timeout)
+                    .with_applied(Applied::Maybe)
+                    .into()),
+            }
+        })
+        .under(lease)
+        .await
     }
 }
 

@@ -12,6 +12,7 @@ use super::work::Job;
 use super::{ATTEMPT, Inner, Outcome, Phase, Resolution};
 use crate::retry::Backoff;
 use crate::slot::Slot;
+use crate::span;
 use crate::{Error, Result};
 
 /// Waits for others are interrupted no more often than this.
@@ -57,13 +58,13 @@ impl Inner {
         if first {
             let (store, settings) = (Arc::clone(&self.store), self.settings.clone());
             // Not tracked: nobody waits for other clients' rubbish.
-            crate::runtime()?.spawn(async move {
+            crate::runtime()?.spawn(span::task("settle.sweep", async move {
                 match epoch::sweep(&*store, &settings).await {
                     Ok(0) => {}
                     Ok(epochs) => tracing::debug!(epochs, "lanes of dead clients were swept"),
                     Err(error) => tracing::debug!(%error, "the sweep of dead lanes failed"),
                 }
-            });
+            }));
         }
         Ok(epoch)
     }

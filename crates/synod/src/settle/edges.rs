@@ -6,11 +6,10 @@ use std::time::Duration;
 use synod_store::{Compare, Key, KeyRange, PutRequest, RangeRequest, Replies, Store};
 
 use crate::clock::{Clock, ManualClock};
-use crate::testing::{Fault, Faulty, until_async};
+use crate::testing::{Fault, Faulty, overdue_at_gate, pass, until_async};
 use crate::{Client, ConnectOptions, Resolution, Token};
 
-const SHORT: Duration = Duration::from_millis(150);
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 async fn lanes(store: &Arc<dyn Store>) -> Vec<Key> {
     let request = RangeRequest::new(KeyRange::prefix("__synod/lane/")).keys_only();
@@ -25,11 +24,13 @@ fn stranger(faulty: &Faulty) -> Client {
 
 /// A client's first operation happens, but its caller is told that this is not known.
 async fn told_unknown(faulty: &Faulty) -> (Client, Token) {
-    let client = faulty.client(SHORT);
+    let client = faulty.client(LONG);
     // Lease, fence, operation; its repetition stands at the gate.
     faulty.script([Fault::None, Fault::None, Fault::Lose]);
     faulty.close_gate(3);
-    let error = client.queue("q").enqueue("a").await.unwrap_err();
+    let queue = client.queue("q");
+    let enqueue = overdue_at_gate(faulty, queue.enqueue("a"));
+    let error = enqueue.await.unwrap_err();
     faulty.open_gate();
     let token = error.token().expect("the outcome is open").clone();
     assert_eq!(client.resolve(&token).await.unwrap(), Resolution::Happened);
@@ -49,7 +50,7 @@ async fn an_open_outcome_stays_on_record_when_its_client_closes() {
 #[tokio::test]
 async fn a_transaction_whose_conditions_were_false_has_not_happened() {
     let faulty = Faulty::new();
-    let client = faulty.client(SHORT);
+    let client = faulty.client(LONG);
     let put = PutRequest::new("key", "theirs");
     faulty.engine.put(put).await.unwrap();
     // Lease, fence, transaction; its repetition stands at the gate.
@@ -57,7 +58,8 @@ async fn a_transaction_whose_conditions_were_false_has_not_happened() {
     faulty.close_gate(3);
     let txn = client.txn().when([Compare::absent("key")]);
     let txn = txn.and_then([PutRequest::new("key", "mine")]);
-    let error = txn.or_else([RangeRequest::new("key")]).await.unwrap_err();
+    let txn = txn.or_else([RangeRequest::new("key")]);
+    let error = overdue_at_gate(&faulty, txn).await.unwrap_err();
     faulty.open_gate();
     let token = error.token().expect("the outcome is open").clone();
     // As the lane says, and as the client itself knows.
@@ -80,13 +82,15 @@ async fn an_open_outcome_stays_on_record_while_its_client_goes_on() {
 #[tokio::test]
 async fn many_open_outcomes_do_not_use_up_the_lanes() {
     let faulty = Faulty::new();
-    let client = faulty.client(SHORT);
+    let client = faulty.client(LONG);
     client.queue("q").enqueue("first").await.unwrap();
     let mut tokens = Vec::new();
     for number in 0..40 {
         faulty.script([Fault::Lose]);
         faulty.close_gate(1);
-        let error = client.queue("q").enqueue(number.to_string()).await;
+        let queue = client.queue("q");
+        let enqueue = queue.enqueue(number.to_string());
+        let error = overdue_at_gate(&faulty, enqueue).await;
         faulty.open_gate();
         let Some(token) = error.as_ref().unwrap_err().token() else {
             // The records of an epoch are used up: lease and fence of the next one.
@@ -141,7 +145,7 @@ async fn an_operation_whose_record_was_swept_is_not_done_again() {
 #[tokio::test]
 async fn callers_who_left_leave_nothing_that_waits_for_a_dead_store() {
     let faulty = Faulty::new();
-    let client = faulty.client(SHORT);
+    let client = faulty.client(LONG);
     for begun in [false, true] {
         if begun {
             faulty.always(None);
@@ -152,7 +156,13 @@ async fn callers_who_left_leave_nothing_that_waits_for_a_dead_store() {
             let queue = client.queue("q");
             tokio::spawn(async move { queue.enqueue("x").await.unwrap_err() })
         });
-        for enqueue in enqueues.collect::<Vec<_>>() {
+        let enqueues: Vec<_> = enqueues.collect();
+        until_async(async || {
+            pass(LONG).await;
+            enqueues.iter().all(tokio::task::JoinHandle::is_finished)
+        })
+        .await;
+        for enqueue in enqueues {
             enqueue.await.unwrap();
         }
         // Those in the lanes must find out what became of them; the others have nothing to find out.

@@ -85,6 +85,7 @@ use synod_store::{Replies, Revision, Store, TxnOpResponse};
 use tokio::sync::{Mutex, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use crate::clock::Clock;
 use crate::slot::Slot;
@@ -261,6 +262,8 @@ impl Settle {
             }
         };
         let leave = Leave(&phase);
+        // Still what the caller does, even if it has left.
+        let task = task.in_current_span();
         self.inner.tasks.spawn_on(task, &crate::runtime()?);
         let timely = tokio::time::timeout(patience, &mut answered).await;
         if let Ok(answered) = timely {
@@ -310,12 +313,14 @@ impl Settle {
         self.inner.drive(job, OpId::draw(), None).await
     }
 
-    /// Runs `task` in the background, and lets [`Settle::close`] wait for it.
+    /// Runs `task` in the background under a name, and lets [`Settle::close`] wait for it.
     pub(crate) fn spawn(
         &self,
         runtime: &tokio::runtime::Handle,
+        name: &'static str,
         task: impl Future<Output = ()> + Send + 'static,
     ) {
+        let task = crate::span::task(name, task);
         self.inner.tasks.spawn_on(task, runtime);
     }
 

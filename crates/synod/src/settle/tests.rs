@@ -10,10 +10,10 @@ use synod_store::{
 use super::{Outcome, Work};
 
 use crate::clock::{Clock, ManualClock};
-use crate::testing::{Fault, Faulty, until_async};
+use crate::testing::{Fault, Faulty, overdue_at_gate, until_async};
 use crate::{ConnectOptions, Resolution};
 
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 async fn keys(store: &Arc<dyn Store>, prefix: &str) -> Vec<Key> {
     let request = RangeRequest::new(KeyRange::prefix(prefix)).keys_only();
@@ -188,12 +188,13 @@ async fn a_late_copy_does_not_land_after_its_key_was_taken_and_freed_again() {
 #[tokio::test]
 async fn a_record_that_is_gone_is_no_reason_to_guess() {
     let faulty = Faulty::new();
-    let client = faulty.client(Duration::from_millis(100));
+    let client = faulty.client(LONG);
     let queue = client.queue("q");
     queue.enqueue("a").await.unwrap();
     faulty.script([Fault::Lose]);
     faulty.close_gate(1);
-    let error = queue.enqueue("b").await.unwrap_err();
+    let enqueue = overdue_at_gate(&faulty, queue.enqueue("b"));
+    let error = enqueue.await.unwrap_err();
     let token = error.token().unwrap().clone();
     // Somebody wipes the records while the outcome is open.
     for key in keys(&faulty.engine, "__synod/").await {
@@ -256,8 +257,10 @@ async fn a_copy_that_outlives_its_client_and_its_lane_never_lands() {
     // The lane is new: what the copy compares is that it does not exist.
     faulty.script([Fault::None, Fault::None, Fault::Late]);
     faulty.close_gate(3);
-    let client = faulty.client(Duration::from_millis(50));
-    let error = client.queue("q").enqueue("a").await.unwrap_err();
+    let client = faulty.client(LONG);
+    let queue = client.queue("q");
+    let enqueue = overdue_at_gate(&faulty, queue.enqueue("a"));
+    let error = enqueue.await.unwrap_err();
     let token = error.token().unwrap().clone();
     faulty.open_gate();
     faulty.always(Some(Fault::Refuse));

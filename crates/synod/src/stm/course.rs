@@ -10,6 +10,7 @@ use super::Stm;
 use super::hall::{Answer, Hall, Place, Presence};
 use super::sets::{Fetched, Sets, bounded};
 use super::tx::{Attempt, Ended, Restart, Source, Turns, Tx, fetch};
+use crate::span::traced;
 use crate::{Error, Result};
 
 /// How often in a row an attempt may find the state compacted away that it reads.
@@ -181,17 +182,20 @@ impl<'s> Course<'s> {
     /// Commits what an attempt has done: at which revision, and at which place among those who committed
     /// with it. `None` when it has to be made again.
     pub(super) async fn commit(&mut self, ended: Ended) -> Result<Option<(Revision, Option<u32>)>> {
-        self.restarts = 0;
-        let sets = ended.sets;
-        if sets.is_read_only() && sets.is_one_read() {
-            return Ok(Some((sets.snapshot().unwrap_or_default(), None)));
-        }
-        if ended.joined {
-            return self.commit_joined(sets, ended.place).await;
-        }
-        let place = (!sets.is_read_only()).then_some(0);
-        let committed = self.commit_alone(sets).await?;
-        Ok(committed.map(|revision| (revision, place)))
+        traced!("synod.stm.commit", async move {
+            self.restarts = 0;
+            let sets = ended.sets;
+            if sets.is_read_only() && sets.is_one_read() {
+                return Ok(Some((sets.snapshot().unwrap_or_default(), None)));
+            }
+            if ended.joined {
+                return self.commit_joined(sets, ended.place).await;
+            }
+            let place = (!sets.is_read_only()).then_some(0);
+            let committed = self.commit_alone(sets).await?;
+            Ok(committed.map(|revision| (revision, place)))
+        })
+        .await
     }
 
     /// Commits an attempt together with others of the client.

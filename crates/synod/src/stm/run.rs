@@ -10,6 +10,7 @@ use super::course::Course;
 use super::delays::Spacing;
 use super::hall::Hall;
 use super::{Isolation, Tx};
+use crate::span::{Told, Traced};
 use crate::{Client, Error, Result};
 
 /// Transactions to be, with their options. Handles are cheap to clone, and can run any number.
@@ -192,38 +193,57 @@ impl Stm {
         F: FnMut(Tx) -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        let mut course = Course::begin(self)?;
-        loop {
-            let (attempt, tx) = course.next().await?;
-            let returned = course.in_time(attempt.run(closure(tx))).await?;
-            let mut ended = attempt.end();
-            if let Some(restart) = ended.restart.take() {
-                course.restart(restart)?;
-                continue;
-            }
-            if returned.is_err() {
-                // It may be owed to a state that never comes to be: to be confirmed like a result.
-                ended.sets.discard_writes();
-            }
-            let sure = returned.is_err() && (ended.trouble || ended.sets.step().is_none());
-            let committed = if sure {
-                Ok(Some((Revision::ZERO, None)))
-            } else {
-                course.commit(ended).await
-            };
-            match (returned, committed) {
-                (Ok(value), Ok(Some((revision, place)))) => {
-                    return Ok(Committed {
-                        value,
-                        revision,
-                        place,
-                        attempts: course.attempts(),
-                    });
+        let work = async {
+            let mut course = Course::begin(self)?;
+            loop {
+                let (attempt, tx) = course.next().await?;
+                let returned = course.in_time(attempt.run(closure(tx))).await?;
+                let mut ended = attempt.end();
+                if let Some(restart) = ended.restart.take() {
+                    course.restart(restart)?;
+                    continue;
                 }
-                (_, Ok(None)) => {}
-                (Err(error), _) => return Err(error),
-                (Ok(_), Err(error)) => return Err(error.into()),
+                if returned.is_err() {
+                    // It may be owed to a state that never comes to be: to be confirmed like a result.
+                    ended.sets.discard_writes();
+                }
+                let sure = returned.is_err() && (ended.trouble || ended.sets.step().is_none());
+                let committed = if sure {
+                    Ok(Some((Revision::ZERO, None)))
+                } else {
+                    course.commit(ended).await
+                };
+                match (returned, committed) {
+                    (Ok(value), Ok(Some((revision, place)))) => {
+                        return Ok(Committed {
+                            value,
+                            revision,
+                            place,
+                            attempts: course.attempts(),
+                        });
+                    }
+                    (_, Ok(None)) => {}
+                    (Err(error), _) => return Err(error),
+                    (Ok(_), Err(error)) => return Err(error.into()),
+                }
             }
-        }
+        };
+        let span = tracing::debug_span!(
+            "synod.stm.run",
+            outcome = tracing::field::Empty,
+            revision = tracing::field::Empty,
+            attempts = tracing::field::Empty,
+        );
+        Traced::telling(span, work, |answer, span| match answer {
+            Ok(committed) => {
+                committed.revision.tell(span);
+                span.record("attempts", committed.attempts);
+            }
+            // Its form is the caller's, and may hold anything.
+            Err(_) => {
+                span.record("outcome", "error");
+            }
+        })
+        .await
     }
 }

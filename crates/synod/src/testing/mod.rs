@@ -8,4 +8,7 @@ mod wait;
 pub use bridge::{Bridge, Mode};
 pub use faulty::{Fault, Faulty, WatchEnd};
 #[cfg(test)]
-pub(crate) use wait::{FAULTS, engine, soon, until, until_async};
+pub(crate) use wait::{
+    FAULTS, engine, overdue, overdue_at_gate, overdue_in_trouble, pass, soon, stops_at_gate, until,
+    until_async,
+};

@@ -22,6 +22,7 @@ use std::pin::Pin;
 use synod_store::{ErrorKind, Header, Revision, TxnOpResponse};
 
 use crate::settle::{MAX_OPS, Outcome, Work, weight, weight_of_fork};
+use crate::span::traced;
 use crate::waiters::Turn;
 use crate::{Client, Error, Result, retry};
 
@@ -147,33 +148,36 @@ impl Txn {
     }
 
     async fn run(self) -> Result<TxnResponse> {
-        let branches = [self.txn.success.clone(), self.txn.failure.clone()];
-        let (store, patience) = (self.client.shared_store(), self.client.timeout());
-        let sent = self.send().await?;
-        let (revision, succeeded) = (sent.revision, sent.succeeded);
-        let responses = match sent.responses {
-            Some(responses) => responses,
-            // Only the record told; what was read is still in the store's history.
-            None => {
-                let [success, failure] = branches;
-                let ops = if succeeded { success } else { failure };
-                recall::recall(store, patience, revision, &ops)
-                    .await
-                    .map_err(|error| Error::AnswersLost {
-                        revision,
-                        succeeded,
-                        reason: error.to_string(),
-                    })?
-            }
-        };
-        Ok(TxnResponse {
-            header: Header {
-                revision,
-                ..Header::default()
-            },
-            succeeded,
-            responses,
+        traced!("synod.txn.send", async move {
+            let branches = [self.txn.success.clone(), self.txn.failure.clone()];
+            let (store, patience) = (self.client.shared_store(), self.client.timeout());
+            let sent = self.send().await?;
+            let (revision, succeeded) = (sent.revision, sent.succeeded);
+            let responses = match sent.responses {
+                Some(responses) => responses,
+                // Only the record told; what was read is still in the store's history.
+                None => {
+                    let [success, failure] = branches;
+                    let ops = if succeeded { success } else { failure };
+                    recall::recall(store, patience, revision, &ops)
+                        .await
+                        .map_err(|error| Error::AnswersLost {
+                            revision,
+                            succeeded,
+                            reason: error.to_string(),
+                        })?
+                }
+            };
+            Ok(TxnResponse {
+                header: Header {
+                    revision,
+                    ..Header::default()
+                },
+                succeeded,
+                responses,
+            })
         })
+        .await
     }
 
     /// Runs it; answers that were lost stay so.

@@ -6,7 +6,7 @@
 macro_rules! guard {
     (
         $(#[$meta:meta])*
-        $name:ident($hold:ty) $({ $($(#[$about:meta])* $field:ident: $type:ty,)* })?, $release:ident
+        $name:ident($hold:ty) $({ $($(#[$about:meta])* $field:ident: $type:ty,)* })?, $release:ident as $span:literal
     ) => {
         $(#[$meta])*
         pub struct $name {
@@ -90,7 +90,19 @@ macro_rules! guard {
             /// having been reached for the client's timeout: then it is tried on in the background, as
             /// long as the session lives.
             pub async fn $release(self) -> $crate::Result<()> {
-                self.hold.release().await
+                let (lease, token) = (self.session().lease(), self.fencing_token());
+                $crate::span::traced!($span, key = self.key(), self.hold.release())
+                    .under(lease)
+                    .fenced(token)
+                    .await
+            }
+        }
+
+        impl $crate::span::Told for $name {
+            fn tell(&self, span: &tracing::Span) {
+                span.record("outcome", "ok")
+                    .record("lease", tracing::field::display(self.session().lease()))
+                    .record("token", self.fencing_token());
             }
         }
 

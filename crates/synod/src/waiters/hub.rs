@@ -31,6 +31,7 @@ use tokio::sync::watch::Sender;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::slot::Slot;
+use crate::span;
 use crate::watch::{self, Lookout, Nudge};
 use crate::{Error, Result, retry};
 
@@ -139,12 +140,12 @@ impl Hub {
             patience,
             net,
         };
-        runtime.spawn(async move {
+        runtime.spawn(span::task("line.watch", async move {
             tokio::select! {
                 () = ending.cancelled() => {}
                 Err(error) = task.follow() => task.end(&Word::Failed(error)),
             }
-        });
+        }));
         hub
     }
 

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::hub::Hub;
 use crate::slot::Slot;
+use crate::span;
 use crate::watch::Lookout;
 
 /// How long a watch of a single key outlives its vigil.
@@ -108,7 +109,7 @@ pub(super) fn retire(
             watches: Arc::downgrade(watches),
             over: false,
         };
-        runtime.spawn(tidy.run(linger));
+        runtime.spawn(span::task("line.idle", tidy.run(linger)));
     }
 }
 

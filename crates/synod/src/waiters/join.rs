@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::{Join, Line, Place, Suffix, Vigils};
+use crate::span;
 use crate::{Error, Result, retry};
 
 /// What a joining Txn came to.
@@ -60,7 +61,7 @@ async fn in_background(vigils: &Vigils, join: Join, only_if_free: bool) -> Resul
             drop(answer.send(send(vigils, join, runtime, only_if_free).await));
         }
     };
-    runtime.spawn(task);
+    runtime.spawn(span::task("line.join", task));
     answered.await.unwrap_or(Err(Error::NoRuntime))
 }
 

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use super::clean::leave;
 use crate::retry::Backoff;
 use crate::slot::Slot;
+use crate::span;
 use crate::{Error, Result};
 
 /// For so long leftovers are looked for often.
@@ -132,7 +133,7 @@ impl Leftovers {
                 leftovers: self.clone(),
                 over: false,
             };
-            runtime.spawn(sweep.run());
+            runtime.spawn(span::task("line.leftovers", sweep.run()));
         }
     }
 }

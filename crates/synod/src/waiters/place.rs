@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::clean::leave;
 use super::vigil::Vigil;
 use super::{Line, Neighbours, Vigils};
+use crate::span;
 use crate::{Client, Error, Result, retry};
 
 /// A place in a line. Dropping it leaves the line, unless it was joined by another call or
@@ -312,7 +313,8 @@ impl Drop for Place {
             number: self.free_number(),
             left: false,
         };
-        self.runtime.spawn(leaving.run(self.patience));
+        self.runtime
+            .spawn(span::task("line.leave", leaving.run(self.patience)));
         self.watch_for_copies();
     }
 }

@@ -21,6 +21,7 @@ use synod_server::{Metrics, Server, ServerOptions, Tls};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 use super::Context;
 use crate::args::ServeArgs;
@@ -246,6 +247,9 @@ fn server_options(args: &ServeArgs, place: &Place, tls: Option<Tls>) -> ServerOp
     }
 }
 
+/// How often the samples of the server's histograms are summed up.
+const UPKEEP: Duration = Duration::from_secs(5);
+
 /// The numbers of the server, and their page.
 fn metrics() -> Result<Arc<Metrics>> {
     let recorder = PrometheusBuilder::new()
@@ -253,8 +257,17 @@ fn metrics() -> Result<Arc<Metrics>> {
         .map_err(|error| Failure::failed("cannot count").because(&error))?
         .build_recorder();
     let handle = recorder.handle();
+    // Histograms gather samples until they are summed up, whether anybody looks at the page or not.
+    let upkeep = handle.clone();
+    tokio::spawn(async move {
+        let mut turns = tokio::time::interval(UPKEEP);
+        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            turns.tick().await;
+            upkeep.run_upkeep();
+        }
+    });
     Ok(Metrics::new(recorder, move || {
-        // Histograms gather samples between two looks at the page; the next function sums them up.
         handle.run_upkeep();
         handle.render()
     }))

@@ -2,10 +2,11 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::json;
-use synod_engine::{Engine, EngineOptions, Export};
+use synod_engine::{Engine, EngineOptions, Export, ManualClock, Retention};
 use synod_etcd::Snapshot;
 use synod_store::ErrorKind;
 
@@ -110,19 +111,22 @@ impl Source {
     /// Lets go of a directory.
     async fn close(self) {
         if let Source::Embedded(engine, _) = self {
-            // Nothing was written, so nothing can be lost.
+            // Only that it was opened has been written, so nothing can be lost.
             let _ = engine.close().await;
         }
     }
 }
 
-/// A copy of the store in a directory. One that is missing is not made.
+/// A copy of the store in a directory. One that is missing is not made, and what is there stays: no lease ends and no
+/// history goes meanwhile.
 async fn embedded(dir: &Path, signals: &mut Signals) -> synod_store::Result<Source> {
     if !dir.join("FORMAT").is_file() {
         let text = format!("there is no store in {}", dir.display());
         return Err(synod_store::Error::new(ErrorKind::InvalidAddress, text));
     }
-    let options = EngineOptions::file(dir);
+    let options = EngineOptions::file(dir)
+        .with_retention(Retention::Unbounded)
+        .with_clock(Arc::new(ManualClock::new()));
     let opening = tokio::task::spawn_blocking(|| Engine::open(options));
     let failed = |error: tokio::task::JoinError| {
         synod_store::Error::new(ErrorKind::Other, "opening it failed").with_source(error)

@@ -23,6 +23,11 @@ impl Unfinished {
         };
         let name = format!(".{}.{}.part", name.to_string_lossy(), std::process::id());
         let path = target.with_file_name(name);
+        // A process that was killed has left it there: it had our number, so it is no more.
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let mut options = OpenOptions::new();
         let file = options
             .write(true)

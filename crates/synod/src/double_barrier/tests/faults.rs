@@ -1,7 +1,7 @@
 //! Every answer lost, every request late: a place is taken once or never, and given up.
 
 use super::*;
-use crate::testing::FAULTS;
+use crate::testing::{FAULTS, overdue_in_trouble, pass, stops_at_gate, until};
 use crate::{Error, Resolution};
 
 /// One fault at each of the first calls, or two in a row.
@@ -58,20 +58,22 @@ async fn rounds_are_whole_whatever_is_lost() {
 }
 
 /// Nobody can say what became of the join; but when somebody can, the place is given up.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_place_that_nobody_knows_of_is_given_up() {
     for go in [false, true] {
         for fault in [Fault::Lose, Fault::Drop, Fault::Late] {
             let engine = engine();
             let faulty = over(&engine, Replies::Lossy);
-            let client = faulty.client(Duration::from_millis(150));
+            let client = faulty.client(LONG);
             let guest = barrier(&client, 2, go);
             // So that lease, lane and records are there, and the next Txn is the join.
             assert!(!guest.enter_timeout(Duration::ZERO).await.unwrap());
             until_async(async || places(&engine).await == 0).await;
             faulty
                 .script(std::iter::once(fault).chain(std::iter::repeat_n(Fault::Refuse, 100_000)));
-            let error = guest.enter().await.unwrap_err();
+            let error = overdue_in_trouble(&faulty, guest.enter())
+                .await
+                .unwrap_err();
             faulty.script([]);
             if go {
                 assert!(matches!(error, Error::Unknown { .. }), "{error}");
@@ -133,7 +135,7 @@ async fn a_call_dropped_at_any_step_leaves_no_place() {
                 let guest = barrier(&client, 2, go);
                 faulty.close_gate(step);
                 let entering = tokio::spawn(async move { guest.enter().await });
-                faulty.wait_at_gate_for(Duration::from_millis(500)).await;
+                stops_at_gate(&faulty).await;
                 entering.abort();
                 assert!(entering.await.unwrap_err().is_cancelled());
                 faulty.open_gate();
@@ -148,13 +150,13 @@ async fn a_call_dropped_at_any_step_leaves_no_place() {
 async fn a_store_that_is_gone_is_reported_within_the_timeout() {
     for go in [false, true] {
         let faulty = Faulty::new();
-        let client = faulty.client(Duration::from_millis(200));
+        let client = faulty.client(LONG);
         let guest = barrier(&client, 2, go);
         assert!(!guest.enter_timeout(Duration::ZERO).await.unwrap());
         faulty.always(Some(Fault::Refuse));
         faulty.end_watches(crate::testing::WatchEnd::Broken);
-        let entering = tokio::time::timeout(LONG, guest.enter()).await.unwrap();
-        let error = entering.unwrap_err();
+        let entering = overdue_in_trouble(&faulty, guest.enter());
+        let error = entering.await.unwrap_err();
         assert!(error.is_retryable(), "{error}");
     }
 }
@@ -191,17 +193,20 @@ async fn who_could_not_leave_leaves_later() {
     for (go, dropped) in [(false, false), (false, true), (true, false), (true, true)] {
         let engine = engine();
         let faulty = over(&engine, Replies::Lossy);
-        let client = faulty.client(Duration::from_millis(100));
+        let client = faulty.client(LONG);
         let guest = barrier(&client, 1, go);
         guest.enter().await.unwrap();
         faulty.always(Some(Fault::Refuse));
         if dropped {
             drop(guest);
         } else {
-            guest.leave().await.unwrap_err();
+            let leaving = overdue_in_trouble(&faulty, guest.leave());
+            leaving.await.unwrap_err();
         }
         // Longer than the client waits for an answer.
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        pass(LONG * 2).await;
+        let calls = faulty.calls();
+        until(|| faulty.calls() > calls).await;
         assert_eq!(places(&engine).await, 1);
         faulty.always(None);
         until_async(async || places(&engine).await == 0).await;

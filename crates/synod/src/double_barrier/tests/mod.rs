@@ -13,7 +13,7 @@ mod faults;
 mod model;
 mod oracle;
 
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 /// A client on a network of its own.
 fn over(engine: &Arc<dyn Store>, replies: Replies) -> Faulty {

@@ -10,10 +10,12 @@ use synod_store::{
 };
 
 use super::{Leader, LeaderEvent, Leaders};
-use crate::testing::{FAULTS, Fault, Faulty, WatchEnd, soon, until, until_async};
+use crate::testing::{
+    FAULTS, Fault, Faulty, WatchEnd, overdue_in_trouble, soon, until, until_async,
+};
 use crate::{Client, Error};
 
-const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 async fn candidates(faulty: &Faulty) -> RangeResponse {
     let range = RangeRequest::new(KeyRange::prefix("e/"));
@@ -133,10 +135,7 @@ async fn a_candidate_whose_session_ends_is_told_so_19597() {
 #[tokio::test]
 async fn a_campaign_that_fails_or_is_dropped_leaves_no_candidate_21128() {
     let faulty = Faulty::new();
-    let (one, two) = (
-        faulty.client(TIMEOUT),
-        faulty.client(Duration::from_millis(50)),
-    );
+    let (one, two) = (faulty.client(TIMEOUT), faulty.client(TIMEOUT));
     let leader = one.election("e").campaign("one").await.unwrap();
     let election = two.election("e");
     assert!(
@@ -161,7 +160,8 @@ async fn a_campaign_that_fails_or_is_dropped_leaves_no_candidate_21128() {
     until(|| faulty.watches() == 2).await;
     faulty.always(Some(Fault::Refuse));
     faulty.end_watches(WatchEnd::Broken);
-    let error = soon(failing).await.unwrap().unwrap_err();
+    let failing = overdue_in_trouble(&faulty, failing);
+    let error = failing.await.unwrap().unwrap_err();
     assert!(!error.is_session_lost(), "{error}");
     faulty.always(None);
     until_candidates(&faulty, 1).await;
@@ -173,10 +173,11 @@ async fn a_campaign_that_fails_or_is_dropped_leaves_no_candidate_21128() {
 async fn a_resignation_that_fails_goes_on_22123() {
     for fault in [Fault::Refuse, Fault::Drop, Fault::Lose] {
         let faulty = Faulty::new();
-        let client = faulty.client(Duration::from_millis(50));
+        let client = faulty.client(TIMEOUT);
         let leadership = client.election("e").campaign("me").await.unwrap();
         faulty.always(Some(fault));
-        leadership.resign().await.unwrap_err();
+        let resigning = overdue_in_trouble(&faulty, leadership.resign());
+        resigning.await.unwrap_err();
         faulty.always(None);
         until_candidates(&faulty, 0).await;
     }
@@ -209,10 +210,11 @@ async fn answers_that_are_lost_harm_no_campaign_proclamation_or_resignation() {
 async fn a_later_proclamation_prevails() {
     for fault in [Fault::Late, Fault::Overtaken, Fault::Lose, Fault::Drop] {
         let faulty = Faulty::new();
-        let client = faulty.client(Duration::from_millis(30));
+        let client = faulty.client(TIMEOUT);
         let leadership = client.election("e").campaign("a").await.unwrap();
         faulty.always(Some(fault));
-        let error = leadership.proclaim("b").await.unwrap_err();
+        let proclaiming = overdue_in_trouble(&faulty, leadership.proclaim("b"));
+        let error = proclaiming.await.unwrap_err();
         assert!(error.is_maybe_committed(), "{fault:?}: {error}");
         faulty.always(None);
         leadership.proclaim("c").await.unwrap();

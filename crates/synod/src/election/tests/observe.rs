@@ -68,16 +68,14 @@ async fn observers_are_shown_the_newest_leader_after_a_gap_18163() {
 #[tokio::test]
 async fn observers_are_told_when_the_leader_is_not_known() {
     let faulty = Faulty::new();
-    let (one, two) = (
-        faulty.client(TIMEOUT),
-        faulty.client(Duration::from_millis(50)),
-    );
+    let (one, two) = (faulty.client(TIMEOUT), faulty.client(TIMEOUT));
     let leadership = one.election("e").campaign("a").await.unwrap();
     let mut leaders = two.election("e").observe();
     led_by(&mut leaders, "a").await;
     faulty.always(Some(Fault::Refuse));
     faulty.end_watches(WatchEnd::Closed);
-    let event = soon(leaders.next()).await.unwrap().unwrap();
+    let event = overdue_in_trouble(&faulty, leaders.next());
+    let event = event.await.unwrap().unwrap();
     assert!(matches!(event, LeaderEvent::Lost(_)), "{event:?}");
     faulty.always(None);
     // The same leader is told again: it is known again.

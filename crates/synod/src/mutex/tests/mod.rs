@@ -10,13 +10,13 @@ use synod_store::{Compare, DeleteRequest, KeyRange, PutRequest, RangeRequest, St
 use tokio::task::JoinHandle;
 
 use super::{Mutex, MutexGuard};
-use crate::testing::{Faulty, until, until_async};
+use crate::testing::{Faulty, stops_at_gate, until, until_async};
 use crate::{Client, Error, Result};
 
 const TTL: Duration = Duration::from_secs(60);
 
 fn client(faulty: &Faulty) -> Client {
-    faulty.client(Duration::from_secs(10))
+    faulty.client(TTL)
 }
 
 async fn count(faulty: &Faulty, prefix: &str) -> u64 {
@@ -183,7 +183,7 @@ async fn a_lock_that_is_dropped_at_any_step_leaves_nothing() {
             let holder = if held { mutex.lock().await.ok() } else { None };
             faulty.close_gate(step);
             let task = locking(&mutex);
-            faulty.wait_at_gate_for(Duration::from_millis(500)).await;
+            stops_at_gate(&faulty).await;
             task.abort();
             let _ = task.await;
             faulty.open_gate();

@@ -89,18 +89,19 @@ async fn a_dequeue_takes_once_whatever_is_lost() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn an_unknown_outcome_is_resolved_rightly() {
     for fault in FAULTS {
         for late in [false, true] {
             let faulty = Faulty::new();
-            let client = faulty.client(SHORT);
+            let client = faulty.client(LONG);
             let queue = client.priority_queue("q");
             queue.enqueue("before", 7).await.unwrap();
             faulty.script([fault]);
             // After the first copy nothing gets through.
             faulty.close_gate(1);
-            let error = queue.enqueue("a", 7).await.expect_err("nothing can answer");
+            let enqueue = overdue_at_gate(&faulty, queue.enqueue("a", 7));
+            let error = enqueue.await.expect_err("nothing can answer");
             let Some(token) = error.token().cloned() else {
                 panic!("{fault:?}: {error}");
             };
@@ -126,11 +127,12 @@ async fn an_unknown_outcome_is_resolved_rightly() {
 #[tokio::test]
 async fn an_enqueue_that_was_never_sent_says_so() {
     let faulty = Faulty::new();
-    let queue = faulty.client(SHORT).priority_queue("q");
+    let queue = faulty.client(LONG).priority_queue("q");
     queue.enqueue("before", 7).await.unwrap();
     for priority in [7, 8] {
         faulty.always(Some(Fault::Refuse));
-        let error = queue.enqueue("a", priority).await.unwrap_err();
+        let enqueue = queue.enqueue("a", priority);
+        let error = overdue_in_trouble(&faulty, enqueue).await.unwrap_err();
         assert!(!error.is_maybe_committed(), "{error:?}");
         assert!(error.is_retryable(), "{error:?}");
     }
@@ -154,20 +156,21 @@ async fn a_timeout_without_end_is_no_overflow() {
 #[tokio::test]
 async fn producers_that_are_always_first_end_an_enqueue_in_time() {
     let faulty = Faulty::over(engine(), Replies::Certain);
-    let queue = faulty.client(SHORT).priority_queue("q");
+    let queue = faulty.client(LONG).priority_queue("q");
     queue.enqueue("before", 7).await.unwrap();
     // Before each of its Txns another producer puts something in.
     faulty.close_gate(0);
     let mine = tokio::spawn(async move { queue.enqueue("a", 7).await });
-    let begun = tokio::time::Instant::now();
-    while !mine.is_finished() {
-        assert!(begun.elapsed() < LONG, "an enqueue that never gives up");
-        if faulty.wait_at_gate_for(Duration::from_millis(500)).await {
-            go_enqueue(&*faulty.engine, "q", "Go's", 7).await;
-            faulty.close_gate(0);
-        }
+    for _ in 0..20 {
+        assert!(faulty.wait_at_gate().await, "it tries again");
+        go_enqueue(&*faulty.engine, "q", "Go's", 7).await;
+        faulty.close_gate(0);
     }
-    let error = mine.await.unwrap().unwrap_err();
+    assert!(faulty.wait_at_gate().await, "it tries again");
+    go_enqueue(&*faulty.engine, "q", "Go's", 7).await;
+    pass(LONG).await;
+    faulty.open_gate();
+    let error = soon(mine).await.unwrap().unwrap_err();
     assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
     faulty.open_gate();
     let left = drain(&faulty.engine, "q").await;

@@ -9,7 +9,10 @@ use synod_store::{
 };
 
 use super::*;
-use crate::testing::{FAULTS, Fault, Faulty, WatchEnd, engine, until, until_async};
+use crate::testing::{
+    FAULTS, Fault, Faulty, WatchEnd, engine, overdue_at_gate, overdue_in_trouble, pass, soon,
+    stops_at_gate, until, until_async,
+};
 use crate::{ConnectOptions, Error};
 
 mod cancel;
@@ -19,8 +22,7 @@ mod join;
 mod order;
 mod race;
 
-const SHORT: Duration = Duration::from_millis(150);
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 /// What is left in the queue, as a healthy client sees it.
 async fn drain(store: &Arc<dyn Store>, name: &str) -> Vec<Bytes> {

@@ -75,7 +75,7 @@ impl Depot {
                     depot: Arc::clone(self),
                     retired: false,
                 };
-                self.settle.spawn(&runtime, sender.run());
+                self.settle.spawn(&runtime, "delivery.ack", sender.run());
             }
             match answer.await {
                 Ok(Some(answer)) => return answer,

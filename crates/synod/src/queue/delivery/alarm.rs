@@ -66,7 +66,8 @@ impl Depot {
                         depot: Arc::clone(self),
                         retired: false,
                     };
-                    self.settle.spawn(&runtime, Depot::ring(waiting));
+                    self.settle
+                        .spawn(&runtime, "delivery.delayed", Depot::ring(waiting));
                 }
                 Err(_) => self.alarms.state.lock().waited_for = false,
             }

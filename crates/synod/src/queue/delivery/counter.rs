@@ -169,7 +169,7 @@ where
             }
             // A task of its own: the caller may leave while the claim is on its way, or look elsewhere.
             let serving = Arc::clone(self).serve(client.clone(), turn);
-            self.core.settle.spawn(runtime, serving);
+            self.core.settle.spawn(runtime, "delivery.take", serving);
         }
     }
 
@@ -232,7 +232,9 @@ where
         let before = if O::EXACT { before } else { u64::MAX };
         let next = |options| self.wants.lock().first_like(options, before);
         for unwanted in hand_out(wants, taken, next) {
-            self.core.settle.spawn(runtime, unwanted.unseen());
+            self.core
+                .settle
+                .spawn(runtime, "delivery.give_back", unwanted.unseen());
         }
     }
 

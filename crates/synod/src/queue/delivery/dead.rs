@@ -10,6 +10,7 @@ use synod_store::{Compare, DeleteRequest, Key, KeyRange, KeyValue, RangeRequest,
 use super::depot::{Depot, PLACES};
 use super::record::Record;
 use crate::settle::{Outcome, Work};
+use crate::span::traced;
 use crate::{Client, Error, Result, retry};
 
 /// How many dead letters are read at once.
@@ -62,11 +63,19 @@ impl DeadLetters {
     ///
     /// What the store answered.
     pub async fn len(&self) -> Result<usize> {
-        self.allowed.clone()?;
-        let request = RangeRequest::new(self.depot.beside.all_dead()).count_only();
-        let depot = &self.depot;
-        let answer = retry::read(depot.patience, || depot.store.range(request.clone())).await?;
-        Ok(usize::try_from(answer.count).unwrap_or(usize::MAX))
+        traced!(
+            "synod.dead_letters.len",
+            object = self.depot.name,
+            async move {
+                self.allowed.clone()?;
+                let request = RangeRequest::new(self.depot.beside.all_dead()).count_only();
+                let depot = &self.depot;
+                let answer =
+                    retry::read(depot.patience, || depot.store.range(request.clone())).await?;
+                Ok(usize::try_from(answer.count).unwrap_or(usize::MAX))
+            }
+        )
+        .await
     }
 
     /// Whether there is none. One round trip.
@@ -92,17 +101,24 @@ impl DeadLetters {
     ///
     /// What the store answered.
     pub async fn list(&self, limit: usize) -> Result<Vec<DeadLetter>> {
-        self.allowed.clone()?;
-        let mut letters = Vec::new();
-        let mut walk = Walk::new(&self.depot);
-        while letters.len() < limit {
-            let rest = u64::try_from(limit.saturating_sub(letters.len())).unwrap_or(PAGE);
-            let Some(kvs) = walk.next(&self.depot, rest.min(PAGE)).await? else {
-                break;
-            };
-            letters.extend(kvs.iter().filter_map(|kv| self.letter(kv)));
-        }
-        Ok(letters)
+        traced!(
+            "synod.dead_letters.list",
+            object = self.depot.name,
+            async move {
+                self.allowed.clone()?;
+                let mut letters = Vec::new();
+                let mut walk = Walk::new(&self.depot);
+                while letters.len() < limit {
+                    let rest = u64::try_from(limit.saturating_sub(letters.len())).unwrap_or(PAGE);
+                    let Some(kvs) = walk.next(&self.depot, rest.min(PAGE)).await? else {
+                        break;
+                    };
+                    letters.extend(kvs.iter().filter_map(|kv| self.letter(kv)));
+                }
+                Ok(letters)
+            }
+        )
+        .await
     }
 
     fn letter(&self, kv: &KeyValue) -> Option<DeadLetter> {
@@ -134,21 +150,29 @@ impl DeadLetters {
     /// [`Error::Unknown`] when no answer came within the client's timeout: the item is in one of the
     /// two places. Else what the store answered.
     pub async fn requeue(&self, key: &Key) -> Result<bool> {
-        self.allowed.clone()?;
-        if self.depot.beside.died(key).is_none() {
-            return Err(Error::InvalidArgument(format!(
-                "{:?} is not the key of a dead letter of {:?}; `list` shows those",
-                key.to_string(),
-                self.depot.name.to_string(),
-            )));
-        }
-        let depot = &self.depot;
-        let request = RangeRequest::new(key.clone());
-        let answer = retry::read(depot.patience, || depot.store.range(request.clone())).await?;
-        match answer.kvs.into_iter().next() {
-            Some(kv) => self.revive(&kv).await,
-            None => Ok(false),
-        }
+        traced!(
+            "synod.dead_letters.requeue",
+            object = self.depot.name,
+            async move {
+                self.allowed.clone()?;
+                if self.depot.beside.died(key).is_none() {
+                    return Err(Error::InvalidArgument(format!(
+                        "{:?} is not the key of a dead letter of {:?}; `list` shows those",
+                        key.to_string(),
+                        self.depot.name.to_string(),
+                    )));
+                }
+                let depot = &self.depot;
+                let request = RangeRequest::new(key.clone());
+                let answer =
+                    retry::read(depot.patience, || depot.store.range(request.clone())).await?;
+                match answer.kvs.into_iter().next() {
+                    Some(kv) => self.revive(&kv).await,
+                    None => Ok(false),
+                }
+            }
+        )
+        .await
     }
 
     /// Puts back all that are there when it begins; returns how many it has put back.
@@ -162,23 +186,30 @@ impl DeadLetters {
     /// As [`DeadLetters::requeue`]; some of them may be back then. Those that cannot be read stay, and
     /// hold no other back.
     pub async fn requeue_all(&self) -> Result<usize> {
-        self.allowed.clone()?;
-        let mut done = 0usize;
-        let mut unreadable = None;
-        let mut walk = Walk::new(&self.depot);
-        while let Some(kvs) = walk.next(&self.depot, PAGE).await? {
-            for kv in kvs {
-                if readable(&kv).is_none() {
-                    unreadable = Some(kv);
-                    continue;
+        traced!(
+            "synod.dead_letters.requeue_all",
+            object = self.depot.name,
+            async move {
+                self.allowed.clone()?;
+                let mut done = 0usize;
+                let mut unreadable = None;
+                let mut walk = Walk::new(&self.depot);
+                while let Some(kvs) = walk.next(&self.depot, PAGE).await? {
+                    for kv in kvs {
+                        if readable(&kv).is_none() {
+                            unreadable = Some(kv);
+                            continue;
+                        }
+                        done = done.saturating_add(usize::from(self.revive(&kv).await?));
+                    }
                 }
-                done = done.saturating_add(usize::from(self.revive(&kv).await?));
+                match unreadable {
+                    Some(kv) => Err(cannot_be_read(&kv)),
+                    None => Ok(done),
+                }
             }
-        }
-        match unreadable {
-            Some(kv) => Err(cannot_be_read(&kv)),
-            None => Ok(done),
-        }
+        )
+        .await
     }
 
     async fn revive(&self, kv: &KeyValue) -> Result<bool> {
@@ -225,13 +256,20 @@ impl DeadLetters {
     ///
     /// What the store answered; some of them may be deleted then.
     pub async fn clear(&self) -> Result<usize> {
-        self.allowed.clone()?;
-        let mut cleared = 0usize;
-        let mut walk = Walk::new(&self.depot).keys_only();
-        while let Some(kvs) = walk.next(&self.depot, PAGE).await? {
-            cleared = cleared.saturating_add(self.delete(&kvs).await?);
-        }
-        Ok(cleared)
+        traced!(
+            "synod.dead_letters.clear",
+            object = self.depot.name,
+            async move {
+                self.allowed.clone()?;
+                let mut cleared = 0usize;
+                let mut walk = Walk::new(&self.depot).keys_only();
+                while let Some(kvs) = walk.next(&self.depot, PAGE).await? {
+                    cleared = cleared.saturating_add(self.delete(&kvs).await?);
+                }
+                Ok(cleared)
+            }
+        )
+        .await
     }
 
     /// Deletes these, or if one of them is gone, those of them that are not, one after the other.

@@ -18,6 +18,7 @@ use super::record::Record;
 use super::{LONGEST, check_bound, too_long};
 use crate::settle::{Outcome, Work};
 use crate::slot::Slot;
+use crate::span::traced;
 use crate::{Client, Error, Result, retry};
 
 /// An item that was handed out: it is nobody else's until its visibility bound runs out.
@@ -278,12 +279,15 @@ impl Delivery {
             .any(|lease| lease.wants_renewal(now));
         if old {
             let held = Arc::clone(&held);
-            held.depot.settle.clone().spawn(&runtime, async move {
-                // When it fails the bound is a little nearer, which the deadline says.
-                if let Err(error) = held.renew().await {
-                    tracing::debug!(%error, "the lease of a delivery was not renewed");
-                }
-            });
+            held.depot
+                .settle
+                .clone()
+                .spawn(&runtime, "delivery.renew", async move {
+                    // When it fails the bound is a little nearer, which the deadline says.
+                    if let Err(error) = held.renew().await {
+                        tracing::debug!(%error, "the lease of a delivery was not renewed");
+                    }
+                });
         }
         Ok(Delivery {
             held,
@@ -335,6 +339,11 @@ impl Delivery {
         now.checked_add(self.remaining()).unwrap_or(now)
     }
 
+    /// The lease that keeps it from others now.
+    pub(crate) fn lease(&self) -> Option<LeaseId> {
+        self.held.leases.lock().first().map(|lease| lease.id)
+    }
+
     /// The work is done: the item is gone for good. One round trip, which those share who acknowledge
     /// at the same time with clones of one handle, or handles of one client.
     ///
@@ -350,8 +359,11 @@ impl Delivery {
     /// is acknowledged, or will be, or is delivered again; [resolve](Client::resolve) the token to
     /// know. Anything else the store answered: the item is delivered again when its bound has run out.
     pub async fn ack(mut self) -> Result<()> {
-        self.ended = true;
-        self.held.depot.ack(&self.held).await
+        traced!("synod.delivery.ack", key = self.held.key, async move {
+            self.ended = true;
+            self.held.depot.ack(&self.held).await
+        })
+        .await
     }
 
     /// The work was not done: the item goes back into its queue at once, or among the
@@ -383,11 +395,14 @@ impl Delivery {
     /// As [`Delivery::nack`]; [`Error::InvalidArgument`] for a delay of more than a hundred years, and
     /// then the item comes back at once.
     pub async fn nack_after(mut self, delay: Duration) -> Result<()> {
-        if delay > LONGEST {
-            return Err(too_long("delay", delay));
-        }
-        self.ended = true;
-        self.held.back(&self.held.record, delay).await
+        traced!("synod.delivery.nack", key = self.held.key, async move {
+            if delay > LONGEST {
+                return Err(too_long("delay", delay));
+            }
+            self.ended = true;
+            self.held.back(&self.held.record, delay).await
+        })
+        .await
     }
 
     /// Makes the delivery last at least this long from now on. One round trip, or two when that is
@@ -404,8 +419,11 @@ impl Delivery {
     /// [`Error::DeliveryEnded`] when its bound had run out before. Anything else: it lasts as long as
     /// [`Delivery::remaining`] says.
     pub async fn extend(&self, bound: Duration) -> Result<()> {
-        check_bound("visibility bound", bound)?;
-        self.held.extend(bound).await
+        traced!("synod.delivery.extend", key = self.held.key, async move {
+            check_bound("visibility bound", bound)?;
+            self.held.extend(bound).await
+        })
+        .await
     }
 
     /// Gives an item back that its caller has never seen: this delivery does not count.
@@ -431,7 +449,7 @@ impl Drop for Delivery {
         }
         let held = Arc::clone(&self.held);
         let settle = held.depot.settle.clone();
-        settle.spawn(&self.runtime, async move {
+        settle.spawn(&self.runtime, "delivery.give_back", async move {
             if let Err(error) = held.back(&held.record, Duration::ZERO).await {
                 tracing::debug!(%error, "an item comes back when its bound has run out");
             }

@@ -170,7 +170,10 @@ impl Leases {
         if !std::mem::replace(&mut spares.minded, true) {
             drop(spares);
             match crate::runtime() {
-                Ok(runtime) => self.settle.spawn(&runtime, Arc::clone(self).mind()),
+                Ok(runtime) => {
+                    self.settle
+                        .spawn(&runtime, "delivery.leases", Arc::clone(self).mind())
+                }
                 // Without a runtime they run out by themselves.
                 Err(_) => self.spares.lock().minded = false,
             }
@@ -219,8 +222,9 @@ impl Leases {
     fn discard(self: &Arc<Leases>, leases: Vec<Lease>) {
         if let Ok(runtime) = crate::runtime() {
             let pool = Arc::clone(self);
-            self.settle
-                .spawn(&runtime, async move { pool.revoke(leases).await });
+            self.settle.spawn(&runtime, "delivery.revoke", async move {
+                pool.revoke(leases).await
+            });
         }
     }
 

@@ -237,12 +237,19 @@ macro_rules! delivery_methods {
             /// # Ok(()) }) }
             /// ```
             pub async fn take(&self) -> $crate::Result<$crate::Delivery> {
-                self.allowed()?;
-                loop {
-                    if let Some(delivery) = self.handle().take(1, true).await?.pop() {
-                        return Ok(delivery);
+                traced!(
+                    concat!("synod.", $kind, ".take"),
+                    object = self.name,
+                    async move {
+                        self.allowed()?;
+                        loop {
+                            if let Some(delivery) = self.handle().take(1, true).await?.pop() {
+                                return Ok(delivery);
+                            }
+                        }
                     }
-                }
+                )
+                .await
             }
 
             /// Takes up to `max` of the first items at once, in order; waits for the first one. As many
@@ -272,8 +279,15 @@ macro_rules! delivery_methods {
             /// # Ok(()) }) }
             /// ```
             pub async fn take_many(&self, max: usize) -> $crate::Result<Vec<$crate::Delivery>> {
-                self.allowed()?;
-                self.handle().take(max, true).await
+                traced!(
+                    concat!("synod.", $kind, ".take_many"),
+                    object = self.name,
+                    async move {
+                        self.allowed()?;
+                        self.handle().take(max, true).await
+                    }
+                )
+                .await
             }
 
             /// Takes the first item; `None` when there is none.
@@ -286,9 +300,16 @@ macro_rules! delivery_methods {
             ///
             #[doc = concat!("As [`", stringify!($handle), "::take`].")]
             pub async fn try_take(&self) -> $crate::Result<Option<$crate::Delivery>> {
-                self.allowed()?;
-                let taken = self.handle().take(1, false).await;
-                taken.map(|mut taken| taken.pop())
+                traced!(
+                    concat!("synod.", $kind, ".try_take"),
+                    object = self.name,
+                    async move {
+                        self.allowed()?;
+                        let taken = self.handle().take(1, false).await;
+                        taken.map(|mut taken| taken.pop())
+                    }
+                )
+                .await
             }
 
             /// Takes the first item; waits for it at most `timeout`, then returns `None`.

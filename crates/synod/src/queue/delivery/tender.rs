@@ -67,7 +67,8 @@ impl Depot {
                 depot: Arc::clone(self),
                 retired: false,
             };
-            self.settle.spawn(&runtime, Depot::tend(running));
+            self.settle
+                .spawn(&runtime, "delivery.tend", Depot::tend(running));
         }
         Ok(tended)
     }
@@ -86,7 +87,7 @@ impl Depot {
     pub(super) fn tend_when_due(self: &Arc<Depot>, runtime: &Handle, every: Duration) {
         if self.is_due(every) {
             let depot = Arc::clone(self);
-            self.settle.spawn(runtime, async move {
+            self.settle.spawn(runtime, "delivery.look", async move {
                 let round = async {
                     depot.round().await?;
                     depot.tidy().await

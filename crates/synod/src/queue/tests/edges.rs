@@ -3,7 +3,7 @@
 use super::*;
 
 /// How long a dequeue may take that has nothing to wait for.
-const PROMPT: Duration = Duration::from_secs(5);
+const PROMPT: Duration = Duration::from_secs(30);
 
 /// Numbers from 0 on, as values.
 fn numbers(count: usize) -> Vec<String> {

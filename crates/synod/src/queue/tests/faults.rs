@@ -126,19 +126,20 @@ async fn a_small_value_outlives_a_lost_answer_and_its_history_among_competitors(
     assert_eq!(call.await.unwrap().unwrap(), "600");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn an_unknown_outcome_is_resolved_rightly() {
     for fault in FAULTS {
         for late in [false, true] {
             for same_client in [false, true] {
                 let faulty = Faulty::new();
-                let client = faulty.client(SHORT);
+                let client = faulty.client(LONG);
                 let queue = client.queue("q");
                 queue.enqueue("before").await.unwrap();
                 faulty.script([fault]);
                 // After the first copy nothing gets through.
                 faulty.close_gate(1);
-                let error = queue.enqueue("a").await.expect_err("nothing can answer");
+                let enqueue = overdue_at_gate(&faulty, queue.enqueue("a"));
+                let error = enqueue.await.expect_err("nothing can answer");
                 if fault == Fault::Refuse {
                     assert!(
                         !error.is_maybe_committed() || error.token().is_some(),
@@ -181,10 +182,11 @@ async fn an_unknown_outcome_is_resolved_rightly() {
 #[tokio::test]
 async fn an_enqueue_that_was_never_sent_says_so() {
     let faulty = Faulty::new();
-    let queue = faulty.client(SHORT).queue("q");
+    let queue = faulty.client(LONG).queue("q");
     queue.enqueue("before").await.unwrap();
     faulty.always(Some(Fault::Refuse));
-    let error = queue.enqueue("a").await.unwrap_err();
+    let enqueue = overdue_in_trouble(&faulty, queue.enqueue("a"));
+    let error = enqueue.await.unwrap_err();
     assert!(!error.is_maybe_committed(), "{error:?}");
     assert!(error.is_retryable(), "{error:?}");
     faulty.always(None);
@@ -198,11 +200,12 @@ async fn a_doubt_stays_a_doubt_when_later_copies_are_refused() {
         (Fault::Drop, Resolution::NeverWill),
     ] {
         let faulty = Faulty::new();
-        let client = faulty.client(SHORT);
+        let client = faulty.client(LONG);
         let queue = client.queue("q");
         queue.enqueue("before").await.unwrap();
         faulty.script(std::iter::once(fault).chain([Fault::Refuse; 1000]));
-        let error = queue.enqueue("a").await.unwrap_err();
+        let enqueue = overdue_in_trouble(&faulty, queue.enqueue("a"));
+        let error = enqueue.await.unwrap_err();
         let token = error.token().unwrap_or_else(|| panic!("{error:?}"));
         let other = Faulty::over(Arc::clone(&faulty.engine), Replies::Lossy).client(LONG);
         assert_eq!(other.resolve(token).await.unwrap(), resolution);

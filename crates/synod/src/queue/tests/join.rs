@@ -7,13 +7,11 @@ use tokio::task::JoinHandle;
 
 /// Waits until more callers than these are in line or on their way.
 async fn lined_up(queue: &Queue, before: usize) {
-    for _ in 0..4000 {
-        if queue.core.in_line() > before {
-            return;
-        }
+    let begin = std::time::Instant::now();
+    while queue.core.in_line() <= before {
+        assert!(begin.elapsed() < LONG, "nobody has come");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    panic!("nobody has come");
 }
 
 /// Starts so many enqueues, one after the other.
@@ -139,11 +137,11 @@ async fn joined_values_go_in_once_whatever_is_lost() {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn callers_whose_outcome_is_unknown_share_a_token_that_tells() {
     for fault in [Fault::Lose, Fault::Drop, Fault::Late] {
         let faulty = Faulty::new();
-        let (client, queue, mut calls) = held_up(&faulty, Duration::from_secs(1)).await;
+        let (client, queue, mut calls) = held_up(&faulty, LONG).await;
         calls.extend(start(&queue, Fifo::FLYING..6).await);
         faulty.close_gate_behind(Fifo::FLYING);
         for call in calls.drain(..Fifo::FLYING) {
@@ -153,6 +151,8 @@ async fn callers_whose_outcome_is_unknown_share_a_token_that_tells() {
         // The joined Txn meets the fault; nothing gets through after it.
         faulty.script([fault]);
         faulty.let_one_more_through();
+        assert!(faulty.wait_at_gate().await, "the next copy");
+        pass(LONG).await;
         let mut tokens = Vec::new();
         for call in calls {
             let error = call.await.unwrap().expect_err("nothing can answer");
@@ -208,11 +208,12 @@ async fn what_the_store_refuses_is_refused_to_its_caller_alone() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn who_waits_in_line_for_too_long_is_not_sent() {
     let faulty = Faulty::new();
-    let (client, queue, mut calls) = held_up(&faulty, SHORT).await;
+    let (client, queue, mut calls) = held_up(&faulty, LONG).await;
     calls.extend(start(&queue, Fifo::FLYING..4).await);
+    pass(LONG).await;
     for call in calls.drain(Fifo::FLYING..) {
         let error = call.await.unwrap().unwrap_err();
         // It has left the line, or was on its way as the first had given up.
@@ -274,7 +275,7 @@ async fn a_joined_claim_loses_nothing_when_callers_leave() {
                 let queue = queue.clone();
                 callers.push(tokio::spawn(async move { queue.dequeue().await }));
             }
-            faulty.wait_at_gate_for(Duration::from_millis(500)).await;
+            stops_at_gate(&faulty).await;
             for caller in callers.iter().step_by(2) {
                 caller.abort();
             }

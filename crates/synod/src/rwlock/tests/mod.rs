@@ -8,13 +8,13 @@ use synod_store::{DeleteRequest, KeyRange, PutRequest, RangeRequest, Store};
 use tokio::task::JoinHandle;
 
 use super::{Holders, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use crate::testing::{FAULTS, Fault, Faulty, WatchEnd, until, until_async};
+use crate::testing::{FAULTS, Fault, Faulty, WatchEnd, stops_at_gate, until, until_async};
 use crate::{Client, Error, Result};
 
 const TTL: Duration = Duration::from_secs(60);
 
 fn client(faulty: &Faulty) -> Client {
-    faulty.client(Duration::from_secs(10))
+    faulty.client(TTL)
 }
 
 async fn count(faulty: &Faulty) -> u64 {
@@ -265,7 +265,7 @@ async fn a_wait_that_is_dropped_at_any_step_leaves_nothing() {
             let lock = lock.clone();
             tokio::spawn(async move { lock.write().await })
         };
-        faulty.wait_at_gate_for(Duration::from_millis(500)).await;
+        stops_at_gate(&faulty).await;
         waiting.abort();
         let _ = waiting.await;
         faulty.open_gate();

@@ -91,11 +91,12 @@ async fn answers_that_are_lost_harm_nothing() {
 async fn an_acquire_that_was_given_up_blocks_nobody() {
     for fault in [Fault::Lose, Fault::Late, Fault::Drop] {
         let faulty = Faulty::new();
-        let client = faulty.client(Duration::from_millis(50));
+        let client = faulty.client(TIMEOUT);
         client.own_session().await.unwrap();
         let semaphore = client.semaphore("s", 1);
         faulty.always(Some(fault));
-        let error = semaphore.acquire().await.unwrap_err();
+        let acquiring = overdue_in_trouble(&faulty, semaphore.acquire());
+        let error = acquiring.await.unwrap_err();
         assert!(error.is_maybe_committed(), "{error}");
         faulty.always(None);
         faulty.deliver_late().await;
@@ -126,10 +127,7 @@ async fn a_wait_survives_what_ends_its_watch() {
 #[tokio::test]
 async fn a_store_that_does_not_answer_ends_the_wait() {
     let faulty = Faulty::new();
-    let (one, two) = (
-        faulty.client(TIMEOUT),
-        faulty.client(Duration::from_millis(50)),
-    );
+    let (one, two) = (faulty.client(TIMEOUT), faulty.client(TIMEOUT));
     let held = one.semaphore("s", 1).acquire().await.unwrap();
     let semaphore = two.semaphore("s", 1);
     let waits = [
@@ -138,7 +136,10 @@ async fn a_store_that_does_not_answer_ends_the_wait() {
     ];
     until(|| faulty.watches() == 1).await;
     faulty.always(Some(Fault::Refuse));
+    let calls = faulty.calls();
     faulty.end_watches(WatchEnd::Closed);
+    until(|| faulty.calls() > calls).await;
+    pass(TIMEOUT * 2).await;
     for waits in waits {
         let error = soon(waits).await.unwrap().unwrap_err();
         assert!(!error.is_session_lost(), "{error}");

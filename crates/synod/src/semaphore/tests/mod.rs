@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use synod_store::{DeleteRequest, KeyRange, PutRequest, RangeRequest, Store};
 
-use crate::testing::{FAULTS, Fault, Faulty, WatchEnd, soon, until, until_async};
+use crate::testing::{
+    FAULTS, Fault, Faulty, WatchEnd, overdue_in_trouble, pass, soon, stops_at_gate, until,
+    until_async,
+};
 use crate::{Error, Semaphore, SemaphorePermit};
 
-const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 async fn tickets(faulty: &Faulty) -> u64 {
     let range = RangeRequest::new(KeyRange::prefix("__synod/semaphore/s/line/")).count_only();
@@ -131,7 +134,7 @@ async fn who_gives_up_leaves_the_line() {
         faulty.close_gate(step);
         let semaphore = semaphore.clone();
         let joining = tokio::spawn(async move { semaphore.acquire().await.map(drop) });
-        let _ = faulty.wait_at_gate_for(Duration::from_millis(500)).await;
+        stops_at_gate(&faulty).await;
         joining.abort();
         let _ = joining.await;
         faulty.open_gate();

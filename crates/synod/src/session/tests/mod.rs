@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use synod_store::{PutRequest, RangeRequest, Store};
 
 use crate::clock::ManualClock;
-use crate::testing::{Fault, Faulty, soon, until, until_async};
+use crate::testing::{Fault, Faulty, overdue, overdue_in_trouble, pass, soon, until, until_async};
 use crate::{Client, ConnectOptions, Session, SessionState};
 
 const TTL: Duration = Duration::from_secs(60);
@@ -21,15 +21,11 @@ struct World {
 }
 
 fn world() -> World {
-    impatient_world(Duration::from_secs(10))
-}
-
-fn impatient_world(timeout: Duration) -> World {
     let faulty = Faulty::new();
     let clock = Arc::new(ManualClock::new());
     let options = ConnectOptions::new("memory:")
         .with_clock(clock.clone())
-        .with_timeout(timeout);
+        .with_timeout(TTL);
     let client = options.over(Arc::new(faulty.clone()));
     World {
         faulty,
@@ -261,9 +257,11 @@ async fn trouble_shorter_than_the_lease_ends_nothing_8181() {
 /// etcd's issue 13675: the lease of a session that could not be set up was left to run out.
 #[tokio::test]
 async fn a_beginning_that_fails_leaves_no_lease_13675() {
-    let world = impatient_world(Duration::from_millis(50));
+    let world = world();
     world.faulty.always(Some(Fault::Lose));
-    world.client.session().ttl(TTL).await.unwrap_err();
+    let beginning = world.client.session().ttl(TTL);
+    let beginning = overdue(beginning, until_async(async || world.leases().await == 1));
+    beginning.await.unwrap_err();
     assert_eq!(world.leases().await, 1);
     world.faulty.always(None);
     until_async(async || world.leases().await == 0).await;
@@ -284,12 +282,12 @@ async fn a_beginning_that_is_dropped_leaves_no_lease() {
 /// etcd's issue 6681: a close that hangs as long as the store cannot be reached.
 #[tokio::test]
 async fn a_close_is_bounded_and_goes_on_in_the_background_6681() {
-    let world = impatient_world(Duration::from_millis(50));
+    let world = world();
     let session = world.session().await;
     let other = session.clone();
     world.faulty.always(Some(Fault::Refuse));
-    let closing = tokio::time::timeout(Duration::from_secs(20), session.close());
-    let error = closing.await.expect("a close that ends").unwrap_err();
+    let closing = overdue_in_trouble(&world.faulty, session.close());
+    let error = closing.await.unwrap_err();
     assert!(error.is_timeout() && error.is_maybe_committed(), "{error}");
     assert_eq!(other.state(), SessionState::Closed);
     assert_eq!(world.leases().await, 1);

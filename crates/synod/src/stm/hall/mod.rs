@@ -389,7 +389,7 @@ impl Hall {
             };
             if first {
                 let task = flight::fly(client.clone(), flight::Aboard::new(self));
-                client.settle().spawn(&runtime, task);
+                client.settle().spawn(&runtime, "stm.group", task);
             }
             return Ok(Some(Seat {
                 hall: Arc::clone(self),

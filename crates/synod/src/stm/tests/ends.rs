@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use synod_store::{LeaseGrantRequest, LeaseId, Revision};
 
 use super::*;
+use crate::testing::overdue_in_trouble;
 
 /// Always loses to somebody else.
 async fn lose(stm: &Stm, client: &Client) -> Result<()> {
@@ -82,9 +83,11 @@ async fn an_error_of_the_closure_ends_it_without_a_trace() {
 #[tokio::test]
 async fn issue_7309_errors_are_returned_and_panics_are_the_closures() {
     for (faulty, client) in clients() {
-        let short = faulty.client(Duration::from_millis(50));
+        let other = faulty.client(PATIENCE);
         faulty.always(Some(crate::testing::Fault::Refuse));
-        let error = short.stm().run(async |tx| tx.get("a").await).await;
+        let other = other.stm();
+        let error = other.run(async |tx| tx.get("a").await);
+        let error = overdue_in_trouble(&faulty, error).await;
         assert!(error.unwrap_err().is_transient());
         faulty.always(None);
         let stm = client.stm();

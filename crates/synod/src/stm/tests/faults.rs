@@ -1,7 +1,7 @@
 //! Answers that get lost, and crowds.
 
 use crate::Resolution;
-use crate::testing::{FAULTS, Fault};
+use crate::testing::{FAULTS, Fault, overdue_at_gate};
 use rand::seq::IndexedRandom;
 
 use super::*;
@@ -99,16 +99,14 @@ async fn many_faults_and_many_tasks_lose_no_increment() {
 #[tokio::test]
 async fn an_outcome_that_cannot_be_told_has_a_token() {
     let faulty = Faulty::new();
-    let client = faulty.client(Duration::from_millis(150));
+    let client = faulty.client(PATIENCE);
     let stm = client.stm();
     stm.run(async |tx| increment(&tx, "n").await).await.unwrap();
     faulty.script([Fault::Lose]);
     // The read and the commit; its repetition stands at the gate.
     faulty.close_gate(2);
-    let error = stm
-        .run(async |tx| increment(&tx, "n").await)
-        .await
-        .unwrap_err();
+    let run = stm.run(async |tx| increment(&tx, "n").await);
+    let error = overdue_at_gate(&faulty, run).await.unwrap_err();
     faulty.open_gate();
     assert!(error.is_maybe_committed(), "{error}");
     let resolution = client.resolve(error.token().unwrap()).await.unwrap();
@@ -121,22 +119,20 @@ async fn an_outcome_that_cannot_be_told_has_a_token() {
 #[tokio::test]
 async fn a_conflict_that_cannot_be_told_is_not_said_to_have_happened() {
     let faulty = Faulty::new();
-    let client = faulty.client(Duration::from_millis(150));
+    let client = faulty.client(PATIENCE);
     let stm = client.stm();
     stm.run(async |tx| increment(&tx, "n").await).await.unwrap();
     faulty.script([Fault::Lose]);
     faulty.close_gate(2);
     let engine = std::sync::Arc::clone(&faulty.engine);
-    let error = stm
-        .run(async |tx| {
-            increment(&tx, "n").await?;
-            // Somebody else is faster.
-            let put = synod_store::PutRequest::new("n", "7");
-            engine.put(put).await?;
-            Ok::<_, crate::Error>(())
-        })
-        .await
-        .unwrap_err();
+    let run = stm.run(async |tx| {
+        increment(&tx, "n").await?;
+        // Somebody else is faster.
+        let put = synod_store::PutRequest::new("n", "7");
+        engine.put(put).await?;
+        Ok::<_, crate::Error>(())
+    });
+    let error = overdue_at_gate(&faulty, run).await.unwrap_err();
     faulty.open_gate();
     let token = error.token().unwrap();
     assert_eq!(client.resolve(token).await.unwrap(), Resolution::Otherwise);

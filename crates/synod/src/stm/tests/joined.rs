@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::Resolution;
-use crate::testing::{FAULTS, Fault, soon};
+use crate::testing::{FAULTS, Fault, overdue_at_gate, soon};
 use rand::seq::IndexedRandom;
 
 /// Sets a client's record up, so that counts are of the transactions alone.
@@ -242,14 +242,15 @@ async fn a_closure_may_wait_for_another() {
 #[tokio::test]
 async fn all_of_a_group_are_told_when_its_outcome_is_open() {
     let faulty = Faulty::new();
-    let client = faulty.client(Duration::from_millis(200));
+    let client = faulty.client(PATIENCE);
     begin(&client).await;
     let stm = client.stm();
     at_once((0..3).map(|_| stm.run(async |tx| count(&tx, "n").await))).await;
     faulty.script([Fault::Lose]);
     // The commit; its repetition stands at the gate.
     faulty.close_gate(1);
-    let errors = at_once((0..3).map(|_| stm.run(async |tx| count(&tx, "n").await))).await;
+    let runs = at_once((0..3).map(|_| stm.run(async |tx| count(&tx, "n").await)));
+    let errors = overdue_at_gate(&faulty, runs).await;
     faulty.open_gate();
     let tokens: Vec<_> = errors
         .into_iter()

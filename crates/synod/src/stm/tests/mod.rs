@@ -18,7 +18,7 @@ use super::*;
 use crate::testing::Faulty;
 use crate::{Client, Error, Result};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const LEVELS: [Isolation; 4] = [
     Isolation::SerializableSnapshot,

@@ -282,6 +282,12 @@ impl Faulty {
         tokio::time::timeout(patience, come).await.is_ok()
     }
 
+    /// How many calls have come to the gate, open or closed.
+    #[cfg(test)]
+    pub(crate) fn calls(&self) -> usize {
+        *self.state.arrived.borrow()
+    }
+
     /// How many transactions clients have sent.
     #[must_use]
     pub fn txns(&self) -> usize {

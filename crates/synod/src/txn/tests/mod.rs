@@ -7,9 +7,9 @@ use std::time::Duration;
 use synod_store::{Key, Store};
 
 use super::*;
-use crate::testing::{FAULTS, Fault, Faulty};
+use crate::testing::{FAULTS, Fault, Faulty, overdue_at_gate, overdue_in_trouble};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn one_branch_runs() {
@@ -247,11 +247,12 @@ async fn a_lease_that_ends_under_it_is_the_error_of_a_lease() {
 #[tokio::test]
 async fn an_unknown_outcome_has_a_token() {
     let faulty = Faulty::new();
-    let client = faulty.client(Duration::from_millis(150));
+    let client = faulty.client(PATIENCE);
     client.txn().and_then([put("k", "1")]).await.unwrap();
     faulty.script([Fault::Lose]);
     faulty.close_gate(1);
-    let error = client.txn().and_then([put("k", "2")]).await.unwrap_err();
+    let txn = client.txn().and_then([put("k", "2")]);
+    let error = overdue_at_gate(&faulty, txn).await.unwrap_err();
     faulty.open_gate();
     let resolution = client.resolve(error.token().unwrap()).await.unwrap();
     assert_eq!(resolution, crate::Resolution::Happened);
@@ -261,10 +262,11 @@ async fn an_unknown_outcome_has_a_token() {
 #[tokio::test]
 async fn reads_are_repeated() {
     let faulty = Faulty::new();
-    let client = faulty.client(Duration::from_millis(100));
+    let client = faulty.client(PATIENCE);
     faulty.always(Some(Fault::Refuse));
     let read = client.txn().and_then([get("k")]);
-    let error = read.clone().await.unwrap_err();
+    let error = overdue_in_trouble(&faulty, read.clone()).await;
+    let error = error.unwrap_err();
     assert!(error.is_retryable(), "{error}");
     assert!(faulty.txns() > 1);
     let running = tokio::spawn(read.into_future());

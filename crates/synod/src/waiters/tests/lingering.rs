@@ -10,7 +10,7 @@ use super::super::{Place, Vigils, join};
 use super::{lease, request, waiting};
 use crate::testing::{Faulty, WatchEnd, until};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(3600);
 
 async fn put(faulty: &Faulty, key: &str) -> Revision {

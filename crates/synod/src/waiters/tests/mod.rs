@@ -15,7 +15,7 @@ use synod_store::{
 };
 
 use super::{Join, Lines, Neighbours, Place, Suffix};
-use crate::testing::{Fault, Faulty, until, until_async};
+use crate::testing::{Fault, Faulty, overdue_in_trouble, until, until_async};
 use crate::{Error, Result};
 
 const TTL: Duration = Duration::from_secs(60);
@@ -37,7 +37,7 @@ fn request(suffix: &str, lease: LeaseId) -> Join {
         value: Bytes::new(),
         lease,
         neighbours: Neighbours::Direct,
-        patience: Duration::from_secs(10),
+        patience: TTL,
     }
 }
 
@@ -314,10 +314,11 @@ async fn a_join_that_was_given_up_does_not_block_the_line() {
         let faulty = Faulty::new();
         let lease = lease(&faulty).await;
         let mut request = request("a", lease);
-        request.patience = Duration::from_millis(100);
+        request.patience = TTL;
         faulty.always(Some(fault));
         let store = Arc::new(faulty.clone());
-        let error = join(store, request).await.unwrap_err();
+        let joining = overdue_in_trouble(&faulty, join(store, request));
+        let error = joining.await.unwrap_err();
         assert!(error.is_maybe_committed(), "{error}");
         faulty.always(None);
         faulty.deliver_late().await;

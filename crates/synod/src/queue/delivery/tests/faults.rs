@@ -3,7 +3,7 @@
 use futures_util::StreamExt;
 
 use super::*;
-use crate::testing::FAULTS;
+use crate::testing::{FAULTS, overdue_at_gate};
 
 /// Every sequence of at most two faults, at each of the first `calls` calls.
 fn scripts(calls: usize) -> Vec<Vec<Fault>> {
@@ -142,13 +142,14 @@ async fn a_delayed_enqueue_with_an_id_happens_once_whatever_is_lost() {
 #[tokio::test]
 async fn an_ack_that_nobody_answers_is_unknown_and_can_be_resolved() {
     let faulty = Faulty::new();
-    let client = faulty.client(Duration::from_millis(150));
+    let client = faulty.client(LONG);
     let queue = client.queue("q");
     queue.enqueue("a").await.unwrap();
     let delivery = queue.take().await.unwrap();
     faulty.script([Fault::Lose]);
     faulty.close_gate(1);
-    let error = delivery.ack().await.unwrap_err();
+    let ack = overdue_at_gate(&faulty, delivery.ack());
+    let error = ack.await.unwrap_err();
     faulty.open_gate();
     let token = error.token().expect("the outcome is open").clone();
     assert_eq!(
@@ -183,10 +184,7 @@ async fn consumers_that_are_cut_off_lose_nothing_and_at_the_end_it_is_a_dead_let
         healthy.enqueue("a").await.unwrap();
         for attempt in 1..=10 {
             let faulty = Faulty::over(Arc::clone(&engine), replies);
-            let queue = faulty
-                .client(Duration::from_millis(50))
-                .queue("q")
-                .with_max_attempts(10);
+            let queue = faulty.client(LONG).queue("q").with_max_attempts(10);
             let delivery = queue.take().await.unwrap();
             assert_eq!(delivery.attempt(), attempt);
             // Nothing that it sends arrives any more.
@@ -203,14 +201,15 @@ async fn consumers_that_are_cut_off_lose_nothing_and_at_the_end_it_is_a_dead_let
 #[tokio::test]
 async fn an_extension_that_nobody_answers_leaves_the_delivery_with_its_taker() {
     let faulty = Faulty::new();
-    let client = faulty.client(Duration::from_millis(150));
+    let client = faulty.client(LONG);
     let queue = client.queue("q").with_visibility(Duration::from_secs(5));
     queue.enqueue("a").await.unwrap();
     let delivery = queue.take().await.unwrap();
     // The lease is granted; the marker is moved to it, and nobody says so.
     faulty.script([Fault::None, Fault::Lose]);
     faulty.close_gate(2);
-    let error = delivery.extend(Duration::from_secs(50)).await.unwrap_err();
+    let extend = delivery.extend(Duration::from_secs(50));
+    let error = overdue_at_gate(&faulty, extend).await.unwrap_err();
     faulty.open_gate();
     assert!(error.is_maybe_committed(), "{error}");
     // Whichever lease it is on, it is renewed with all of them.

@@ -19,7 +19,7 @@ mod priority;
 mod room;
 mod strange;
 
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 /// All keys under a prefix.
 async fn keys(store: &Arc<dyn Store>, prefix: &str) -> Vec<KeyValue> {
