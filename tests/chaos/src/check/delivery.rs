@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Findings, Kind, deaths, real_time, show};
+use super::{Findings, Kind, real_time, show};
 use crate::history::{Call, Entry, Settled};
 use crate::record::{Event, Record, State, apply};
 
@@ -62,60 +62,15 @@ pub(super) fn check(history: &[&Entry], record: &Record, drained: bool, findings
     acknowledged(history, &replay, findings);
     for entry in with(Call::Nack).filter(|entry| entry.happened()) {
         let delivery = (entry.value().to_owned(), entry.args.token.unwrap_or(0));
-        if !replay.returned.iter().any(|(_, back)| *back == delivery) {
+        if !replay.returned.contains(&delivery) {
             let text = format!("given back, but it never came back: {}", show(entry));
             findings.add(Kind::Violation, entry.began, text);
         }
     }
-    torn(history, &replay, findings);
     if drained {
         for (value, place) in &replay.places {
             let text = format!("{value:?} is left over in {place:?} after the queue was emptied");
             findings.add(Kind::Violation, u64::MAX, text);
-        }
-    }
-}
-
-/// What goes back together with its marker is given back by who has it: nobody else takes it away from one who
-/// holds it and lives.
-fn torn(history: &[&Entry], replay: &Replay, findings: &mut Findings) {
-    let deaths = deaths(history);
-    let delivery = |entry: &Entry, value: Option<&str>, attempt: Option<u64>| {
-        (
-            value.unwrap_or(entry.value()).to_owned(),
-            attempt.unwrap_or(0),
-        )
-    };
-    let mut held: BTreeMap<(String, u64), &Entry> = BTreeMap::new();
-    for entry in history.iter().filter(|entry| entry.call == Call::Take) {
-        if let Some(answer) = entry.ok().filter(|answer| answer.value.is_some()) {
-            let delivery = delivery(entry, answer.value.as_deref(), answer.token);
-            held.insert(delivery, entry);
-        }
-    }
-    for entry in history {
-        // A handle whose acknowledgement was refused or is in doubt gives back when it is dropped.
-        let gives = match entry.call {
-            Call::Nack => true,
-            Call::Ack => entry.ok().is_none(),
-            _ => false,
-        };
-        if gives {
-            held.remove(&delivery(entry, None, entry.args.token));
-        }
-    }
-    for (at, delivery) in replay.returned.iter().filter(|(at, _)| at.together) {
-        if let Some(taker) = held.get(delivery)
-            && deaths
-                .get(&taker.worker)
-                .is_none_or(|dead| at.arrived < *dead)
-        {
-            let (value, attempt) = delivery;
-            let text = format!(
-                "{value:?} was taken away at attempt {attempt} from who had it: {}",
-                show(taker)
-            );
-            findings.add(Kind::Doubled, at.arrived, text);
         }
     }
 }
@@ -167,13 +122,6 @@ fn acknowledged(history: &[&Entry], replay: &Replay, findings: &mut Findings) {
     }
 }
 
-/// An item goes from its taker to another place.
-struct Return {
-    arrived: u64,
-    /// In the revision in which its marker goes.
-    together: bool,
-}
-
 #[derive(Default)]
 struct Replay {
     /// When each value was put in first.
@@ -183,7 +131,7 @@ struct Replay {
     /// When each value left, and at which attempt; more than once is an error of its own.
     acked: BTreeMap<String, Vec<(u64, u64)>>,
     /// What went from its taker to another place: value and attempt.
-    returned: Vec<(Return, (String, u64))>,
+    returned: BTreeSet<(String, u64)>,
     /// What is there in the end.
     places: BTreeMap<String, (String, Place)>,
 }
@@ -271,12 +219,8 @@ fn replay(record: &Record, history: &[&Entry], findings: &mut Findings) -> Repla
                 }
                 _ => None,
             };
-            if let Some((marker, attempt)) = &moved {
-                let back = Return {
-                    arrived: at,
-                    together: before.contains_key(marker) && !state.contains_key(marker),
-                };
-                replay.returned.push((back, (value.clone(), *attempt)));
+            if let Some((_, attempt)) = &moved {
+                replay.returned.insert((value.clone(), *attempt));
             }
             if moved.is_some_and(|(marker, _)| state.contains_key(&marker)) {
                 let text = format!("{value:?} came back while somebody still had it");

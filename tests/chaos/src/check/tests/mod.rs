@@ -360,30 +360,7 @@ fn deliveries_end_once_and_come_back_only_when_nobody_has_them() {
 }
 
 #[test]
-fn what_is_had_is_given_back_by_its_taker_alone() {
-    let (mut history, events) = delivery();
-    history.remove(2);
-    assert_eq!(
-        kinds(&history, events.clone()),
-        [Doubled],
-        "taken away together with its marker"
-    );
-    history[1] = history[1].clone().killed();
-    assert_eq!(kinds(&history, events), [], "nobody had it");
-
-    let (mut history, mut events) = delivery();
-    history.remove(2);
-    let mut marker = events.remove(5);
-    (marker.revision, marker.arrived) = (4, 35);
-    for event in &mut events[4..] {
-        (event.revision, event.arrived) = (event.revision + 1, event.arrived + 10);
-    }
-    events.insert(4, marker);
-    for entry in &mut history[2..] {
-        (entry.began, entry.ended) = (entry.began + 10, entry.ended.map(|at| at + 10));
-    }
-    assert_eq!(kinds(&history, events), [], "its time was over before");
-
+fn what_is_given_back_comes_back_and_who_acknowledges_has_it() {
     let (mut history, mut events) = delivery();
     history.truncate(3);
     events.truncate(4);
