@@ -216,7 +216,7 @@ impl Mangle {
         strip(&mut txn, broken);
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         assert!(
-            broken != Break::Panics || (count + 1) % broken.one_in() != 0,
+            broken != Break::Panics || !(count + 1).is_multiple_of(broken.one_in()),
             "a panic on purpose"
         );
         let touched = if count.is_multiple_of(broken.one_in()) {
