@@ -161,6 +161,8 @@ enum What {
     },
     End(Outcome),
     Settled(Settled),
+    /// The process has ended in good order: everything that it began has ended.
+    Closed,
 }
 
 /// An operation, from its call to what was found out last.
@@ -296,6 +298,11 @@ impl Log {
         self.write(id, What::Settled(settled));
     }
 
+    /// The process ends in good order.
+    pub fn closed(&self) {
+        self.write(self.next.load(Ordering::Relaxed), What::Closed);
+    }
+
     fn write(&self, id: u64, what: What) {
         // The line of its beginning is in the file before an operation is sent, that of its end after it
         // was answered.
@@ -317,8 +324,9 @@ impl Log {
 ///
 /// # Errors
 ///
-/// When one cannot be read, or has a line in its middle that is none. A last line that is cut off
-/// belongs to a process that was killed while it wrote, and is left out.
+/// When one cannot be read, or has a line in its middle that is none, or has operations without an end although
+/// its process has ended in good order. A last line that is cut off belongs to a process that was killed while
+/// it wrote, and is left out.
 pub fn read_all(directory: &Path) -> anyhow::Result<Vec<Entry>> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(directory)?
         .map(|entry| Ok(entry?.path()))
@@ -380,6 +388,15 @@ fn read(path: &Path) -> anyhow::Result<Vec<Entry>> {
                     entry.settled = Some(settled);
                 }
             }
+            What::Closed => {
+                if let Some(open) = entries.values().find(|entry| entry.ended.is_none()) {
+                    let (call, id) = (open.call, open.id);
+                    anyhow::bail!(
+                        "{}: its process has ended in good order, but {call:?} number {id} has no end",
+                        path.display()
+                    );
+                }
+            }
         }
     }
     Ok(entries.into_values().collect())
@@ -409,7 +426,7 @@ mod tests {
         };
         log.end(second, doubt.clone());
         log.settled(second, Settled::Happened);
-        let open = log.begin(Primitive::Txn, Call::Swap, "t", Args::default());
+        let killed = log.begin(Primitive::Txn, Call::Swap, "t", Args::default());
         OpenOptions::new()
             .append(true)
             .open(&path)
@@ -417,12 +434,18 @@ mod tests {
             .write_all(b"{\"id\":3,\"a")
             .unwrap();
         let read = read_all(&directory).unwrap();
+        let path = directory.join("w1.0.jsonl");
+        let log = Log::create(&path).unwrap();
+        log.begin(Primitive::Txn, Call::Swap, "t", Args::default());
+        log.closed();
+        let open = read_all(&directory).unwrap_err().to_string();
         std::fs::remove_dir_all(&directory).unwrap();
+        assert!(open.contains("Swap number 0 has no end"), "{open}");
         assert_eq!(read.len(), 3);
         assert!(read[0].happened() && read[0].ended.unwrap() >= read[0].began);
         assert_eq!(read[1].outcome, Some(doubt));
         assert!(read[1].happened() && read[1].in_doubt());
-        assert_eq!((read[2].id, read[2].ended), (open, None));
+        assert_eq!((read[2].id, read[2].ended), (killed, None));
         assert!(read[2].may() && read[2].in_doubt() && read[2].ok().is_none());
     }
 }

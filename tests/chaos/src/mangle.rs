@@ -44,8 +44,12 @@ pub enum Break {
     DoubleBarrierHasty,
     /// Commits do not compare what was read.
     StmUnchecked,
+    /// Commits do not compare what was read and is not written.
+    StmUnread,
     /// A register is swapped whatever it holds.
     TxnUnchecked,
+    /// The task that sends a changing transaction panics.
+    Panics,
 }
 
 impl Break {
@@ -92,6 +96,7 @@ impl Break {
             Break::QueueLoses | Break::QueueDoubles | Break::QueueRepeats | Break::AckForgotten => {
                 4
             }
+            Break::Panics => 40,
             _ => 1,
         }
     }
@@ -210,6 +215,10 @@ impl Mangle {
         };
         strip(&mut txn, broken);
         let count = self.count.fetch_add(1, Ordering::Relaxed);
+        assert!(
+            broken != Break::Panics || !(count + 1).is_multiple_of(broken.one_in()),
+            "a panic on purpose"
+        );
         let touched = if count.is_multiple_of(broken.one_in()) {
             touched(&txn)
         } else {
@@ -322,6 +331,13 @@ fn touched(txn: &Txn) -> Vec<Touch> {
 
 /// Takes out the conditions that are not to be looked at.
 fn strip(txn: &mut Txn, broken: Break) {
+    if broken == Break::StmUnread {
+        let written: Vec<String> = touched(txn).into_iter().map(|touch| touch.key).collect();
+        txn.compares.retain(|compare| {
+            let key = String::from_utf8_lossy(compare.range.start());
+            !key.starts_with("chaos/stm/account/") || written.iter().any(|other| *other == key)
+        });
+    }
     txn.compares.retain(|compare| !broken.ignores(compare));
     for op in txn.success.iter_mut().chain(&mut txn.failure) {
         if let TxnOp::Txn(inner) = op {

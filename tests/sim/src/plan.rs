@@ -155,14 +155,17 @@ pub(crate) enum Planted {
     EarlyAnswer,
     /// A transaction that comes again is applied again.
     AppliedTwice,
+    /// Compares of what a transaction has read and does not write always hold.
+    UnreadCompare,
 }
 
 impl Planted {
     /// All of them, by name.
-    pub(crate) const ALL: [(&'static str, Planted); 4] = [
+    pub(crate) const ALL: [(&'static str, Planted); 5] = [
         ("ignored-compare", Planted::IgnoredCompare),
         ("ignored-fence", Planted::IgnoredFence),
         ("early-answer", Planted::EarlyAnswer),
         ("applied-twice", Planted::AppliedTwice),
+        ("unread-compare", Planted::UnreadCompare),
     ];
 }

@@ -34,6 +34,14 @@ impl Forgetful {
             _ => false,
         };
         txn.compares.retain(|compare| !ignored(compare));
+        if self.planted == Planted::UnreadCompare {
+            // Whether a list that is read and not written is as it was.
+            let written = written(txn);
+            txn.compares.retain(|compare| {
+                let key = compare.range.start();
+                !key.starts_with(b"sim/list/") || written.contains(key)
+            });
+        }
         if self.planted == Planted::AppliedTwice
             && txn.compares.len() > 1
             && !self.seen.lock().unwrap().insert(format!("{txn:?}"))
@@ -46,6 +54,21 @@ impl Forgetful {
             }
         }
     }
+}
+
+/// The keys that a transaction may put.
+fn written(txn: &Txn) -> HashSet<Key> {
+    let mut keys = HashSet::new();
+    for op in txn.success.iter().chain(&txn.failure) {
+        match op {
+            TxnOp::Put(put) => {
+                keys.insert(put.key.clone());
+            }
+            TxnOp::Txn(inner) => keys.extend(written(inner)),
+            TxnOp::Range(_) | TxnOp::Delete(_) => {}
+        }
+    }
+    keys
 }
 
 impl Store for Forgetful {

@@ -96,8 +96,15 @@ pub(crate) fn run(asked: Asked) -> Report {
     world.set_engine(None);
     let mut history = world.history();
     history.healed = HEALED;
+    let ended = match (0..CLIENTS).find(|client| sim.is_host_running(name(*client))) {
+        Some(client) if history.violations.is_empty() => Err(format!(
+            "client {client} has not ended within {END:?} after its work"
+        )),
+        _ => Ok(()),
+    };
     let result = result
         .and_then(|()| invariants::check(&history, workload))
+        .and(ended)
         .and_then(|()| {
             // Only a planted bug may keep a fault from happening.
             if stage.fired == 0 {

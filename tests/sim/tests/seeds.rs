@@ -69,8 +69,24 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
+/// `seed N: INVARIANT: ...`, what was broken.
+fn finding(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines().last().unwrap_or_default().to_owned()
+}
+
 /// Runs seeds on all processors until one of them fails; what it said.
 fn first_failure(seeds: impl Iterator<Item = u64> + Send, more: &[&str]) -> Option<(u64, String)> {
+    let failed = first(seeds, more, |output| !output.status.success());
+    failed.map(|(seed, output)| (seed, said(&output)))
+}
+
+/// Runs seeds on all processors until one of them ends in a certain way.
+fn first(
+    seeds: impl Iterator<Item = u64> + Send,
+    more: &[&str],
+    is_it: impl Fn(&Output) -> bool + Sync,
+) -> Option<(u64, Output)> {
     let seeds = Mutex::new(seeds);
     let failed = Mutex::new(None);
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
@@ -82,8 +98,8 @@ fn first_failure(seeds: impl Iterator<Item = u64> + Send, more: &[&str]) -> Opti
                         return;
                     };
                     let output = run(seed, more);
-                    if !output.status.success() {
-                        failed.lock().unwrap().get_or_insert((seed, said(&output)));
+                    if is_it(&output) {
+                        failed.lock().unwrap().get_or_insert((seed, output));
                     }
                 }
             });
@@ -130,30 +146,55 @@ fn one_seed_is_one_run() {
 
 #[test]
 fn planted_faults_are_found() {
-    // The fence matters to who was frozen while it held something.
-    let plants: [(&str, &[&str], &[&str]); 4] = [
-        ("ignored-compare", &["queue", "stm"], &[]),
-        ("ignored-fence", &["mutex"], &["--fault", "client-pause"]),
-        ("early-answer", &["queue", "stm"], &[]),
-        ("applied-twice", &["stm", "queue"], &[]),
+    // Where it is planted, with which faults, and which invariants are to object. The fence matters to who was
+    // frozen while it held something.
+    type Plant = (
+        &'static str,
+        &'static str,
+        &'static [&'static str],
+        &'static [&'static str],
+    );
+    let plants: [Plant; 8] = [
+        ("ignored-compare", "queue", &[], &["queue:"]),
+        ("ignored-compare", "stm", &[], &["stm:"]),
+        (
+            "ignored-fence",
+            "mutex",
+            &["--fault", "client-pause"],
+            &["fence:", "holds:"],
+        ),
+        ("early-answer", "queue", &[], &["store:", "kv:", "queue:"]),
+        ("early-answer", "stm", &[], &["store:", "kv:", "stm:"]),
+        ("applied-twice", "stm", &[], &["stm:"]),
+        ("applied-twice", "queue", &[], &["queue:"]),
+        ("unread-compare", "stm", &[], &["stm:"]),
     ];
-    for (plant, workloads, faults) in plants {
-        for workload in workloads {
-            let tried = AtomicU64::new(0);
-            let seeds = (0..SEEDS_A_PLANT).inspect(|_| {
-                tried.fetch_add(1, Ordering::SeqCst);
-            });
-            let more = [&["--plant", plant, "--workload", workload], faults].concat();
-            let found = first_failure(seeds, &more);
-            let Some((_, said)) = found else {
-                panic!("{plant} in {workload} was not found in {SEEDS_A_PLANT} seeds");
-            };
-            let finding = said.lines().last().unwrap_or_default();
-            let finding: String = finding.chars().take(160).collect();
-            println!(
-                "{plant} in {workload}: found in {} seeds: {finding}",
-                tried.into_inner()
+    for (plant, workload, faults, invariants) in plants {
+        let tried = AtomicU64::new(0);
+        let seeds = (0..SEEDS_A_PLANT).inspect(|_| {
+            tried.fetch_add(1, Ordering::SeqCst);
+        });
+        let more = [&["--plant", plant, "--workload", workload], faults].concat();
+        // Neither a panic, nor a misspelt name, nor an invariant of something else is a find.
+        let found = first(seeds, &more, |output| {
+            output.status.code() == Some(1)
+                && invariants.iter().any(|name| finding(output).contains(name))
+        });
+        let Some((_, output)) = found else {
+            panic!(
+                "{plant} in {workload} was not found by {invariants:?} in {SEEDS_A_PLANT} seeds"
             );
-        }
+        };
+        let words: String = finding(&output).chars().take(160).collect();
+        println!(
+            "{plant} in {workload}: found in {} seeds: {words}",
+            tried.into_inner()
+        );
     }
+}
+
+#[test]
+fn a_misspelt_name_is_no_find() {
+    let output = run(0, &["--plant", "unknown"]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
 }

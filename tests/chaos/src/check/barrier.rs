@@ -1,9 +1,12 @@
 //! Barrier: who passes has had a moment to, between its call and its return, in which nobody held it; and
 //! what is said of holds and releases is what the store has.
 
-use super::{Findings, Kind, show};
+use super::{Findings, Kind, deaths, show};
 use crate::history::{Call, Entry};
 use crate::record::Record;
+
+/// For so long a killed process may have gone on with a call after the last line of its history, in nanoseconds.
+const UNWRITTEN: u64 = 10_000_000_000;
 
 /// A time during which the barrier was open, as wide as it can have been.
 #[derive(Debug)]
@@ -20,11 +23,20 @@ pub(super) fn check(history: &[&Entry], record: &Record, findings: &mut Findings
             .copied()
             .filter(move |entry| entry.call == call)
     };
+    // A release deletes the hold that it had read, however late its requests arrive: one that was made before
+    // its caller was told, or died.
+    let deaths = deaths(history);
+    let told = |entry: &Entry| match (entry.ended, deaths.get(&entry.worker)) {
+        (Some(ended), _) => ended,
+        (None, Some(death)) => death.saturating_add(UNWRITTEN),
+        (None, None) => u64::MAX,
+    };
     let mut gaps = vec![Gap {
         from: 0,
         to: u64::MAX,
     }];
     let mut created = 0;
+    let mut deletions = 0;
     let mut holds = Vec::new();
     for event in record.events.iter().filter(|event| event.key == key) {
         match &event.value {
@@ -41,16 +53,20 @@ pub(super) fn check(history: &[&Entry], record: &Record, findings: &mut Findings
                 if own.clone().all(|entry| entry.ok().is_some()) {
                     created = own.map(|entry| entry.began).max().unwrap_or(created);
                 }
+                // Nor before the gap that it ended had begun.
+                created = created.max(gaps.last().map_or(0, |gap| gap.from));
             }
             Some(_) => {
                 let text = format!("put over a barrier that was held, at {}", event.revision);
                 findings.add(Kind::Violation, event.arrived, text);
             }
             None => {
+                deletions += 1;
                 // It was opened no earlier than the first who can have done it has begun.
                 let first = with(Call::Open)
                     .filter(|entry| entry.may() && entry.began <= event.arrived)
-                    .filter(|entry| entry.in_doubt() || entry.end() >= created)
+                    .filter(|entry| entry.ok().is_none_or(|answer| answer.yes == Some(true)))
+                    .filter(|entry| told(entry) >= created)
                     .map(|entry| entry.began.max(created))
                     .min();
                 if first.is_none() {
@@ -77,6 +93,27 @@ pub(super) fn check(history: &[&Entry], record: &Record, findings: &mut Findings
         }
     }
     count(history, &holds, findings);
+    releases(history, deletions, findings);
+}
+
+/// As many have been told that they opened it as the store has deleted it; those in doubt once or never.
+fn releases(history: &[&Entry], deletions: usize, findings: &mut Findings) {
+    let opens = || history.iter().filter(|entry| entry.call == Call::Open);
+    let said = |entry: &&&Entry| match entry.ok() {
+        Some(answer) => answer.yes == Some(true),
+        None => entry.happened(),
+    };
+    let certain = opens().filter(said).count();
+    let doubt = |entry: &&&Entry| entry.in_doubt() && entry.may() && !entry.happened();
+    let possible = certain + opens().filter(doubt).count();
+    if deletions < certain {
+        let text = format!("{certain} were told that they opened it; the store has {deletions}");
+        findings.add(Kind::Doubled, 0, text);
+    }
+    if deletions > possible {
+        let text = format!("{possible} can have opened it; the store has {deletions}");
+        findings.add(Kind::Violation, 0, text);
+    }
 }
 
 /// Each process has held as often as the store says; those in doubt once or never.

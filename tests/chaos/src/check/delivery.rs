@@ -60,6 +60,13 @@ pub(super) fn check(history: &[&Entry], record: &Record, drained: bool, findings
         }
     }
     acknowledged(history, &replay, findings);
+    for entry in with(Call::Nack).filter(|entry| entry.happened()) {
+        let delivery = (entry.value().to_owned(), entry.args.token.unwrap_or(0));
+        if !replay.returned.contains(&delivery) {
+            let text = format!("given back, but it never came back: {}", show(entry));
+            findings.add(Kind::Violation, entry.began, text);
+        }
+    }
     if drained {
         for (value, place) in &replay.places {
             let text = format!("{value:?} is left over in {place:?} after the queue was emptied");
@@ -81,11 +88,16 @@ fn acknowledged(history: &[&Entry], replay: &Replay, findings: &mut Findings) {
             let text = format!("acknowledged twice: {}", show(second));
             findings.add(Kind::Doubled, second.began, text);
         }
-        if let Some(ack) = said.first()
-            && !gone
-        {
-            let text = format!("acknowledged, but it never left: {}", show(ack));
-            findings.add(Kind::Doubled, ack.began, text);
+        if let Some(ack) = said.first() {
+            let empty = Vec::new();
+            let departures = replay.acked.get(*value).unwrap_or(&empty);
+            if !gone {
+                let text = format!("acknowledged, but it never left: {}", show(ack));
+                findings.add(Kind::Doubled, ack.began, text);
+            } else if departures.iter().all(|(_, at)| Some(*at) != ack.args.token) {
+                let text = format!("left at another attempt {departures:?}: {}", show(ack));
+                findings.add(Kind::Violation, ack.began, text);
+            }
         }
         if gone && acks.len() == 1 && acks[0].settled == Some(Settled::NeverWill) {
             let text = format!("said not to have happened, but did: {}", show(acks[0]));
@@ -118,6 +130,8 @@ struct Replay {
     deliveries: BTreeSet<(String, u64)>,
     /// When each value left, and at which attempt; more than once is an error of its own.
     acked: BTreeMap<String, Vec<(u64, u64)>>,
+    /// What went from its taker to another place: value and attempt.
+    returned: BTreeSet<(String, u64)>,
     /// What is there in the end.
     places: BTreeMap<String, (String, Place)>,
 }
@@ -198,10 +212,17 @@ fn replay(record: &Record, history: &[&Entry], findings: &mut Findings) -> Repla
                 }
                 *count = *attempt;
             }
-            if let Some(Place::Taken(id, _)) = &was
-                && !matches!(&place, Place::Taken(same, _) if same == id)
-                && state.contains_key(&format!("{beside}taken-by/{id}"))
-            {
+            let moved = match &was {
+                Some(Place::Taken(id, attempt)) => {
+                    let stays = matches!(&place, Place::Taken(same, _) if same == id);
+                    (!stays).then(|| (format!("{beside}taken-by/{id}"), *attempt))
+                }
+                _ => None,
+            };
+            if let Some((_, attempt)) = &moved {
+                replay.returned.insert((value.clone(), *attempt));
+            }
+            if moved.is_some_and(|(marker, _)| state.contains_key(&marker)) {
                 let text = format!("{value:?} came back while somebody still had it");
                 findings.add(Kind::Doubled, at, text);
             }

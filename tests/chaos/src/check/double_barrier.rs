@@ -67,9 +67,18 @@ pub(super) fn check(history: &[&Entry], record: &Record, findings: &mut Findings
             number, members, ..
         } = &rounds[*round];
         let first = inside.iter().map(|entry| entry.end()).min().unwrap_or(0);
-        let all_came = members.iter().all(|member| {
-            with(Call::Enter).any(|entry| entry.worker == *member && entry.began <= first)
-        });
+        // Who was told came with the call that was told; of the others the last that can have taken the place.
+        let came = |member: &String| match inside.iter().find(|entry| entry.worker == *member) {
+            Some(own) => Some(own.began),
+            None => with(Call::Enter)
+                .filter(|entry| entry.worker == *member && entry.began <= rounds[*round].arrived)
+                .filter(|entry| entry.ok().is_none())
+                .map(|entry| entry.began)
+                .max(),
+        };
+        let all_came = members
+            .iter()
+            .all(|member| came(member).is_some_and(|began| began <= first));
         if !all_came {
             let text = format!("round {number}: somebody was in before {members:?} had all come");
             findings.add(Kind::Violation, first, text);

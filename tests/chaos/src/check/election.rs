@@ -24,7 +24,7 @@ pub(super) fn check(history: &[&Entry], record: &Record, findings: &mut Findings
         }
     });
     let reigns = replay(history, record, &holds, findings);
-    asked(history, &reigns, findings);
+    asked(history, &reigns, &holds, findings);
     observed(history, &reigns, findings);
 }
 
@@ -106,9 +106,19 @@ fn find(reigns: &[Reign], from: usize, shown: &Option<(u64, String)>) -> Option<
 }
 
 /// An answer is what was so at some moment after the question.
-fn asked(history: &[&Entry], reigns: &[Reign], findings: &mut Findings) {
+fn asked(history: &[&Entry], reigns: &[Reign], holds: &[Hold<'_>], findings: &mut Findings) {
     for entry in history.iter().filter(|entry| entry.call == Call::Leader) {
         let Some(answer) = entry.ok() else { continue };
+        // Who has led from the question to the answer, for certain, is the answer: in the end nobody leads, so
+        // that "nobody" is found in the record always.
+        let mut sure = holds
+            .iter()
+            .filter(|hold| hold.granted <= entry.began && entry.end() <= hold.proven);
+        if let Some(hold) = sure.find(|hold| answer.token != Some(hold.token)) {
+            let text = format!("{} led all the while: {}", show(hold.entry), show(entry));
+            findings.add(Kind::Violation, entry.began, text);
+            continue;
+        }
         // Whatever had arrived before the question was over by then, but for the last of it.
         let from = reigns.partition_point(|(_, arrived, _)| *arrived < entry.began);
         if find(reigns, from.saturating_sub(1), &shown(answer)).is_none() {
@@ -120,13 +130,14 @@ fn asked(history: &[&Entry], reigns: &[Reign], findings: &mut Findings) {
 
 /// What one observer is shown, in its order, was so in that order.
 fn observed(history: &[&Entry], reigns: &[Reign], findings: &mut Findings) {
-    let mut at: BTreeMap<(&str, &str, u64), usize> = BTreeMap::new();
+    // A task begins one stream after the other: what a new one shows first is no older than what the last one
+    // has shown.
+    let mut at: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for entry in history.iter().filter(|entry| entry.call == Call::Observe) {
         let Some(answer) = entry.ok().filter(|answer| answer.yes.is_none()) else {
             continue;
         };
-        let stream = entry.args.number.unwrap_or(0);
-        let place = at.entry((&entry.worker, &entry.task, stream)).or_insert(0);
+        let place = at.entry((&entry.worker, &entry.task)).or_insert(0);
         match find(reigns, *place, &shown(answer)) {
             Some(found) => *place = found,
             None => {

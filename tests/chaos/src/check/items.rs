@@ -2,13 +2,21 @@
 //! comes out twice, and what comes out is what was first in the store at that revision.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
+use super::lanes::{Lanes, token};
 use super::{AFTER_DEATH, Findings, Kind, deaths, real_time, show};
-use crate::history::{Call, Entry, Settled};
+use crate::history::{Call, Entry};
 use crate::primitive::Primitive;
 use crate::record::{Live, Record, State, apply};
 
-pub(super) fn check(history: &[&Entry], record: &Record, drained: bool, findings: &mut Findings) {
+pub(super) fn check(
+    history: &[&Entry],
+    record: &Record,
+    lanes: &Lanes<'_>,
+    drained: bool,
+    findings: &mut Findings,
+) {
     let fifo = findings.primitive == Primitive::Queue;
     let prefix = findings.primitive.prefix();
     let enqueues: BTreeMap<&str, &Entry> = history
@@ -55,7 +63,8 @@ pub(super) fn check(history: &[&Entry], record: &Record, drained: bool, findings
             findings.add(Kind::Doubled, entry.began, text);
         }
     }
-    lost(history, &replay, &out, findings);
+    let owners = owners(&replay, lanes, &enqueues);
+    lost(history, &replay, lanes, &owners, &out, findings);
     if drained {
         for (value, key) in &replay.live {
             if !out.contains_key(value.as_str()) {
@@ -73,8 +82,8 @@ struct Replay {
     first: BTreeMap<String, (u64, u64)>,
     /// Where it lies in the end.
     live: BTreeMap<String, String>,
-    /// When it was taken out last, of those that lie nowhere.
-    gone: BTreeMap<String, u64>,
+    /// When it was taken out last, of those that lie nowhere: revision and time.
+    gone: BTreeMap<String, (u64, u64)>,
 }
 
 fn replay(
@@ -116,6 +125,21 @@ fn replay(
                         let text = format!("{value:?} is in twice: {other} and {}", event.key);
                         findings.add(Kind::Doubled, event.arrived, text);
                     }
+                    // Those who take out go by keys: what comes later has the higher one, in its priority.
+                    if !fifo && !replay.first.contains_key(value) {
+                        let (class, _) = event.key.rsplit_once('/').unwrap_or_default();
+                        let after = (Bound::Excluded(event.key.clone()), Bound::Unbounded);
+                        let behind = before.range(after).next();
+                        if let Some((other, _)) = behind.filter(|(key, _)| {
+                            key.rsplit_once('/').is_some_and(|(same, _)| same == class)
+                        }) {
+                            let text = format!(
+                                "{value:?} was put in as {} before {other}, which was there",
+                                event.key
+                            );
+                            findings.add(Kind::Violation, event.arrived, text);
+                        }
+                    }
                     replay.live.insert(value.clone(), event.key.clone());
                     replay.gone.remove(value);
                     let seen = (event.revision, event.arrived);
@@ -128,7 +152,8 @@ fn replay(
                         {
                             replay.live.remove(&was.value);
                         }
-                        replay.gone.insert(was.value.clone(), event.arrived);
+                        let gone = (event.revision, event.arrived);
+                        replay.gone.insert(was.value.clone(), gone);
                     }
                 }
             }
@@ -200,58 +225,111 @@ fn order(
     }
 }
 
+/// Whose each session is, by what was enqueued through it.
+fn owners<'a>(
+    replay: &Replay,
+    lanes: &Lanes<'a>,
+    enqueues: &BTreeMap<&str, &'a Entry>,
+) -> BTreeMap<&'a str, &'a str> {
+    let mut owners = BTreeMap::new();
+    for (value, (revision, _)) in &replay.first {
+        if let (Some(passage), Some(entry)) = (lanes.at(*revision), enqueues.get(value.as_str())) {
+            owners.insert(passage.epoch, entry.worker.as_str());
+        }
+    }
+    owners
+}
+
+/// A call that may have taken something out for a caller who never learned of it.
+struct Excuse<'a> {
+    entry: &'a Entry,
+    /// From when to when it can have.
+    from: u64,
+    until: u64,
+    /// The revision of what it did, when its token tells.
+    revision: Option<u64>,
+}
+
+/// Whose callers never learned how they ended, or had left.
+fn excuses<'a>(history: &[&'a Entry], lanes: &Lanes<'_>) -> Vec<Excuse<'a>> {
+    let deaths = deaths(history);
+    let mut excuses = Vec::new();
+    for entry in history
+        .iter()
+        .filter(|entry| entry.call == Call::Dequeue && !entry.never())
+    {
+        let dead = deaths.get(&entry.worker).copied();
+        let last = match (entry.ok(), entry.ended, dead) {
+            (None, ended, dead) => ended.or(dead),
+            // Its caller had left when the claim was answered, and the process died before the item
+            // was back.
+            (Some(answer), Some(ended), Some(dead))
+                if answer.value.is_none() && ended.saturating_add(10_000_000_000) > dead =>
+            {
+                Some(dead)
+            }
+            _ => continue,
+        };
+        let revision = match token(entry).filter(|token| token.contains('.')) {
+            Some(token) => match lanes.of_token(token) {
+                Some(passage) => Some(passage.revision),
+                // It has not happened.
+                None => continue,
+            },
+            None => None,
+        };
+        excuses.push(Excuse {
+            entry,
+            from: entry.began,
+            until: last.unwrap_or(entry.began).saturating_add(AFTER_DEATH),
+            revision,
+        });
+    }
+    excuses
+}
+
 /// What vanished without anybody having got it must be excused, each by a call of its own whose caller
-/// never learned how it ended.
+/// never learned how it ended, of the process through whose session it was taken.
 fn lost(
     history: &[&Entry],
     replay: &Replay,
+    lanes: &Lanes<'_>,
+    owners: &BTreeMap<&str, &str>,
     out: &BTreeMap<&str, &Entry>,
     findings: &mut Findings,
 ) {
-    let deaths = deaths(history);
-    // From when to when a call can have taken something.
-    let mut excuses: Vec<(u64, u64)> = Vec::new();
-    for entry in history.iter().filter(|entry| entry.call == Call::Dequeue) {
-        let until = match deaths.get(&entry.worker) {
-            Some(death) => death.saturating_add(AFTER_DEATH),
-            None => u64::MAX,
-        };
-        let dead = deaths.get(&entry.worker);
-        let settled = entry.settled;
-        match (entry.ok(), entry.ended) {
-            (None, None) => excuses.push((entry.began, until)),
-            (None, _) if entry.in_doubt() && settled != Some(Settled::NeverWill) => {
-                excuses.push((entry.began, until));
-            }
-            // Its caller had left when the claim was answered, and the process died before the item
-            // was back.
-            (Some(answer), Some(ended))
-                if answer.value.is_none()
-                    && dead.is_some_and(|dead| ended.saturating_add(10_000_000_000) > *dead) =>
-            {
-                excuses.push((entry.began, until));
-            }
-            _ => {}
-        }
-    }
-    let mut vanished: Vec<(u64, &str)> = replay
+    let mut excuses = excuses(history, lanes);
+    let mut vanished: Vec<(u64, u64, &str)> = replay
         .gone
         .iter()
         .filter(|(value, _)| !out.contains_key(value.as_str()))
-        .map(|(value, at)| (*at, value.as_str()))
+        .map(|(value, (revision, at))| (*revision, *at, value.as_str()))
         .collect();
     vanished.sort_unstable();
-    for (at, value) in vanished {
-        // The excuse that runs out first, of those that fit.
+    for (revision, at, value) in vanished {
+        let owner = lanes
+            .at(revision)
+            .and_then(|passage| owners.get(passage.epoch));
+        let fits = |excuse: &Excuse<'_>| match excuse.revision {
+            Some(own) => own == revision,
+            None => {
+                (excuse.from..=excuse.until).contains(&at)
+                    && owner.is_none_or(|owner| *owner == excuse.entry.worker)
+            }
+        };
+        // One that knows its revision first, then the one that runs out first, of those that fit.
         let fit = (0..excuses.len())
-            .filter(|&n| excuses[n].0 <= at && at <= excuses[n].1)
-            .min_by_key(|&n| excuses[n].1);
+            .filter(|&n| fits(&excuses[n]))
+            .min_by_key(|&n| (excuses[n].revision.is_none(), excuses[n].until));
         match fit {
             Some(n) => {
                 excuses.swap_remove(n);
             }
             None => {
-                let text = format!("{value:?} was taken out, and nobody got it");
+                let text = match owner {
+                    Some(owner) => format!("{value:?} was taken out by {owner}, and nobody got it"),
+                    None => format!("{value:?} was taken out, and nobody got it"),
+                };
                 findings.add(Kind::Lost, at, text);
             }
         }

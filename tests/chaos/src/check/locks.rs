@@ -84,10 +84,40 @@ fn guarded(history: &[&Entry], record: &Record, holds: &[Hold<'_>], findings: &m
         .map(|entry| (entry.value(), *entry))
         .collect();
     let by_token: BTreeMap<u64, &Hold<'_>> = holds.iter().map(|hold| (hold.token, hold)).collect();
+    // Who reads through a guard has the right to at the revision of what it read, as who writes.
+    let mut reads: Vec<(u64, &Entry)> = history
+        .iter()
+        .filter(|entry| entry.call == Call::Read)
+        .filter_map(|entry| Some((entry.ok()?.revision?, *entry)))
+        .collect();
+    reads.sort_by_key(|(revision, _)| *revision);
+    let mut reads = reads.into_iter().peekable();
+    let may = |state: &State, entry: &Entry, findings: &mut Findings| {
+        let Some(hold) = entry.args.token.and_then(|token| by_token.get(&token)) else {
+            let text = format!("read without a hold: {}", show(entry));
+            findings.add(Kind::Violation, entry.began, text);
+            return;
+        };
+        let live = state.get(&hold.key);
+        let ahead = ahead(primitive, state, &line, hold);
+        if live.is_none_or(|live| live.created != hold.token) {
+            let text = format!("read when it was held no more: {}", show(entry));
+            findings.add(Kind::Violation, entry.began, text);
+        } else if !ahead.is_empty() {
+            let text = format!(
+                "read while others were before it ({ahead:?}): {}",
+                show(entry)
+            );
+            findings.add(Kind::Violation, entry.began, text);
+        }
+    };
     let mut state = State::new();
     let mut written = BTreeMap::new();
     let mut highest = 0;
     for group in record.groups(&[&line, &key]) {
+        while let Some((_, entry)) = reads.next_if(|(at, _)| *at < group[0].revision) {
+            may(&state, entry, findings);
+        }
         let was = state.clone();
         for event in &group {
             apply(&mut state, event);
@@ -146,6 +176,9 @@ fn guarded(history: &[&Entry], record: &Record, holds: &[Hold<'_>], findings: &m
                 highest = highest.max(hold.token);
             }
         }
+    }
+    for (_, entry) in reads {
+        may(&state, entry, findings);
     }
     for (value, entry) in &writes {
         if entry.call == Call::Write && entry.happened() && !written.contains_key(*value) {

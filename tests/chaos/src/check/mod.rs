@@ -11,6 +11,7 @@ mod double_barrier;
 mod election;
 mod holds;
 mod items;
+mod lanes;
 mod locks;
 mod stm;
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod txn;
 use crate::history::Entry;
 use crate::primitive::Primitive;
 use crate::record::Record;
+use lanes::Lanes;
 
 /// What kind of promise was broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,9 +103,11 @@ pub fn check_one(
         return Vec::new();
     }
     let mut findings = Findings::new(primitive);
+    let lanes = Lanes::of(record);
+    lanes::check(history, &lanes, &mut findings);
     match primitive {
         Primitive::Queue | Primitive::PriorityQueue => {
-            items::check(history, record, drained, &mut findings);
+            items::check(history, record, &lanes, drained, &mut findings);
         }
         Primitive::Delivery => delivery::check(history, record, drained, &mut findings),
         Primitive::Mutex | Primitive::Rwlock | Primitive::Semaphore => {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{Findings, Kind, real_time, show};
-use crate::history::{Call, Entry};
+use crate::history::{Call, Entry, Settled};
 use crate::record::{Event, Record};
 
 pub(super) fn check(history: &[&Entry], record: &Record, findings: &mut Findings) {
@@ -78,6 +78,20 @@ pub(super) fn check(history: &[&Entry], record: &Record, findings: &mut Findings
         if there != answer.value.as_ref() {
             let text = format!("{there:?} stood there at {revision}: {}", show(entry));
             findings.add(Kind::Violation, entry.began, text);
+        }
+        let stood = until.checked_sub(1).map_or(0, |at| puts[at].revision);
+        if entry.call == Call::Swap && entry.args.number == Some(stood) {
+            let text = format!(
+                "refused although what it had seen stood there: {}",
+                show(entry)
+            );
+            findings.add(Kind::Violation, entry.began, text);
+        }
+    }
+    for (value, entry) in &swaps {
+        if entry.settled == Some(Settled::Happened) && !happened.contains_key(value) {
+            let text = format!("said to have happened, but never did: {}", show(entry));
+            findings.add(Kind::Lost, entry.began, text);
         }
     }
     real_time(&placed, findings);

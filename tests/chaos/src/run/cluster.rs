@@ -1,12 +1,15 @@
 //! The etcd processes: behind bridges towards each other, restartable on their data, and asked over a
 //! port of their own how they are.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use synod_etcd::{EtcdOptions, EtcdStore};
+use synod_store::{Revision, Store};
 use synod_tests::etcd::{is_healthy, is_leader};
 use synod_tests::ports::Port;
 use synod_tests::process::Process;
@@ -169,6 +172,42 @@ impl Cluster {
             self.spawn(number)?;
         }
         Ok(())
+    }
+
+    /// Whether all members hold the same data: what one shows of a revision the others show as well. An error when
+    /// that cannot be found out.
+    pub(super) async fn agrees(&self) -> anyhow::Result<bool> {
+        let begin = tokio::time::Instant::now();
+        let mut members = Vec::new();
+        for number in 0..self.len() {
+            let options = EtcdOptions::new([self.url(number)]).with_member_sync(None);
+            members.push(EtcdStore::connect(options).await?);
+        }
+        loop {
+            let mut least = Revision(u64::MAX);
+            for member in &members {
+                least = least.min(member.status().await?.header.revision);
+            }
+            let mut seen = BTreeSet::new();
+            let mut compacted = BTreeSet::new();
+            for member in &members {
+                // One that has compacted further by now cannot tell any more.
+                if let Ok(answer) = member.hash_kv(least).await {
+                    seen.insert(answer.hash);
+                    compacted.insert(answer.compact_revision);
+                } else {
+                    compacted.insert(Revision::ZERO);
+                }
+            }
+            if compacted.len() == 1 {
+                return Ok(seen.len() == 1);
+            }
+            // Compactions reach members one after the other.
+            if begin.elapsed() > PATIENCE {
+                bail!("the members have compacted to different revisions: {compacted:?}");
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// Who leads, of those who are not left out.

@@ -5,6 +5,7 @@ mod cluster;
 mod faults;
 mod options;
 mod peers;
+mod progress;
 mod report;
 mod slow;
 mod stage;
@@ -50,6 +51,12 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         }
     };
     let kept = format!("histories and logs are in {}", directory.display());
+    if let Err(error) = &outcome
+        && error.is::<Disagree>()
+    {
+        options.say(format!("{error}; seed {seed}; {kept}"));
+        return Ok(ExitCode::from(Disagree::EXIT_CODE));
+    }
     let report = outcome.with_context(|| format!("seed {seed} failed; again: {again}; {kept}"))?;
     report.print(&options, seed, &again, &kept)?;
     Ok(if report.passed() {
@@ -59,6 +66,26 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// The members of the cluster hold different data, so that nothing can be said of their clients.
+#[derive(Debug)]
+pub struct Disagree;
+
+impl Disagree {
+    /// What the program ends with then.
+    pub const EXIT_CODE: u8 = 3;
+}
+
+impl std::fmt::Display for Disagree {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(
+            "nothing can be concluded: the members of etcd do not hold the same data any more. etcd 3.5.0 to 3.5.2 lose \
+             committed changes when they are killed (etcd issue 13766); 3.4 and later releases do not",
+        )
+    }
+}
+
+impl std::error::Error for Disagree {}
+
 /// One run, from an empty cluster to the verdict.
 async fn play(options: &Options, seed: u64, directory: &Path) -> anyhow::Result<Report> {
     let begun = Instant::now();
@@ -67,6 +94,7 @@ async fn play(options: &Options, seed: u64, directory: &Path) -> anyhow::Result<
     report.windows.push(Window::calm(now()));
     let calm = match torment(options, seed, begun, &mut stage, &mut report).await {
         Ok(calm) => calm,
+        Err(error) if error.is::<Disagree>() => return Err(error),
         Err(error) => {
             // What came before it is checked all the same, as after the death of all workers.
             for worker in &mut stage.workers {
@@ -115,11 +143,14 @@ async fn torment(
     let length = Duration::from_secs_f64(options.minutes * 60.0);
     let faults = options.faults()?;
     let mut bag: Vec<Fault> = Vec::new();
-    while begun.elapsed() < length || report.windows.len() <= 1 {
+    // Each fault comes once at least, however short the time is.
+    let mut rounds = 0;
+    while begun.elapsed() < length || rounds == 0 || (rounds == 1 && !bag.is_empty()) {
         if bag.is_empty() {
             // Each fault once before any comes again.
             bag.clone_from(&faults);
             bag.shuffle(&mut rng);
+            rounds += 1;
         }
         let Some(fault) = bag.pop() else { break };
         let from = now();
@@ -129,6 +160,9 @@ async fn torment(
                 let seconds = Duration::from_nanos(healed - from).as_secs_f64();
                 say(format!("{}: {evidence} ({seconds:.1} s)", fault.name()));
                 report.windows.push(Window::new(fault, from, healed));
+                if fault == Fault::KillLeader && !stage.cluster.agrees().await? {
+                    bail!(Disagree);
+                }
             }
             Ok(faults::Fired::Skipped(why)) => {
                 if report.skip(fault, &why) {
@@ -151,6 +185,9 @@ async fn torment(
         .calm(patience(options) + Duration::from_secs(1))
         .await?;
     stage.finish(report).await?;
+    if !stage.cluster.agrees().await? {
+        bail!(Disagree);
+    }
     Ok(calm)
 }
 
@@ -164,10 +201,16 @@ fn words(finding: &check::Finding) -> String {
 ///
 /// # Errors
 ///
-/// When something of it cannot be read.
+/// When something of it cannot be read, or there is nothing to check.
 pub fn check_again(folder: &Path) -> anyhow::Result<ExitCode> {
     let entries = history::read_all(&folder.join("histories"))?;
     let record = Record::load(&folder.join("record.jsonl"))?;
+    if entries.is_empty() || record.events.is_empty() {
+        bail!(
+            "{} holds no histories: nothing can be concluded",
+            folder.display()
+        );
+    }
     // Only a run that came to its end has drained the queues.
     let drained = folder.join("result.json").is_file();
     let findings = check::check(&entries, &record, drained);

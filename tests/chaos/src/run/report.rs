@@ -7,8 +7,9 @@ use serde_json::json;
 
 use super::faults::Fault;
 use super::options::{Options, Output};
+use super::progress::{is_progress, missing};
 use crate::check::{Finding, Kind};
-use crate::history::{Call, Entry};
+use crate::history::{Entry, Settled};
 use crate::primitive::Primitive;
 use crate::record::Record;
 
@@ -118,7 +119,8 @@ impl Report {
             cell.ok += usize::from(entry.ok().is_some());
             cell.doubt += usize::from(entry.in_doubt());
             cell.refused += usize::from(entry.ok().is_none() && !entry.in_doubt());
-            cell.settled += usize::from(entry.settled.is_some());
+            let open = matches!(entry.settled, None | Some(Settled::Forgotten));
+            cell.settled += usize::from(!open);
         }
         for primitive in self.primitives.clone() {
             let mut done: Vec<(u64, u64)> = entries
@@ -143,6 +145,11 @@ impl Report {
                 Some(time) => {
                     let cell = self.cells.entry((primitive, None)).or_default();
                     cell.progress = Some(time);
+                    let missing = missing(primitive, entries, (calm, calm + limit));
+                    self.stuck.extend(missing.into_iter().map(|missing| {
+                        let name = primitive.name();
+                        format!("{name}: {missing} within {patience:?} after the last fault")
+                    }));
                 }
                 None => self.stuck.push(format!(
                     "{} has made no progress within {patience:?} after the last fault",
@@ -330,19 +337,4 @@ impl Report {
 
 fn name(fault: Option<Fault>) -> &'static str {
     fault.map_or("(none)", Fault::name)
-}
-
-/// Whether an operation has got something done: not a wait that was given up, nor a look at nothing.
-fn is_progress(entry: &Entry) -> bool {
-    let Some(answer) = entry.ok() else {
-        return false;
-    };
-    match entry.call {
-        Call::Dequeue | Call::Take => answer.value.is_some(),
-        Call::Acquire => answer.token.is_some(),
-        Call::Wait | Call::Enter | Call::Leave => answer.yes == Some(true),
-        Call::StaleWrite | Call::Observe | Call::Leader => false,
-        Call::Swap => answer.yes == Some(true),
-        _ => true,
-    }
 }

@@ -139,10 +139,15 @@ impl Work {
     ///
     /// # Errors
     ///
-    /// The tasks that have not ended within a time in which each call must have.
+    /// The tasks that have not ended within a time in which each call must have, and those that have panicked.
     pub async fn end(mut self) -> Result<(), String> {
         self.stop.send_replace(true);
-        let joined = async { while self.tasks.join_next().await.is_some() {} };
+        let mut panics = Vec::new();
+        let joined = async {
+            while let Some(ended) = self.tasks.join_next().await {
+                panics.extend(ended.err().map(|error| error.to_string()));
+            }
+        };
         let limit = WAIT + 4 * PATIENCE + 2 * self.shared.ttl;
         if tokio::time::timeout(limit, joined).await.is_err() {
             let running = self
@@ -155,9 +160,13 @@ impl Work {
                 running.join(", ")
             ));
         }
+        if !panics.is_empty() {
+            return Err(panics.join(", "));
+        }
         for _ in 0..5 {
             resolve(&self.shared).await;
         }
+        self.shared.log.closed();
         // What is left behind when this fails goes with its lease.
         let _ = self.shared.client.clone().close().await;
         Ok(())
@@ -361,5 +370,28 @@ fn value(value: impl Into<String>) -> Args {
     Args {
         value: Some(value.into()),
         ..Args::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_told_of_in_the_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = synod_engine::EngineOptions::memory();
+        let engine = Arc::new(synod_engine::Engine::open(options).unwrap());
+        let ttl = Duration::from_secs(2);
+        let begin = |name: &str| {
+            let log = Log::create(&directory.path().join(format!("{name}.jsonl"))).unwrap();
+            let store: Arc<dyn Store> = Arc::clone(&engine) as Arc<dyn Store>;
+            Work::begin(client(store, name, ttl), log, name, 0, 0, ttl, &[])
+        };
+        assert_eq!(begin("good").end().await, Ok(()));
+        let mut work = begin("bad");
+        work.tasks.spawn(async { panic!("on purpose") });
+        let ended = work.end().await.unwrap_err();
+        assert!(ended.contains("panicked"), "{ended}");
     }
 }

@@ -57,6 +57,13 @@ pub struct WorkerArgs {
 ///
 /// When it cannot begin.
 pub async fn run(args: WorkerArgs) -> anyhow::Result<ExitCode> {
+    // A panic in any task, also one of the library's own, is the end of the process: the runner takes note of
+    // that. Otherwise the task alone would be gone, and its call would look as if its process had been killed.
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        usual(panic);
+        std::process::abort()
+    }));
     let endpoints: Vec<String> = args.url.split(',').map(str::to_owned).collect();
     // As a client of Synod connects, but never past the bridges: members' own addresses are not asked.
     let options = EtcdOptions::new(endpoints)

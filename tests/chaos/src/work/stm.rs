@@ -1,4 +1,4 @@
-//! The bank: two tasks move money between accounts, one reads them all.
+//! The bank: two tasks move money between two accounts and look at a third, one reads them all.
 //!
 //! Each transfer also writes its own name into a key of its task, so that the store's record tells which
 //! transfers were committed at a revision, however many at once.
@@ -46,7 +46,7 @@ fn balance(value: &str) -> i64 {
 
 async fn transfer(
     tx: &Tx,
-    [from, to]: [&str; 2],
+    [from, to, third]: [&str; 3],
     amount: i64,
     (log, name): (&str, &str),
 ) -> Result<BTreeMap<String, String>, Error> {
@@ -56,6 +56,9 @@ async fn transfer(
         tx.put(key, format!("{} {name}", balance(&held) + change));
         reads.insert(key.to_owned(), held);
     }
+    // What is only read must be as it was, too.
+    let held = text(&tx.get(third).await?.unwrap_or_default());
+    reads.insert(third.to_owned(), held);
     tx.put(log, name.to_owned());
     Ok(reads)
 }
@@ -80,6 +83,9 @@ async fn transfers(mut task: Task) {
     while task.goes_on().await {
         let from = task.rng.random_range(0..ACCOUNTS);
         let to = (from + task.rng.random_range(1..ACCOUNTS)) % ACCOUNTS;
+        // Any of the others.
+        let others: Vec<u32> = (0..ACCOUNTS).filter(|n| ![from, to].contains(n)).collect();
+        let third = account(others[task.rng.random_range(0..others.len())]);
         let (from, to) = (account(from), account(to));
         let amount: u32 = task.rng.random_range(1..10);
         let name = task.unique();
@@ -88,8 +94,10 @@ async fn transfers(mut task: Task) {
             number: Some(amount.into()),
             ..value(name.clone())
         };
-        let run = stm
-            .transact(async |tx| transfer(&tx, [&from, &to], amount.into(), (&log, &name)).await);
+        let run = stm.transact(async |tx| {
+            let accounts = [&*from, &*to, &*third];
+            transfer(&tx, accounts, amount.into(), (&log, &name)).await
+        });
         task.op(Call::Transfer, args, run, committed).await;
     }
 }

@@ -80,15 +80,72 @@ fn compare(
         return Ok(());
     }
     let there = state.iter().filter(|(key, _)| request.range.contains(key));
-    let expected: Vec<_> = there
-        .map(|(_, kv)| kv)
-        .take(answer.kvs.len().max(1))
-        .collect();
+    let there: Vec<_> = there.map(|(_, kv)| kv).collect();
+    let limit = match usize::try_from(request.limit) {
+        Ok(limit) if limit > 0 => limit,
+        _ => usize::MAX,
+    };
+    let expected: Vec<_> = there.iter().copied().take(limit).collect();
     let found: Vec<_> = answer.kvs.iter().collect();
+    let counted = (answer.count, answer.more);
+    if counted
+        != (
+            u64::try_from(there.len()).unwrap_or(u64::MAX),
+            there.len() > limit,
+        )
+    {
+        return Err(format!(
+            "{request:?} at revision {revision} counted {counted:?} of {there:?}"
+        ));
+    }
     if expected != found {
         return Err(format!(
             "{request:?} at revision {revision} found {found:?} instead of {expected:?}"
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use synod_store::{KeyRange, KeyValue};
+
+    #[test]
+    fn an_answer_that_is_cut_short_is_objected_to() {
+        let pair = |name: &str| KeyValue {
+            key: name.to_owned().into(),
+            ..KeyValue::default()
+        };
+        let pairs = [pair("a1"), pair("a2"), pair("b")];
+        let state: State = pairs
+            .iter()
+            .map(|kv| (kv.key.as_bytes().to_vec(), kv.clone()))
+            .collect();
+        let check = |limit: u64, found: usize, count: u64, more: bool| {
+            let request = RangeRequest::new(KeyRange::prefix("a")).with_limit(limit);
+            let answer = RangeResponse {
+                kvs: pairs[..found].to_vec(),
+                count,
+                more,
+                ..RangeResponse::default()
+            };
+            compare(Revision(3), &state, &request, &answer)
+        };
+        assert_eq!(check(0, 2, 2, false), Ok(()));
+        assert_eq!(check(1, 1, 2, true), Ok(()));
+        assert_eq!(check(2, 2, 2, false), Ok(()));
+        for (limit, found, count, more) in [
+            (0, 1, 2, false),
+            (0, 1, 1, false),
+            (0, 0, 0, false),
+            (1, 1, 1, false),
+            (1, 1, 2, false),
+            (2, 1, 2, true),
+            (0, 3, 3, false),
+        ] {
+            let wrong = check(limit, found, count, more);
+            assert!(wrong.is_err(), "{limit} {found} {count} {more}");
+        }
+    }
 }

@@ -39,5 +39,33 @@ pub(super) fn check(history: &History, workload: Workload) -> Result<(), String>
             ));
         }
     }
+    // One that waits for others is not excused by what its client does beside.
+    for what in calls(workload) {
+        let mut ops = history.all(what).filter(useful);
+        let gets_on = ops.any(|op| {
+            op.end
+                .is_some_and(|end| end > history.healed && end <= until)
+        });
+        if !gets_on {
+            return Err(format!(
+                "nobody has done {what:?} in {workload:?} between {:?} and {until:?}",
+                history.healed
+            ));
+        }
+    }
     Ok(())
+}
+
+/// What somebody must do once the faults are over.
+fn calls(workload: Workload) -> &'static [&'static str] {
+    match workload {
+        Workload::Queue | Workload::PriorityQueue => &["enqueue", "dequeue"],
+        Workload::Take => &["enqueue", "take", "ack"],
+        Workload::Mutex | Workload::RwLock | Workload::Semaphore | Workload::Election => {
+            &["lock", "release"]
+        }
+        Workload::Barrier => &["hold", "wait"],
+        Workload::DoubleBarrier => &["enter", "leave"],
+        Workload::Stm => &["append"],
+    }
 }

@@ -15,6 +15,7 @@ pub(super) fn check(history: &History) -> Result<(), String> {
         }
     });
     let list = |place| lists.get(&place).map_or("", String::as_str);
+    let turns = turns(history);
     for op in history.all("append") {
         let mut words = op.argument.split(' ');
         let name = format!("{},", words.next().unwrap_or_default());
@@ -44,21 +45,44 @@ pub(super) fn check(history: &History) -> Result<(), String> {
         if seen == "resolved" {
             continue;
         }
-        for (place, seen) in seen.split(' ').enumerate() {
-            if !list(place).starts_with(seen) {
-                return Err(format!(
-                    "{op:?} saw {seen:?}, which is no beginning of list {place}"
-                ));
-            }
-            let appended = op
-                .argument
-                .split(' ')
-                .skip(1)
-                .any(|word| word == place.to_string());
-            if appended && !list(place)[seen.len()..].starts_with(&name) {
-                return Err(format!("{op:?} was not appended to what it saw"));
-            }
+        // Also a list that it has read and not appended to.
+        let stood = turns.get(&name).map(|lists| lists.join(" "));
+        if stood.as_ref() != Some(seen) {
+            return Err(format!(
+                "{op:?} saw {seen:?}, not what stood there at its turn: {stood:?}"
+            ));
         }
     }
     Ok(())
+}
+
+/// What the lists held just before each name was appended.
+fn turns(history: &History) -> BTreeMap<String, Vec<String>> {
+    let mut turns = BTreeMap::new();
+    let mut before = vec![String::new(); LISTS.len()];
+    history.oracle.replay(|_, state| {
+        let now: Vec<String> = LISTS
+            .iter()
+            .map(|key| {
+                let held = state.get(key.as_bytes());
+                held.map_or(String::new(), |kv| {
+                    String::from_utf8_lossy(&kv.value).into_owned()
+                })
+            })
+            .collect();
+        for (old, new) in before.iter().zip(&now) {
+            // A list that was overwritten names nobody: whoever is missing from it is found.
+            for name in new
+                .strip_prefix(old.as_str())
+                .unwrap_or_default()
+                .split_inclusive(',')
+            {
+                turns
+                    .entry(name.to_owned())
+                    .or_insert_with(|| before.clone());
+            }
+        }
+        before = now;
+    });
+    turns
 }

@@ -1,9 +1,12 @@
 //! Locks of all kinds: held for a while, with a write that only the holder may do.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::FusedFuture;
 use synod_store::{Compare, PutRequest, Txn, TxnResponse};
 
 use crate::client::{Me, nothing};
@@ -23,9 +26,15 @@ async fn while_held(
     lost: impl Future<Output = ()>,
 ) {
     let hold = me.hold(kind, token);
+    // Whatever it does meanwhile, it may be told at any time.
+    let told = async {
+        lost.await;
+        me.unhold(hold);
+    };
+    let mut told = pin!(told.fuse());
     tokio::select! {
         biased;
-        () = lost => me.unhold(hold),
+        () = &mut told => {}
         () = me.rest(400) => {}
     }
     if kind == "write" {
@@ -36,7 +45,15 @@ async fn while_held(
             answer.map_err(|error| synod::Error::Store(Arc::new(error)))
         };
         let show = |answer: &TxnResponse| answer.succeeded.to_string();
-        let _ = me.does("write", token.to_string(), show, write).await;
+        let write = me.does("write", token.to_string(), show, write);
+        let mut write = pin!(write.fuse());
+        while !write.is_terminated() {
+            tokio::select! {
+                biased;
+                () = &mut told, if !told.is_terminated() => {}
+                _ = &mut write => {}
+            }
+        }
     }
     me.unhold(hold);
 }

@@ -80,6 +80,41 @@ fn leaders_lead_one_after_the_other_and_are_shown_so() {
     );
 }
 
+#[test]
+fn nobody_is_no_answer_while_somebody_leads() {
+    let (mut history, mut events) = election();
+    let nobody = op(Election, "o", Call::Leader, 27, 34);
+    // In the end nobody leads: then that is found in the record always.
+    events.push(delete(7, "chaos/election/b-1"));
+    history.push(nobody.clone());
+    assert_eq!(
+        kinds(&history, events.clone()),
+        [Violation],
+        "one led all the while"
+    );
+    history.pop();
+    history.push(Entry {
+        ended: Some(59),
+        ..nobody
+    });
+    assert_eq!(
+        kinds(&history, events),
+        [],
+        "it was proven to lead until 45 only"
+    );
+}
+
+#[test]
+fn a_new_stream_begins_no_earlier_than_the_last_one_was() {
+    let (mut history, events) = election();
+    history.push(Entry {
+        began: 70,
+        ended: Some(72),
+        ..history[2].clone().counting(2)
+    });
+    assert_eq!(kinds(&history, events), [Violation]);
+}
+
 /// Held by one, released by it; another passes.
 fn barrier() -> (Vec<Entry>, Vec<Event>) {
     let history = vec![
@@ -135,6 +170,45 @@ fn nobody_passes_a_barrier_that_is_held() {
     let (history, mut events) = barrier();
     events.pop();
     assert_eq!(kinds(&history, events), [Lost], "a hold that never was");
+}
+
+#[test]
+fn one_release_in_doubt_excuses_no_pass_of_later_holds() {
+    for doubt in [None, Some(Settled::Happened)] {
+        let (mut history, mut events) = barrier();
+        history[1] = history[1].clone().unknown(doubt);
+        history.push(op(Barrier, "v", Call::Open, 90, 105).yes());
+        events.push(delete(10, "chaos/barrier"));
+        history.push(op(Barrier, "v", Call::Hold, 110, 125));
+        events.push(put(12, "chaos/barrier", "v"));
+        assert_eq!(kinds(&history, events.clone()), []);
+        for at in [76, 126] {
+            let mut history = history.clone();
+            history.push(op(Barrier, "w", Call::Wait, at, at + 10).yes());
+            assert_eq!(kinds(&history, events.clone()), [Violation], "{at}");
+        }
+        // A hold in doubt began no earlier than the gap before it.
+        history[3] = history[3].clone().unknown(Some(Settled::Happened));
+        assert_eq!(kinds(&history, events.clone()), []);
+        history.push(op(Barrier, "w", Call::Wait, 126, 130).yes());
+        assert_eq!(kinds(&history, events), [Violation]);
+    }
+}
+
+#[test]
+fn a_release_is_one_deletion() {
+    let (mut history, events) = barrier();
+    history.push(op(Barrier, "w", Call::Open, 41, 56).yes());
+    assert_eq!(kinds(&history, events), [Doubled], "two opened it once");
+
+    let (mut history, events) = barrier();
+    history[1] = history[1].clone().told(|answer| answer.yes = Some(false));
+    assert_eq!(kinds(&history, events), [Violation], "opened by nobody");
+
+    let (mut history, mut events) = barrier();
+    events.push(delete(10, "chaos/barrier"));
+    history.push(op(Barrier, "v", Call::Open, 90, 105).unknown(Some(Settled::NeverWill)));
+    assert_eq!(kinds(&history, events), [Violation], "settled wrongly");
 }
 
 /// A round of three.
@@ -205,6 +279,63 @@ fn a_group_enters_together_and_leaves_together() {
         kinds(&history, events),
         [],
         "who had died is not waited for"
+    );
+}
+
+/// The same three once more, from revision 16 on.
+fn double_barrier_twice() -> (Vec<Entry>, Vec<Event>) {
+    let (mut history, mut events) = double_barrier();
+    let again: Vec<Event> = events[1..4].to_vec();
+    for event in &again {
+        events.push(delete(10, &event.key));
+    }
+    for event in again {
+        events.push(Event {
+            revision: event.revision + 14,
+            arrived: event.arrived + 140,
+            created: event.created + 14,
+            ..event
+        });
+    }
+    let flag = events[0].key.clone();
+    events.push(put(20, &flag, "3 2"));
+    for mut entry in history.clone() {
+        (entry.began, entry.id) = (entry.began + 140, entry.id + 140);
+        entry.ended = entry.ended.map(|ended| ended + 140);
+        entry.args.token = entry.args.token.map(|_| 2);
+        if let Some(Outcome::Ok(answer)) = &mut entry.outcome {
+            answer.token = answer.token.map(|_| 2);
+        }
+        history.push(entry);
+    }
+    (history, events)
+}
+
+#[test]
+fn in_later_rounds_too_nobody_is_in_before_all_have_come() {
+    let (history, events) = double_barrier_twice();
+    assert_eq!(kinds(&history, events), []);
+
+    let (mut history, events) = double_barrier_twice();
+    history[6].ended = Some(185);
+    assert_eq!(
+        kinds(&history, events),
+        [Violation],
+        "in before the last of the second round had come"
+    );
+
+    let (mut history, events) = double_barrier_twice();
+    history[10] = history[10].clone().unknown(None);
+    assert_eq!(kinds(&history, events.clone()), [], "one was in doubt");
+    history[6].ended = Some(185);
+    assert_eq!(kinds(&history, events), [Violation], "of the second round");
+
+    let (mut history, events) = double_barrier_twice();
+    history[10] = history[10].clone().told(|answer| answer.yes = Some(false));
+    assert_eq!(
+        kinds(&history, events),
+        [Violation],
+        "said not to have entered, but counted"
     );
 }
 
@@ -297,6 +428,20 @@ fn the_bank_loses_no_transfer() {
     }
     assert_eq!(kinds(&history, events), [Violation], "a stale read");
 
+    for (third, expected) in [("100 o", vec![]), ("93 c", vec![Violation])] {
+        let (mut history, events) = bank();
+        if let Some(Outcome::Ok(answer)) = &mut history[1].outcome {
+            answer
+                .reads
+                .insert("chaos/stm/account/2".into(), third.into());
+        }
+        assert_eq!(
+            kinds(&history, events),
+            expected,
+            "of what it did not write"
+        );
+    }
+
     let (mut history, events) = bank();
     if let Some(Outcome::Ok(answer)) = &mut history[2].outcome {
         answer.revision = Some(3);
@@ -380,6 +525,25 @@ fn registers_are_strictly_serializable() {
         (answer.value, answer.revision) = (Some("a".into()), Some(3));
     }
     assert_eq!(kinds(&history, events), [Violation], "against real time");
+
+    let (mut history, mut events) = register();
+    history[2] = history[2].clone().unknown(Some(Settled::Happened));
+    history.pop();
+    assert_eq!(kinds(&history, events.clone()), []);
+    events.pop();
+    assert_eq!(
+        kinds(&history, events),
+        [Lost],
+        "settled as done, and never was"
+    );
+
+    let (mut history, events) = register();
+    history[1].args.number = Some(2);
+    assert_eq!(
+        kinds(&history, events),
+        [Violation],
+        "refused although it had seen what stood there"
+    );
 
     let (mut history, events) = register();
     history[2] = history[2].clone().unknown(Some(Settled::NeverWill));

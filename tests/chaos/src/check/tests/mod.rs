@@ -2,6 +2,7 @@
 //! the history before it was spoilt. Times are ten times the revisions.
 
 mod groups;
+mod lanes;
 
 use super::{Kind, check_one};
 use crate::history::{Answer, Args, Call, Entry, Outcome, Settled};
@@ -79,10 +80,14 @@ impl Entry {
         self
     }
 
-    fn unknown(mut self, settled: Option<Settled>) -> Entry {
+    fn unknown(self, settled: Option<Settled>) -> Entry {
+        self.doubted("t", settled)
+    }
+
+    fn doubted(mut self, token: &str, settled: Option<Settled>) -> Entry {
         self.outcome = Some(Outcome::Unknown {
             error: "late".to_owned(),
-            token: Some("t".to_owned()),
+            token: Some(token.to_owned()),
         });
         self.settled = settled;
         self
@@ -240,6 +245,22 @@ fn queues_lose_double_and_reorder_nothing() {
     }
 }
 
+#[test]
+fn what_comes_into_a_priority_comes_behind_what_is_there() {
+    for (primitive, expected) in [(PriorityQueue, vec![Violation]), (Queue, vec![])] {
+        let (mut history, mut events) = queue(primitive);
+        events[1].key = format!("{}0/0", primitive.prefix());
+        events[3].key = events[1].key.clone();
+        if primitive == PriorityQueue {
+            // It leaves by the order of keys, too: only its coming was wrong.
+            events.swap(2, 3);
+            (events[2].revision, events[3].revision) = (4, 5);
+            (history[2], history[3]) = (history[2].clone().got("b"), history[3].clone().got("a"));
+        }
+        assert_eq!(kinds(&history, events), expected);
+    }
+}
+
 /// One item, given back once, then acknowledged.
 fn delivery() -> (Vec<Entry>, Vec<Event>) {
     let beside = "__synod/queue/chaos%2Fdelivery/";
@@ -338,6 +359,29 @@ fn deliveries_end_once_and_come_back_only_when_nobody_has_them() {
     );
 }
 
+#[test]
+fn what_is_given_back_comes_back_and_who_acknowledges_has_it() {
+    let (mut history, mut events) = delivery();
+    history.truncate(3);
+    events.truncate(4);
+    assert!(
+        kinds(&history, events).contains(&Violation),
+        "given back, and did not come back"
+    );
+
+    let (mut history, events) = delivery();
+    history[4].args.token = Some(1);
+    history.push(Entry {
+        worker: "d".into(),
+        ..history[4].clone().under(2).unknown(None)
+    });
+    assert_eq!(
+        kinds(&history, events),
+        [Violation],
+        "a stale acknowledgement was said to be good"
+    );
+}
+
 /// Two holders, one after the other; each writes under its guard.
 fn lock(primitive: Primitive) -> (Vec<Entry>, Vec<Event>) {
     let line = match primitive {
@@ -432,17 +476,28 @@ fn locks_let_in_one_and_tokens_of_the_past_write_nothing() {
     }
 }
 
+/// A reader between two writers.
+fn reader() -> (Vec<Entry>, Vec<Event>) {
+    let (mut history, mut events) = lock(Rwlock);
+    let key = format!("{}read/4-r-1", Rwlock.prefix());
+    let acquire = op(Rwlock, "r", Call::Acquire, 39, 42).mode("read");
+    history.push(acquire.granted(&key, 4).counting(1));
+    events.insert(3, put(4, &key, "r"));
+    events.insert(4, delete(5, &key));
+    (history, events)
+}
+
 #[test]
 fn a_reader_sees_no_writer() {
-    let (mut history, events) = lock(Rwlock);
     let read = |at: u64, value: &str, revision: u64| {
         op(Rwlock, "r", Call::Read, at, at + 5)
-            .under(99)
+            .under(4)
             .told(|answer| {
                 (answer.value, answer.revision) = (Some(value.to_owned()), Some(revision));
             })
     };
-    history.push(read(36, "a", 3));
+    let (mut history, events) = reader();
+    history.push(read(43, "a", 4));
     assert_eq!(kinds(&history, events.clone()), []);
     history.push(read(66, "b", 6));
     assert_eq!(
@@ -456,6 +511,27 @@ fn a_reader_sees_no_writer() {
         kinds(&history, events).contains(&Violation),
         "that was not there then"
     );
+
+    let (mut history, events) = reader();
+    history.push(read(66, "b", 6));
+    assert_eq!(kinds(&history, events), [Violation], "after its hold");
+
+    let (mut history, mut events) = reader();
+    history.push(read(43, "a", 4));
+    let gone = events.remove(2);
+    events.push(Event {
+        revision: 8,
+        arrived: 80,
+        ..gone
+    });
+    assert!(
+        kinds(&history, events).contains(&Violation),
+        "beside a writer who was before"
+    );
+
+    let (mut history, events) = reader();
+    history.push(read(43, "a", 4).under(99));
+    assert_eq!(kinds(&history, events), [Violation], "without a hold");
 }
 
 #[test]
