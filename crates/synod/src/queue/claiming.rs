@@ -14,7 +14,7 @@ use super::desk::{Demand, Item};
 use super::intake::Intake;
 use super::look::{Candidate, WINDOW, in_order};
 use super::order::Order;
-use super::run::{APART, Run, deleted};
+use super::run::{APART, FEW, Run, deleted};
 use crate::settle::{Outcome, Search};
 use crate::{Error, Result, retry};
 
@@ -48,6 +48,7 @@ impl<O: Order> Core<O> {
     ) -> Result<()> {
         self.absorb(intake);
         intake.fresh = false;
+        self.learn_values(intake, demand).await?;
         if intake.window.is_empty() {
             return Ok(());
         }
@@ -168,6 +169,11 @@ impl<O: Order> Core<O> {
             .min(WINDOW)
             .min(by_size(intake));
         if O::EXACT || count <= 1 || intake.strangers {
+            return None;
+        }
+        let mut first = intake.window.iter().take(count);
+        if count <= FEW && self.is_lossy() && first.all(|item| item.value.is_some()) {
+            // Taken by their keys they are told without the answer.
             return None;
         }
         if intake.apart > 0 {

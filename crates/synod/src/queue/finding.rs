@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use synod_store::{Event, EventKind, Key, Replies, Revision, WatchRequest};
+use synod_store::{Event, EventKind, Key, KeyRange, RangeRequest, Replies, Revision, WatchRequest};
 use tokio::time::Instant;
 
 use super::consumer::Core;
@@ -14,16 +14,18 @@ use super::desk::Demand;
 use super::intake::{AHEAD, Intake, LINGER};
 use super::look::{Candidate, Look, WINDOW, in_order, look_until};
 use super::order::Order;
+use super::run::FEW;
 use crate::watch::{Lookout, Nudge};
 use crate::{Result, retry};
 
 /// Looks read values along while none of the last was larger.
 const SMALL: usize = 4096;
 
-/// So do looks of a consumer among many, which takes little of what it sees, where answers get lost:
-/// the value that a lost answer carried is in the history, and whoever compacts all of that before the
-/// consumer is back (`etcdctl compact` and `defrag` in one go) takes the value with it. 64 KiB a look.
+/// So do looks of a consumer among many, which takes little of what it sees, where answers get lost.
 const SMALL_AMONG: usize = 256;
+
+/// So many values are read of what a client sees first, when it does not know yet how large they are.
+const SAMPLE: u64 = 8;
 
 /// With this many candidates nobody holds back: each consumer finds one for itself.
 const PLENTY: usize = 8;
@@ -164,15 +166,7 @@ impl<O: Order> Core<O> {
 
     async fn look(&self, intake: &mut Intake, from: &Key, demand: &Demand) -> Result<Look> {
         intake.largest = intake.taken.take().or(intake.largest);
-        // Of what a consumer among many sees it takes little: then the claim brings the value, unless it
-        // could get lost. As one of several items it does anyhow.
-        let most = match (intake.aim.meets_others(), self.store.replies()) {
-            (false, _) => Some(SMALL),
-            (true, Replies::Lossy) => Some(SMALL_AMONG),
-            (true, Replies::Certain) => None,
-        };
-        let is_small = |largest: usize| most.is_some_and(|most| largest <= most);
-        let with_values = intake.largest.is_some_and(is_small) && (O::EXACT || demand.wanted <= 1);
+        let with_values = self.wants_values(intake, demand);
         let begun = Instant::now();
         let (cursor, since) = &intake.cursor;
         let whole = from == self.order.start();
@@ -181,7 +175,7 @@ impl<O: Order> Core<O> {
         let proof = proof.unwrap_or_default();
         let order = &self.order;
         self.stats.look();
-        let look = look_until(
+        let mut look = look_until(
             &*self.store,
             order,
             from,
@@ -195,7 +189,68 @@ impl<O: Order> Core<O> {
             let pause = (begun.elapsed() * FULL_LOOK.0).min(FULL_LOOK.1);
             intake.full_look_due = Instant::now() + pause;
         }
+        if intake.largest.is_none() && self.is_lossy() && demand.wanted <= FEW {
+            self.sample(&mut look).await?;
+        }
         Ok(look)
+    }
+
+    pub(super) fn is_lossy(&self) -> bool {
+        self.store.replies() == Replies::Lossy
+    }
+
+    /// Whether values are to be known before they are taken.
+    ///
+    /// Of what a consumer among many sees it takes little: then the claim brings the value, unless its answer could get
+    /// lost. The value that a lost answer carried is in the history, and whoever compacts all of that
+    /// before the consumer is back (`etcdctl compact` and `defrag` in one go) takes the value with it.
+    fn wants_values(&self, intake: &Intake, demand: &Demand) -> bool {
+        let (among, few) = match self.store.replies() {
+            Replies::Lossy => (SMALL_AMONG, FEW),
+            Replies::Certain => (0, 1),
+        };
+        let most = match intake.aim.meets_others() {
+            true => among,
+            false => SMALL,
+        };
+        let largest = intake.taken.or(intake.largest);
+        let is_small = largest.is_some_and(|largest| largest <= most && most > 0);
+        is_small && (O::EXACT || demand.wanted <= few)
+    }
+
+    /// Adds the first few values to a look that saw keys alone.
+    async fn sample(&self, look: &mut Look) -> Result<()> {
+        let (Some(first), Some(last)) = (&look.first, &look.last) else {
+            return Ok(());
+        };
+        let range = KeyRange::Between(first.clone(), last.successor());
+        let request = RangeRequest::new(range).with_limit(SAMPLE);
+        let page = retry::read(self.patience, || self.store.range(request.clone())).await?;
+        for kv in page.kvs {
+            let mut items = look.items.iter_mut();
+            let known =
+                items.find(|item| (&item.key, item.mod_revision) == (&kv.key, kv.mod_revision));
+            if let Some(item) = known {
+                item.value = Some(kv.value);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks once more where a value would be taken that is not known and should be: what was seen when
+    /// sizes were not known yet, and was so little that it can be read along.
+    pub(super) async fn learn_values(&self, intake: &mut Intake, demand: &Demand) -> Result<()> {
+        let unknown = |item: &Candidate| item.value.is_none();
+        if self.is_lossy()
+            && intake.window.front().is_some_and(unknown)
+            && self.wants_values(intake, demand)
+        {
+            intake.window.clear();
+            intake.next_cursor = None;
+            let look = self.look(intake, self.order.start(), demand).await?;
+            self.conclude(intake, look, demand);
+        }
+        Ok(())
     }
 
     /// Takes in what a look saw.

@@ -15,7 +15,9 @@
 //! comparison does not notice, nor need it: the answer says what was deleted, and that alone was taken, by
 //! this deletion and nobody else. All that comes out before the last of them was known, and is gone or
 //! among them: order is kept. When the answer is lost but the lane says that it happened, the same is read
-//! at the revision before: the range holds then what the deletion found.
+//! at the revision before: the range holds then what the deletion found. When that history is gone, too, nobody
+//! can say any more which of them there were; so a [`FEW`] whose values are known are taken key by key
+//! instead, where the lane says it all.
 //!
 //! A key that is no item (`NAME/7/x`) may lie among the keys: where one was seen there are no runs.
 //! Producers whose clocks disagree put new items between known ones; a run that failed is followed by
@@ -27,6 +29,9 @@ use synod_store::{Compare, CompareOp, DeleteRequest, KeyRange, KeyValue, Revisio
 
 use super::look::Candidate;
 use crate::settle::Work;
+
+/// So many are no run worth that.
+pub(super) const FEW: usize = 16;
 
 /// After a run that failed so many claims are made key by key.
 pub(super) const APART: u32 = 16;

@@ -1,6 +1,7 @@
 //! Every answer lost, every request late: the effect is there once or never.
 
 use super::*;
+use crate::Result;
 
 /// Every sequence of at most two faults, at each of the first `calls` calls.
 pub(crate) fn scripts(calls: usize) -> Vec<Vec<Fault>> {
@@ -91,28 +92,18 @@ async fn a_dequeue_takes_once_whatever_is_lost() {
     }
 }
 
-/// Whoever competes with others keeps what it is to take: the history from which a lost answer is read
-/// again may be gone by then.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_small_value_outlives_a_lost_answer_and_its_history_among_competitors() {
-    let engine = engine();
-    let faulty = Faulty::over(Arc::clone(&engine), Replies::Lossy);
-    let mine = faulty.client(LONG).queue("q");
-    let others = Faulty::over(engine, Replies::Lossy).client(LONG).queue("q");
-    let values: Vec<String> = (0..800).map(|number| number.to_string()).collect();
-    others.enqueue_many(&values).await.unwrap();
-    for _ in 0..200 {
-        mine.try_dequeue().await.unwrap().unwrap();
-        for _ in 0..2 {
-            others.try_dequeue().await.unwrap().unwrap();
-        }
-    }
-    let claims = faulty.txns();
+/// Makes a call whose claim happens without an answer, after which all history is forgotten before anybody can
+/// ask what it was.
+async fn without_answer_and_history<T: Send + 'static>(
+    faulty: &Faulty,
+    call: impl Future<Output = Result<T>> + Send + 'static,
+) -> T {
+    let before = faulty.txns();
     faulty.close_gate(0);
-    let call = tokio::spawn(async move { mine.dequeue().await });
+    let call = tokio::spawn(call);
     loop {
         assert!(faulty.wait_at_gate().await);
-        if faulty.txns() > claims {
+        if faulty.txns() > before {
             break;
         }
         // A look.
@@ -123,7 +114,63 @@ async fn a_small_value_outlives_a_lost_answer_and_its_history_among_competitors(
     assert!(faulty.wait_at_gate().await, "what became of the claim");
     faulty.forget_history().await.unwrap();
     faulty.open_gate();
-    assert_eq!(call.await.unwrap().unwrap(), "600");
+    call.await.unwrap().unwrap()
+}
+
+/// A store with a queue of so many values, of a client in which nothing else is on its way.
+async fn filled(count: usize) -> (Faulty, Queue) {
+    let faulty = Faulty::new();
+    let queue = faulty.client(LONG).queue("q");
+    let values: Vec<String> = (0..count).map(|number| number.to_string()).collect();
+    queue.enqueue_many(&values).await.unwrap();
+    until(|| faulty.ranges() >= 2).await;
+    (faulty, queue)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_client_takes_first_outlives_a_lost_answer_and_its_history() {
+    // What it takes after that, too: of the sample, and of what the look had seen besides.
+    for taken in [0, 1, 20] {
+        let (faulty, queue) = filled(40).await;
+        for number in 0..taken {
+            assert_eq!(queue.dequeue().await.unwrap(), number.to_string());
+        }
+        let call = async move { queue.dequeue().await };
+        let value = without_answer_and_history(&faulty, call).await;
+        assert_eq!(value, taken.to_string());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_few_taken_at_once_outlive_a_lost_answer_and_their_history() {
+    for taken in [0, 1, 20] {
+        let (faulty, queue) = filled(40).await;
+        for number in 0..taken {
+            assert_eq!(queue.dequeue().await.unwrap(), number.to_string());
+        }
+        let call = async move { queue.dequeue_many(5).await };
+        let values = without_answer_and_history(&faulty, call).await;
+        let expected: Vec<String> = (taken..taken + 5)
+            .map(|number| number.to_string())
+            .collect();
+        assert_eq!(values, expected);
+    }
+}
+
+/// Whoever competes with others keeps what it is to take.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_small_value_outlives_a_lost_answer_and_its_history_among_competitors() {
+    let (faulty, mine) = filled(800).await;
+    let others = Faulty::over(Arc::clone(&faulty.engine), Replies::Lossy).client(LONG);
+    let others = others.queue("q");
+    for _ in 0..200 {
+        mine.try_dequeue().await.unwrap().unwrap();
+        for _ in 0..2 {
+            others.try_dequeue().await.unwrap().unwrap();
+        }
+    }
+    let call = async move { mine.dequeue().await };
+    assert_eq!(without_answer_and_history(&faulty, call).await, "600");
 }
 
 #[tokio::test]
