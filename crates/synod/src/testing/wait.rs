@@ -107,3 +107,14 @@ async fn within<F: IntoFuture>(bound: Duration, future: F) -> F::Output {
 pub(crate) fn engine() -> Arc<dyn Store> {
     super::faulty::engine()
 }
+
+/// Waits until a Txn stands at the closed gate, after which so many were sent; what is read before it gets through.
+pub(crate) async fn txn_at_gate(faulty: &Faulty, before: usize) {
+    loop {
+        assert!(faulty.wait_at_gate().await, "no Txn comes");
+        if faulty.txns() > before {
+            return;
+        }
+        faulty.let_one_more_through();
+    }
+}

@@ -183,12 +183,13 @@ async fn an_item_that_cannot_be_put_back_waits_for_the_next_caller() {
     let client = faulty.client(LONG);
     let queue = client.priority_queue("q");
     queue.enqueue("a", 7).await.unwrap();
-    faulty.close_gate(1);
+    let before = faulty.txns();
+    faulty.close_gate(0);
     let caller = tokio::spawn({
         let queue = queue.clone();
         async move { queue.dequeue().await }
     });
-    assert!(faulty.wait_at_gate().await, "the claim");
+    txn_at_gate(&faulty, before).await;
     caller.abort();
     assert!(caller.await.unwrap_err().is_cancelled());
     // It goes back although the network stumbles, and its key is Go's meanwhile.

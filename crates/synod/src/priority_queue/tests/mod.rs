@@ -11,7 +11,7 @@ use synod_store::{
 use super::*;
 use crate::testing::{
     FAULTS, Fault, Faulty, WatchEnd, engine, overdue_at_gate, overdue_in_trouble, pass, soon,
-    stops_at_gate, until, until_async,
+    stops_at_gate, txn_at_gate, until, until_async,
 };
 use crate::{ConnectOptions, Error};
 

@@ -156,12 +156,13 @@ async fn values_that_go_back_keep_their_order() {
     let values = numbers(8);
     queue.enqueue_many(&values).await.unwrap();
     // The claim is on its way when its caller leaves.
-    faulty.close_gate(1);
+    let before = faulty.txns();
+    faulty.close_gate(0);
     let caller = tokio::spawn({
         let queue = queue.clone();
         async move { queue.dequeue_many(8).await }
     });
-    assert!(faulty.wait_at_gate().await);
+    txn_at_gate(&faulty, before).await;
     caller.abort();
     assert!(caller.await.unwrap_err().is_cancelled());
     // The first that goes back is held up.
@@ -176,9 +177,10 @@ async fn an_item_goes_back_although_its_client_is_gone() {
     let faulty = Faulty::new();
     let queue = faulty.client(LONG).queue("q");
     queue.enqueue("a").await.unwrap();
-    faulty.close_gate(1);
+    let before = faulty.txns();
+    faulty.close_gate(0);
     let caller = tokio::spawn(async move { queue.dequeue().await });
-    assert!(faulty.wait_at_gate().await);
+    txn_at_gate(&faulty, before).await;
     // With it goes the last handle of the client.
     caller.abort();
     assert!(caller.await.unwrap_err().is_cancelled());

@@ -101,14 +101,7 @@ async fn without_answer_and_history<T: Send + 'static>(
     let before = faulty.txns();
     faulty.close_gate(0);
     let call = tokio::spawn(call);
-    loop {
-        assert!(faulty.wait_at_gate().await);
-        if faulty.txns() > before {
-            break;
-        }
-        // A look.
-        faulty.let_one_more_through();
-    }
+    txn_at_gate(faulty, before).await;
     faulty.script([Fault::Lose]);
     faulty.let_one_more_through();
     assert!(faulty.wait_at_gate().await, "what became of the claim");

@@ -13,7 +13,7 @@ use super::order::Order;
 use crate::clock::{Clock, ManualClock};
 use crate::testing::{
     FAULTS, Fault, Faulty, WatchEnd, engine, overdue_at_gate, overdue_in_trouble, pass,
-    stops_at_gate, until, until_async,
+    stops_at_gate, txn_at_gate, until, until_async,
 };
 use crate::{Client, ConnectOptions, Error, Queue, Resolution};
 
