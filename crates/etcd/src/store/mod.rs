@@ -58,6 +58,8 @@ struct Inner {
     watches: Watches,
     keep_alives: KeepAlives,
     connect_timeout: Duration,
+    /// Whether members that are heard of are taken for endpoints.
+    learns: bool,
     /// Ends the task that learns the cluster's members.
     _background: DropGuard,
 }
@@ -123,6 +125,7 @@ impl EtcdStore {
                 keep_alives: KeepAlives::new(caller.clone()),
                 caller,
                 connect_timeout,
+                learns: member_sync.is_some(),
                 _background: background.drop_guard(),
             }),
         })
@@ -203,7 +206,7 @@ impl Store for EtcdStore {
     }
 
     fn members(&self) -> BoxFuture<'_, Result<Vec<Member>>> {
-        Box::pin(self.inner.caller.members())
+        Box::pin(self.ask_members())
     }
 
     fn replies(&self) -> Replies {

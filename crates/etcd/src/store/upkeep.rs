@@ -48,6 +48,15 @@ impl EtcdStore {
         status::alarms(answer.await?)
     }
 
+    /// What is told here need not be asked for in the background.
+    pub(super) async fn ask_members(&self) -> Result<Vec<Member>> {
+        let members = self.inner.caller.members().await?;
+        if self.inner.learns {
+            self.inner.caller.channels.learn(&members);
+        }
+        Ok(members)
+    }
+
     /// An alarm is a member's: each that stands is taken back by itself.
     pub(super) async fn disarm_all(&self, kind: AlarmKind) -> Result<Vec<Alarm>> {
         let standing = self
