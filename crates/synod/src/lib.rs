@@ -62,6 +62,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod layout;
+mod linger;
 pub mod mutex;
 pub mod priority_queue;
 pub mod queue;

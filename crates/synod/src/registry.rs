@@ -23,11 +23,23 @@ impl Registry {
         name: &Key,
         make: impl FnOnce() -> T,
     ) -> Arc<T> {
+        self.get_if(kind, name, |_| true, make)
+    }
+
+    /// As [`Registry::get`]; made anew also when the one that somebody has is not `good` any more.
+    pub(crate) fn get_if<T: Any + Send + Sync>(
+        &self,
+        kind: &'static str,
+        name: &Key,
+        good: impl FnOnce(&T) -> bool,
+        make: impl FnOnce() -> T,
+    ) -> Arc<T> {
         let mut shared = self.0.lock();
         let found = shared
             .get(&(kind, name.clone()))
             .and_then(Weak::upgrade)
-            .and_then(|found| found.downcast::<T>().ok());
+            .and_then(|found| found.downcast::<T>().ok())
+            .filter(|found| good(found));
         if let Some(found) = found {
             return found;
         }
@@ -59,5 +71,15 @@ mod tests {
         assert_eq!(*registry.get("kind", &Key::from("b"), || 4), 4);
         drop(first);
         assert_eq!(*registry.get("kind", &name, || 5), 5);
+    }
+
+    #[test]
+    fn what_is_no_good_any_more_is_made_anew() {
+        let registry = Registry::default();
+        let name = Key::from("a");
+        let first = registry.get("kind", &name, || 1);
+        let second = registry.get_if("kind", &name, |thing| *thing > 1, || 2);
+        assert_eq!((*first, *second), (1, 2));
+        assert_eq!(*registry.get("kind", &name, || 3), 2);
     }
 }

@@ -104,6 +104,11 @@ impl Sight {
         }
     }
 
+    /// Whether the runtime that kept it up has ended: it tells nothing any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.task.is_finished()
+    }
+
     /// Waits until the view satisfies `seen`, which says what it has found. Trouble from before this
     /// call may be over, and is told only when it comes again.
     pub(crate) async fn find<T>(&self, mut seen: impl FnMut(&View) -> Option<T>) -> Result<T> {

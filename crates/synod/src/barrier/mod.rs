@@ -25,6 +25,9 @@
 //! 2. All who wait in one client share one watch: opened at now; when it stands, the key is read, then
 //!    events tell. The barrier is open when at a revision after `r` the key is absent, or another one
 //!    than the one created at `c`: in between, it was released.
+//! 3. The watch outlives its last waiter for a second or two, 64 of them in a client: who waits again need not open
+//!    and read again, and when many are let go at once, those who are through do not take up the store with
+//!    the ends of their watches. A waiter believes it as it believes one that others wait under: after `r`.
 //!
 //! Compaction, a closed stream and silence lead to a new read, never to a conclusion.
 //!
@@ -37,7 +40,7 @@
 //! | --- | --- |
 //! | `hold` | 1 |
 //! | `release` | 1 when this client held it or waits for it, else 2; 1 more to wake old Go waiters |
-//! | `wait` | 1 when it is open; else 3 to stand, then an event: one for all who wait in a client |
+//! | `wait` | 1 when it is open; else 3 to stand, or 1 when another in the client stands or stood a second ago; then an event: one for all who wait in a client |
 
 #[cfg(test)]
 mod tests;
@@ -50,7 +53,9 @@ use synod_store::{
     Compare, DeleteRequest, Key, KeyRange, KeyValue, PutLease, PutRequest, PutValue, RangeRequest,
     Revision, TxnOp,
 };
+use tokio::runtime::Handle;
 
+use crate::linger::Linger;
 use crate::settle::{Outcome, Work};
 use crate::sight::Sight;
 use crate::slot::Slot;
@@ -67,6 +72,8 @@ pub struct Barrier {
     session: Option<Session>,
     wake_old_go_waiters: bool,
     seen: Arc<Seen>,
+    /// The watches that waited last, in this client.
+    lingering: Arc<Linger<Sight>>,
 }
 
 /// The hold that this client knows of: a hint for the next release.
@@ -88,6 +95,9 @@ impl Client {
         let key = name.into();
         Barrier {
             seen: self.registry().get("barrier", &key, Seen::default),
+            lingering: self
+                .registry()
+                .get("barrier/lingering", &Key::default(), Linger::default),
             client: self.clone(),
             key,
             session: None,
@@ -249,23 +259,43 @@ impl Barrier {
             };
             *self.seen.0.lock() = Some(held.create_revision);
             let runtime = crate::runtime()?;
-            let sight = self.client.registry().get("barrier/sight", &self.key, || {
-                let range = KeyRange::one(self.key.clone());
-                Sight::open(
-                    self.client.shared_store(),
-                    &runtime,
-                    range,
-                    self.client.timeout(),
-                )
-            });
-            let open = sight.find(|view| {
-                let there = view.kvs.get(&self.key);
-                let same = there.is_some_and(|kv| kv.create_revision <= held.create_revision);
-                (view.revision > read && !same).then_some(())
-            });
-            open.await
+            let mut again = true;
+            loop {
+                let sight = self.sight(&runtime);
+                let open = sight.find(|view| {
+                    let there = view.kvs.get(&self.key);
+                    let same = there.is_some_and(|kv| kv.create_revision <= held.create_revision);
+                    (view.revision > read && !same).then_some(())
+                });
+                match open.await {
+                    // It was another runtime that kept it up, and has ended: this one has its own.
+                    Err(Error::NoRuntime) if sight.is_over() && again => again = false,
+                    open => {
+                        if open.is_ok() {
+                            self.lingering.keep(&runtime, sight);
+                        }
+                        return open;
+                    }
+                }
+            }
         })
         .await
+    }
+
+    /// The watch that all share who wait in this client.
+    fn sight(&self, runtime: &Handle) -> Arc<Sight> {
+        let open = || {
+            let range = KeyRange::one(self.key.clone());
+            let store = self.client.shared_store();
+            Sight::open(store, runtime, range, self.client.timeout())
+        };
+        let registry = self.client.registry();
+        registry.get_if(
+            "barrier/sight",
+            &self.key,
+            |sight: &Sight| !sight.is_over(),
+            open,
+        )
     }
 
     /// Waits until the barrier is not held, at most `timeout`. False when it was held all the time.

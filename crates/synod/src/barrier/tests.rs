@@ -63,6 +63,66 @@ async fn all_who_wait_in_a_client_share_one_watch() {
 }
 
 #[tokio::test]
+async fn who_waits_again_uses_the_watch_of_a_moment_ago() {
+    let faulty = Faulty::over(engine(), Replies::Certain);
+    let client = faulty.client(LONG);
+    let barrier = client.barrier("b");
+    let holder = Client::from_store(Arc::clone(&faulty.engine)).barrier("b");
+    for round in 0..20 {
+        holder.hold().await.unwrap();
+        let waiter = waiting(&barrier);
+        // The first reads twice, and those after it once.
+        until(|| faulty.ranges() == round + 2).await;
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert!(
+            !waiter.is_finished(),
+            "it believes what was before the hold"
+        );
+        holder.release().await.unwrap();
+        through(waiter).await;
+    }
+    assert_eq!(faulty.watches(), 1);
+    // Nothing is left of it when nobody has the barrier any more.
+    let store = Arc::downgrade(&client.shared_store());
+    drop((barrier, client));
+    until(|| store.strong_count() == 0).await;
+}
+
+/// A watch is kept up in the runtime of its first waiter.
+#[test]
+fn a_waiter_outlives_the_runtime_of_the_watch_that_it_shares() {
+    let runtime = || {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    let (first, second) = (runtime(), runtime());
+    let client = Client::from_store(engine());
+    let barrier = client.barrier("b");
+    let holder = client.barrier("b");
+    second.block_on(async {
+        holder.hold().await.unwrap();
+        let guest = first.spawn({
+            let barrier = barrier.clone();
+            async move { barrier.wait().await }
+        });
+        tokio::time::sleep(MOMENT).await;
+        let waiter = waiting(&barrier);
+        tokio::time::sleep(MOMENT).await;
+        first.shutdown_background();
+        guest.await.unwrap_err();
+        tokio::time::sleep(MOMENT).await;
+        assert!(!waiter.is_finished());
+        holder.release().await.unwrap();
+        through(waiter).await;
+    });
+}
+
+#[tokio::test]
 async fn the_holder_releases_in_one_round_trip() {
     let faulty = Faulty::new();
     let barrier = faulty.client(LONG).barrier("b");
