@@ -138,25 +138,31 @@ impl Book<'_> {
 
     /// What bounds the rows of which a goal is not reached.
     fn bounds(&self, page: &mut String) {
-        let missed = |row: &&Row| {
-            let goals = row.nodes.iter().flat_map(|nodes| {
-                let lines = row.lines.iter();
-                lines.flat_map(|line| self.judged(row, line, *nodes))
-            });
-            goals.flatten().any(|(_, reached)| !reached)
+        let missed = |row: &Row, nodes: usize| {
+            let lines = row.lines.iter();
+            let mut goals = lines
+                .flat_map(|line| self.judged(row, line, nodes))
+                .flatten();
+            goals.any(|(_, reached)| !reached)
         };
-        let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
-        for row in self.rows.iter().filter(missed) {
-            let why = bound(row.name);
-            match reasons.iter_mut().find(|(known, _)| *known == why) {
-                Some((_, names)) => names.push(row.name),
-                None => reasons.push((why, vec![row.name])),
+        let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
+        for row in self.rows {
+            for nodes in row.nodes.iter().filter(|nodes| missed(row, **nodes)) {
+                let why = bound(row.name, *nodes);
+                let name = match nodes {
+                    1 => row.name.to_owned(),
+                    nodes => format!("{} on {nodes} nodes", row.name),
+                };
+                match reasons.iter_mut().find(|(known, _)| *known == why) {
+                    Some((_, names)) => names.push(name),
+                    None => reasons.push((why, vec![name])),
+                }
             }
         }
         if reasons.is_empty() {
             return;
         }
-        page.push_str("\n## What bounds what is not reached\n\nBy reading the code and counting calls, not by a profile.\n\n\
+        page.push_str("\n## What bounds what is not reached\n\nBy profiles of who has the processors (`perf`, one node), by counting calls, and by reading the code.\n\n\
              | rows | bound |\n|---|---|\n",
         );
         for (why, names) in reasons {
@@ -439,7 +445,7 @@ mod tests {
             records,
         }
         .page();
-        let line = format!("| lock-8 | {} |", bound("lock-8"));
+        let line = format!("| lock-8 | {} |", bound("lock-8", 1));
         assert!(page.contains("**no**") && page.contains(&line), "{page}");
     }
 }
