@@ -24,7 +24,7 @@ pub(crate) async fn user(
     signals: &mut Signals,
 ) -> Result<Option<User>> {
     let given = match &global.user {
-        Some(user) => Some(user.clone()),
+        Some(login) => Some(login.0.clone()),
         None => env
             .first(&["SYNOD_USER", "ETCDCTL_USER"])?
             .map(|(_, user)| user),

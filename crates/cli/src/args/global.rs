@@ -17,6 +17,23 @@ pub(crate) enum Format {
     Json,
 }
 
+/// Who logs in, as it was given: it may hold the password, and is not shown.
+#[derive(Clone)]
+pub(crate) struct Login(pub(crate) String);
+
+impl From<String> for Login {
+    fn from(text: String) -> Login {
+        Login(text)
+    }
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = self.0.split(':').next().unwrap_or_default();
+        f.debug_tuple("Login").field(&name).finish()
+    }
+}
+
 /// The options that stand everywhere.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Global {
@@ -38,7 +55,7 @@ pub(crate) struct Global {
         value_name = "NAME[:PASSWORD]",
         help_heading = "Connection"
     )]
-    pub(crate) user: Option<String>,
+    pub(crate) user: Option<Login>,
 
     /// Trust servers whose certificate this authority signed (PEM)
     #[arg(long, global = true, value_name = "FILE", help_heading = "Connection")]

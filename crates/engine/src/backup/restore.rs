@@ -49,7 +49,17 @@ pub fn restore(
         Err(error) => return Err(failed(error)),
     };
     let building = dir.join(BUILDING);
-    Disk.create_dir(&building).map_err(failed)?;
+    Disk.create_dir(dir).map_err(failed)?;
+    // Of several restores at once only one makes it.
+    Disk.create_new_dir(&building).map_err(|error| {
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            return not_empty(dir);
+        }
+        if made {
+            let _ = fs::remove_dir(dir);
+        }
+        failed(error)
+    })?;
     let clean_up = CleanUp {
         paths: if made {
             vec![building.clone(), dir.to_owned()]
@@ -57,6 +67,10 @@ pub fn restore(
             vec![building.clone()]
         },
     };
+    // Another may have come to its end since the first look.
+    if Disk.list(dir).map_err(failed)?.iter().any(|name| name != BUILDING) {
+        return Err(not_empty(dir));
+    }
     let backup = build(file, &building, progress)?;
     move_up(&building, dir).map_err(failed)?;
     clean_up.forget();

@@ -57,6 +57,21 @@ pub(crate) enum LockError {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Disk;
 
+impl Disk {
+    /// Creates one directory for the owner alone; fails if anything is there.
+    pub(crate) fn create_new_dir(self, dir: &Path) -> io::Result<()> {
+        private_dir().create(dir)
+    }
+}
+
+fn private_dir() -> fs::DirBuilder {
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "only Unix has modes"))]
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+}
+
 /// A locked file of the real file system. The system lets go of it when the process ends, however it ends.
 #[derive(Debug)]
 pub(crate) struct DiskLock {
@@ -107,10 +122,14 @@ impl Fs for Disk {
     }
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        let mut builder = fs::DirBuilder::new();
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.recursive(true).create(dir)
+        let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+        let new: Vec<&Path> = dir.ancestors().take_while(missing).collect();
+        private_dir().recursive(true).create(dir)?;
+        // Each is known by its name in the one above. One that cannot be opened there is not ours to sync.
+        for path in new {
+            let _ = self.sync_dir(above(path));
+        }
+        Ok(())
     }
 
     fn create(&self, path: &Path) -> io::Result<fs::File> {

@@ -145,6 +145,33 @@ async fn damage_is_found_wherever_it_is_and_nothing_stays_of_the_attempt() {
 }
 
 #[tokio::test]
+async fn of_several_restores_into_one_directory_one_is_made() {
+    let (dir, _store, copy) = copied().await;
+    for round in 0..20 {
+        let target = dir.path().join(format!("some/where/new{round}"));
+        let start = std::sync::Barrier::new(4);
+        let restored = std::thread::scope(|scope| {
+            let restore = || {
+                start.wait();
+                restore(&copy, &target, &mut all)
+            };
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(restore)).collect();
+            let ended = threads.into_iter().map(|thread| thread.join().unwrap());
+            ended.collect::<Vec<_>>()
+        });
+        let (made, refused): (Vec<_>, Vec<_>) = restored.into_iter().partition(Result::is_ok);
+        assert_eq!(made.len(), 1);
+        for error in refused {
+            let error = error.unwrap_err();
+            assert!(error.message().contains("is not empty"), "{error}");
+        }
+        let store = file(&target);
+        assert_eq!(store.notes().len(), 2);
+        store.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn who_ends_a_restore_finds_nothing_of_it() {
     let (dir, _store, copy) = copied().await;
     let target = dir.path().join("target");
