@@ -43,6 +43,11 @@ impl Plan {
         }
     }
 
+    /// How far into the window the alternatives reach: any of so many may be taken.
+    pub(crate) fn reach(self) -> usize {
+        self.offset().saturating_add(self.singles).max(self.batch)
+    }
+
     /// The first of the window that the single alternatives try.
     fn offset(self) -> usize {
         // A batch of one has tried the first.
@@ -260,6 +265,24 @@ mod tests {
                     assert_eq!(skipped + from, there.min(skipped + singles));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn nothing_is_taken_beyond_the_reach() {
+        for (batch, singles, skipped) in [(1, 0, None), (1, 5, None), (8, 3, None), (1, 4, Some(3))]
+        {
+            let plan = Plan {
+                batch,
+                singles,
+                skipped,
+            };
+            let tried = (0..=singles).flat_map(|alternative| {
+                let taken = plan.taken(&mut window(20), alternative);
+                numbers(&taken)
+            });
+            let last = tried.max().unwrap();
+            assert_eq!(plan.reach() as u64, last + 1, "{plan:?}");
         }
     }
 

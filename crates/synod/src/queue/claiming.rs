@@ -38,7 +38,39 @@ const WIDE_CHAIN: usize = 12;
 /// these it loses about one in six. And the longest time.
 const SPREAD: (f64, f64, Duration) = (2.0, 0.87, Duration::from_millis(100));
 
+/// How to claim.
+enum Way {
+    /// By one deletion of many.
+    Run(Run),
+    /// Key by key, and how the store searches among the alternatives, if it does.
+    Plan(Plan, Option<Search>),
+    /// Not: others are expected to have taken all that is known.
+    Look,
+}
+
+impl Way {
+    /// How many of the window's first it may take.
+    fn reach(&self) -> usize {
+        match self {
+            Way::Run(run) => run.count,
+            Way::Plan(plan, _) => plan.reach(),
+            Way::Look => 0,
+        }
+    }
+}
+
 impl<O: Order> Core<O> {
+    /// How to claim what is wanted now.
+    fn way(&self, intake: &mut Intake, demand: &Demand) -> Way {
+        if let Some(run) = self.run_of(intake, demand.wanted) {
+            return Way::Run(run);
+        }
+        match self.plan(intake, demand.wanted) {
+            Some((plan, search)) => Way::Plan(plan, search),
+            None => Way::Look,
+        }
+    }
+
     /// Takes the first items of the window, and hands them out.
     pub(super) async fn claim(
         &self,
@@ -48,17 +80,25 @@ impl<O: Order> Core<O> {
     ) -> Result<()> {
         self.absorb(intake);
         intake.fresh = false;
-        self.learn_values(intake, demand).await?;
         if intake.window.is_empty() {
             return Ok(());
         }
-        if let Some(run) = self.run_of(intake, demand.wanted) {
-            return self.claim_run(intake, run, demand, begun).await;
+        let mut way = self.way(intake, demand);
+        if self.lacks_values(intake, demand, way.reach()) {
+            self.learn_values(intake, demand).await?;
+            way = self.way(intake, demand);
         }
-        let Some((plan, search)) = self.plan(intake, demand.wanted) else {
-            // By now others have taken all of it.
-            intake.look_again();
+        if intake.window.is_empty() {
             return Ok(());
+        }
+        let (plan, search) = match way {
+            Way::Run(run) => return self.claim_run(intake, run, demand, begun).await,
+            Way::Plan(plan, search) => (plan, search),
+            Way::Look => {
+                // By now others have taken all of it.
+                intake.look_again();
+                return Ok(());
+            }
         };
         let guards = |item: &Candidate| self.order.guards(&item.key, intake.seen);
         let work = plan.work(&intake.window, guards, delete);
@@ -338,7 +378,7 @@ fn hold_back_less(intake: &mut Intake) {
 
 /// How many items a claim may ask for, by what is known of the sizes of their values.
 fn by_size(intake: &Intake) -> usize {
-    match intake.taken.max(intake.largest) {
+    match intake.size() {
         Some(size) => CLAIM_BYTES / size.max(1),
         None => UNKNOWN_BATCH,
     }

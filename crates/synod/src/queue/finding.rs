@@ -184,7 +184,13 @@ impl<O: Order> Core<O> {
             with_values,
             self.patience,
         )
-        .await?;
+        .await
+        .inspect_err(|_| {
+            if with_values {
+                // It may have been too much for the time: measured anew, next time.
+                intake.largest = None;
+            }
+        })?;
         if whole {
             let pause = (begun.elapsed() * FULL_LOOK.0).min(FULL_LOOK.1);
             intake.full_look_due = Instant::now() + pause;
@@ -213,8 +219,9 @@ impl<O: Order> Core<O> {
             true => among,
             false => SMALL,
         };
-        let largest = intake.taken.or(intake.largest);
-        let is_small = largest.is_some_and(|largest| largest <= most && most > 0);
+        let is_small = intake
+            .size()
+            .is_some_and(|largest| largest <= most && most > 0);
         is_small && (O::EXACT || demand.wanted <= few)
     }
 
@@ -237,19 +244,24 @@ impl<O: Order> Core<O> {
         Ok(())
     }
 
-    /// Looks once more where a value would be taken that is not known and should be: what was seen when
-    /// sizes were not known yet, and was so little that it can be read along.
-    pub(super) async fn learn_values(&self, intake: &mut Intake, demand: &Demand) -> Result<()> {
-        let unknown = |item: &Candidate| item.value.is_none();
-        if self.is_lossy()
-            && intake.window.front().is_some_and(unknown)
+    /// Whether a claim that may take any of the first `reach` would take a value that is not known and
+    /// should be: it was seen when sizes were not known yet, and is so small that it can be read along.
+    pub(super) fn lacks_values(&self, intake: &Intake, demand: &Demand, reach: usize) -> bool {
+        // Who has just met others is about to look at keys alone again, if values are larger.
+        let stays = intake.is_alone() || intake.size() <= Some(SMALL_AMONG);
+        let mut within = intake.window.iter().take(reach);
+        self.is_lossy()
+            && stays
             && self.wants_values(intake, demand)
-        {
-            intake.window.clear();
-            intake.next_cursor = None;
-            let look = self.look(intake, self.order.start(), demand).await?;
-            self.conclude(intake, look, demand);
-        }
+            && within.any(|item: &Candidate| item.value.is_none())
+    }
+
+    /// Looks once more, for the values.
+    pub(super) async fn learn_values(&self, intake: &mut Intake, demand: &Demand) -> Result<()> {
+        intake.window.clear();
+        intake.next_cursor = None;
+        let look = self.look(intake, self.order.start(), demand).await?;
+        self.conclude(intake, look, demand);
         Ok(())
     }
 

@@ -133,6 +133,11 @@ impl Intake {
         self.others = Some(Instant::now());
     }
 
+    /// The largest value that is known of, if any is.
+    pub(super) fn size(&self) -> Option<usize> {
+        self.taken.max(self.largest)
+    }
+
     /// Whether nobody else seems to take from this queue.
     pub(super) fn is_alone(&self) -> bool {
         !self.aim.meets_others() && self.others.is_none_or(|met| met.elapsed() >= ALONE)

@@ -102,12 +102,17 @@ async fn without_answer_and_history<T: Send + 'static>(
     faulty.close_gate(0);
     let call = tokio::spawn(call);
     txn_at_gate(faulty, before).await;
+    lose_with_history(faulty).await;
+    call.await.unwrap().unwrap()
+}
+
+/// The Txn at the gate happens without an answer, after which all history is forgotten.
+async fn lose_with_history(faulty: &Faulty) {
     faulty.script([Fault::Lose]);
     faulty.let_one_more_through();
     assert!(faulty.wait_at_gate().await, "what became of the claim");
     faulty.forget_history().await.unwrap();
     faulty.open_gate();
-    call.await.unwrap().unwrap()
 }
 
 /// A store with a queue of so many values, of a client in which nothing else is on its way.
@@ -132,6 +137,47 @@ async fn what_a_client_takes_first_outlives_a_lost_answer_and_its_history() {
         let value = without_answer_and_history(&faulty, call).await;
         assert_eq!(value, taken.to_string());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_client_takes_first_outlives_them_also_when_it_is_more_than_the_sample() {
+    for count in [9, 16] {
+        let (faulty, queue) = filled(40).await;
+        let call = async move { queue.dequeue_many(count).await };
+        let values = without_answer_and_history(&faulty, call).await;
+        let first: Vec<String> = (0..count).map(|number| number.to_string()).collect();
+        assert_eq!(values, first);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_others_have_left_outlives_them_also_behind_the_sample() {
+    let (faulty, queue) = filled(40).await;
+    let before = faulty.txns();
+    faulty.close_gate(0);
+    let call = tokio::spawn(async move { queue.dequeue().await });
+    txn_at_gate(&faulty, before).await;
+    let other = Client::from_store(Arc::clone(&faulty.engine)).queue("q");
+    assert_eq!(other.dequeue_many(8).await.unwrap().len(), 8);
+    // The claim of the first finds it gone; the next one may take any that it has seen.
+    let before = faulty.txns();
+    faulty.let_one_more_through();
+    txn_at_gate(&faulty, before).await;
+    lose_with_history(&faulty).await;
+    assert_eq!(call.await.unwrap().unwrap(), "8");
+}
+
+#[tokio::test]
+async fn small_values_between_large_ones_are_not_read_together_with_them() {
+    let faulty = Faulty::new();
+    let queue = faulty.client(LONG).queue("q");
+    let value = |number: usize| vec![b'v'; if number.is_multiple_of(2) { 100_000 } else { 1 }];
+    queue.enqueue_many((0..300).map(value)).await.unwrap();
+    for number in 0..290 {
+        assert_eq!(queue.dequeue().await.unwrap(), value(number));
+    }
+    // Nothing is looked at twice: the window, and what is left.
+    assert_eq!(queue.stats().looks, 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
