@@ -119,9 +119,8 @@ pub(super) fn read<F: Fs>(
         let bytes = read_all(&mut file).map_err(JournalError::io(&path))?;
         let header = header(dir, &path, &bytes, number, &log)?;
         let (at, last_frame) = log.frames(&path, &bytes, &header, replay)?;
-        let found = bytes.len() as u64;
-        if found < header.bytes {
-            let expected = header.bytes;
+        let (found, expected) = (bytes.len() as u64, header.length(number == last));
+        if found < expected {
             let reason = format!(
                 "the file ends here, but it was {expected} bytes long before its first record was written: it has been \
                  cut, and records may be missing"

@@ -46,7 +46,7 @@ pub(super) struct Header {
     pub(super) salt: u64,
     pub(super) first: u64,
     pub(super) prev: u32,
-    /// The file's length. Of one that is yet to be made, how long it must be at least.
+    /// The file's length, zero where it is not noted. Of one that is yet to be made, how long it must be at least.
     pub(super) bytes: u64,
 }
 
@@ -78,6 +78,16 @@ impl Header {
         bytes
     }
 
+    /// How long the file was when its first frame was written, as far as is known.
+    pub(super) fn length(&self, is_last: bool) -> u64 {
+        match self.bytes {
+            // What follows a segment tells by itself that it is complete; earlier builds went on behind one that was
+            // cut where it held nothing.
+            0 if is_last => BYTES_OF_EARLIER,
+            noted => noted,
+        }
+    }
+
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, BadHeader> {
         let damaged = BadHeader::Damaged;
         let bytes = bytes
@@ -93,9 +103,7 @@ impl Header {
                 salt: u64_at(bytes, 24)?,
                 first: u64_at(bytes, 32)?,
                 prev: u32_at(bytes, 40)?,
-                bytes: Some(u64_at(bytes, 44)?)
-                    .filter(|bytes| *bytes > 0)
-                    .unwrap_or(BYTES_OF_EARLIER),
+                bytes: u64_at(bytes, 44)?,
             };
             Some((u32_at(bytes, 8)?, crc.then_some(header)))
         };
@@ -258,8 +266,13 @@ mod tests {
             bytes: 0,
         };
         let read = Header::decode(&header.encode()).ok().unwrap();
-        let bytes = crate::journal::Options::default().segment_bytes;
-        assert_eq!(read, Header { bytes, ..header });
+        let known = crate::journal::Options::default().segment_bytes;
+        assert_eq!((read.length(true), read.length(false)), (known, 0));
+        let noted = Header {
+            bytes: 99,
+            ..header
+        };
+        assert_eq!((noted.length(true), noted.length(false)), (99, 99));
     }
 
     #[test]

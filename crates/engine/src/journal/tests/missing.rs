@@ -249,6 +249,17 @@ fn a_segment_of_an_earlier_build_has_the_one_length_that_these_knew() {
         assert_eq!((file, offset), (path.clone(), len as u64));
         assert!(reason.contains("it was 4194304 bytes long"), "{reason}");
     }
+    // Where another segment follows, that one tells whether it is complete.
+    let (mut journal, _) = open_with(&earlier, options).unwrap();
+    drop(journal.begin_snapshot().unwrap());
+    drop(journal);
+    let mut bytes = earlier.files().remove(&path).unwrap();
+    let end = bytes.iter().rposition(|b| *b != 0).unwrap() + 1;
+    bytes.truncate(end);
+    let image = earlier.with_file(&path, Some(bytes.clone()));
+    assert_eq!(open_with(&image, options).unwrap().1, expected(5));
+    bytes.truncate(end - 30);
+    refused_by_both(&earlier.with_file(&path, Some(bytes)));
 }
 
 #[test]
