@@ -77,9 +77,8 @@ pub(super) fn read<F: Fs>(
     if let (None, Some(first)) = (snapshot, contents.segments.first().filter(|n| **n > 1)) {
         let path = dir.join(snapshot::name(*first));
         let reason = format!(
-            "this snapshot is missing (or the segments of the log that it covers, {} to {})",
-            segment::name(1),
-            segment::name(first - 1)
+            "this snapshot is missing (or the segments of the log that it covers, from {} on)",
+            segment::name(1)
         );
         return Err(JournalError::corrupt(&path, 0, reason));
     }

@@ -11,6 +11,9 @@ use tempfile::TempDir;
 
 use super::{delete, everything, lease, put};
 use crate::backup::{inspect, restore};
+use crate::journal::Item;
+use crate::record::{Opened, Record};
+use crate::recover::Recovery;
 use crate::{Engine, EngineOptions, verify};
 
 fn file(dir: &Path) -> Engine {
@@ -121,6 +124,18 @@ async fn no_file_of_a_restored_directory_goes_missing_or_is_cut_unnoticed() {
     }
     assert_eq!(tried, 3, "FORMAT, a snapshot, a segment");
     assert_eq!(file(&target).stats().keys, 7);
+}
+
+/// The log of a directory that an earlier build restored begins so: its snapshot was numbered as a log's beginning is.
+#[test]
+fn a_log_that_begins_with_a_later_opening_has_lost_its_snapshot() {
+    let first = |term| {
+        let record = Record::Opened(Opened { term }).into_bytes();
+        Recovery::new().take(Item::Record(1, &record))
+    };
+    assert_eq!(first(1), Ok(()));
+    let refused = first(7).unwrap_err();
+    assert!(refused.contains("the snapshot before it is missing"));
 }
 
 #[tokio::test]

@@ -114,11 +114,11 @@ fn what_an_earlier_build_restored_opens_and_is_watched_from_its_next_snapshot_on
         (vec![1], vec![1])
     );
     let (mut journal, found) = items(&sim);
-    assert_eq!(found, [text.clone()]);
+    assert_eq!(found, std::slice::from_ref(&text));
     journal.append(&[record(1)]).unwrap();
     drop(journal);
     let (mut journal, found) = items(&sim);
-    assert_eq!(found, [text.clone(), record(1)]);
+    assert_eq!(found, [text, record(1)]);
     let mut snapshot = journal.begin_snapshot().unwrap();
     snapshot.write(b"anew").unwrap();
     snapshot.commit().unwrap();
