@@ -81,6 +81,59 @@ async fn a_damaged_data_file() {
     );
 }
 
+/// Whoever opens the directory is sent to `synod verify`, which says the same and how much is intact.
+#[tokio::test(flavor = "multi_thread")]
+async fn data_files_that_are_missing_or_were_cut() {
+    let home = Home::new();
+    let data = home.data().to_str().unwrap().to_owned();
+    let file = format!("file:{data}");
+    for n in 0..5 {
+        let value = format!("value-{n}");
+        home.ok(&["queue", "push", "--addr", &file, &value]).await;
+    }
+    let copy = home.path("copy").to_str().unwrap().to_owned();
+    home.ok(&["snapshot", "save", &copy, "--addr", &file]).await;
+    let restored = home.path("restored");
+    let target = restored.to_str().unwrap().to_owned();
+    home.ok(&["snapshot", "restore", &copy, "--data", &target])
+        .await;
+
+    let refused = async |dir: &str, words: &[&str]| {
+        let ran = home.run(&["verify", dir]).await;
+        ran.assert_failed(1, "", &[&["is damaged", "hint: "], words].concat());
+        let args = ["serve", "--data", dir, "--listen", "127.0.0.1:0"];
+        let ran = home.run(&args).await;
+        let told = [&["damaged", "synod verify"], words].concat();
+        ran.assert_failed(1, "cannot open the data in", &told);
+    };
+    let snapshot = std::fs::read_dir(&restored)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|ending| ending == "snap"))
+        .unwrap();
+    let name = snapshot.file_name().unwrap().to_str().unwrap();
+    std::fs::remove_file(&snapshot).unwrap();
+    refused(&target, &[name, "this snapshot is missing"]).await;
+
+    let log = log_file(&home.data());
+    let whole = std::fs::read(&log).unwrap();
+    for len in [600, 900] {
+        std::fs::write(&log, &whole[..len]).unwrap();
+        let words = [
+            len.to_string(),
+            format!("it was {} bytes long", whole.len()),
+        ];
+        refused(&data, &[&words[0], &words[1]]).await;
+    }
+    std::fs::write(&log, &whole).unwrap();
+
+    std::fs::remove_file(home.data().join("FORMAT")).unwrap();
+    refused(&data, &["FORMAT", "this file is missing"]).await;
+    std::fs::write(home.data().join("FORMAT"), "synod data, format 1\n").unwrap();
+    let length = home.ok(&["queue", "len", "--addr", &file]).await;
+    assert_eq!(length, "5\n");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn verify_of_what_is_no_data_directory() {
     let home = Home::new();

@@ -190,7 +190,12 @@ impl Recovery {
             }
             Record::Opened(opened) => {
                 if opened.term != self.term.saturating_add(1) {
-                    return Err(format!("opening {} after {}", opened.term, self.term));
+                    // So begins the log of a directory that an earlier build restored, which has no number to tell.
+                    let lost = match self.snapshot {
+                        None if self.term == 0 => ": the snapshot before it is missing",
+                        _ => "",
+                    };
+                    return Err(format!("opening {} after {}{lost}", opened.term, self.term));
                 }
                 self.term = opened.term;
             }

@@ -30,7 +30,8 @@ pub struct Report {
     pub leases: u64,
     /// How often it was opened.
     pub opened: u64,
-    /// Whether a crash left a write unfinished. Opening drops it; nothing acknowledged is lost.
+    /// Whether the last write is not whole, as a crash leaves one that was not acknowledged yet. Opening drops it. (A
+    /// last write that rotted later looks the same.)
     pub torn_tail: bool,
     /// The first damage that no crash explains. With it the directory will not open, and the numbers above tell what
     /// was intact before it.

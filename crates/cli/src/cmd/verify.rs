@@ -42,7 +42,7 @@ fn text(dir: &Path, report: &Report) -> String {
     );
     if report.torn_tail {
         text.push_str(
-            "\na crash left a write unfinished, which was not acknowledged: opening drops it",
+            "\nthe last write is not whole, as a crash leaves one that was not acknowledged yet: opening drops it",
         );
     }
     text

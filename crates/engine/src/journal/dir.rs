@@ -4,7 +4,8 @@
 //! LOCK                        locked while the directory is open; holds the holder's process id
 //! FORMAT                      "synod data, format 1"; written when the first segment is durable
 //! 00000000000000000001.log    segments of the log, numbered without a gap
-//! 00000000000000000007.snap   the state before segment 7: older segments are not needed
+//! 00000000000000000007.snap   the state before segment 7: older segments are not needed; none is numbered 1 (but by
+//!                             a restore with an earlier build)
 //! spare.0, spare.1 ...        segments in reserve
 //! *.tmp                       not finished; removed at the next opening
 //! ```
@@ -79,7 +80,7 @@ impl Contents {
     }
 
     /// Refuses what this build cannot read. True if the directory has yet to be made a data directory.
-    fn check<F: Fs>(&self, fs: &F, dir: &Path) -> Result<bool, JournalError> {
+    pub(super) fn check<F: Fs>(&self, fs: &F, dir: &Path) -> Result<bool, JournalError> {
         let path = dir.join(FORMAT_FILE);
         let not_ours = |reason: String| JournalError::NotASynodDirectory {
             dir: dir.to_owned(),
@@ -89,9 +90,9 @@ impl Contents {
             // A crash while it was made leaves at most the first segment, without a record.
             return match &self.foreign {
                 Some(name) => Err(not_ours(format!("it holds {name:?} and no FORMAT file"))),
-                None if self.segments.iter().any(|n| *n != 1) || !self.snapshots.is_empty() => Err(
-                    JournalError::corrupt(&path, 0, "the file is missing beside data"),
-                ),
+                None if self.segments.iter().any(|n| *n != 1) || !self.snapshots.is_empty() => {
+                    Err(format_is_missing(dir))
+                }
                 None => Ok(true),
             };
         }
@@ -111,6 +112,20 @@ impl Contents {
             }),
             _ => Err(not_ours("its FORMAT file is not one of ours".into())),
         }
+    }
+}
+
+/// A directory without `FORMAT` that holds more than a crash leaves while it is made.
+pub(super) fn format_is_missing(dir: &Path) -> JournalError {
+    let reason = "this file is missing, beside data";
+    JournalError::corrupt(&dir.join(FORMAT_FILE), 0, reason)
+}
+
+/// A directory of ours that has yet to become a data directory, or an empty one.
+pub(super) fn is_no_store(dir: &Path) -> JournalError {
+    JournalError::NotASynodDirectory {
+        dir: dir.to_owned(),
+        reason: "it has no FORMAT file, and no data".to_owned(),
     }
 }
 
@@ -198,15 +213,14 @@ impl<F: Fs> Home<F> {
     }
 }
 
-/// Looks at a directory that is not open, without changing it; the lock is held while the result lives.
+/// Looks at a directory that is not open, without changing it; the lock is held while the result lives. Whether its
+/// `FORMAT` is missing beside data, the caller has yet to see.
 pub(super) fn look<F: Fs>(fs: &F, dir: &Path) -> Result<(Option<F::Lock>, Contents), JournalError> {
     let contents = Contents::read(fs, dir)?;
-    if contents.check(fs, dir)? {
-        let reason = "it has no FORMAT file".to_owned();
-        return Err(JournalError::NotASynodDirectory {
-            dir: dir.to_owned(),
-            reason,
-        });
+    match contents.check(fs, dir) {
+        Ok(true) if contents.segments.is_empty() => return Err(is_no_store(dir)),
+        Ok(_) | Err(JournalError::Corrupt { .. }) => {}
+        Err(e) => return Err(e),
     }
     let lock = match fs.lock_shared(&dir.join(LOCK)) {
         // A backup may come without its lock file; then nobody has it open.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::dir::{Contents, Home};
+use super::dir::{self, Contents, Home};
 use super::error::JournalError;
 use super::fs::{Disk, File, Fs};
 use super::recover::{self, End, Replay};
@@ -64,9 +64,8 @@ impl<F: Fs> FileJournal<F> {
         if !contents.segments.is_empty() {
             // An earlier attempt got this far. No record was ever appended before `FORMAT` was durable.
             let end = recover::read(fs, &home.dir, contents, &mut |_| Ok(()))?;
-            if end.records > 0 || end.torn {
-                let reason = "the file is missing beside a log that holds records";
-                return Err(JournalError::corrupt(&home.dir.join("FORMAT"), 0, reason));
+            if end.is_used() {
+                return Err(dir::format_is_missing(&home.dir));
             }
         }
         let header = Header {
@@ -74,15 +73,16 @@ impl<F: Fs> FileJournal<F> {
             salt: salt(),
             first: 1,
             prev: 0,
+            bytes: home.options.segment_bytes,
         };
-        let prepared = segment::prepare(fs, &home.dir, &header, home.options.segment_bytes)?;
-        prepared.publish(fs, &home.dir, &header)?;
+        let prepared = segment::prepare(fs, &home.dir, header)?;
+        prepared.publish(fs, &home.dir)?;
         home.format()?;
         Ok(Self {
             file: prepared.file,
-            segment_bytes: prepared.bytes,
+            segment_bytes: prepared.header.bytes,
             home,
-            header,
+            header: prepared.header,
             at: segment::HEADER as u64,
             chain: 0,
             next: 1,
@@ -155,27 +155,28 @@ impl<F: Fs> FileJournal<F> {
         let Home {
             fs, dir, options, ..
         } = self.home.as_ref();
+        let size = options
+            .segment_bytes
+            .max((segment::HEADER + group + frame::HEADER) as u64);
         let header = Header {
             number: self.header.number + 1,
             salt: salt(),
             first: self.next,
             prev: self.chain,
+            bytes: size,
         };
-        let size = options
-            .segment_bytes
-            .max((segment::HEADER + group + frame::HEADER) as u64);
-        let prepared = segment::prepare(fs, dir, &header, size);
+        let prepared = segment::prepare(fs, dir, header);
         self.poisoned = !matches!(prepared, Ok(_) | Err(JournalError::NoSpace { .. }));
         let prepared = prepared?;
         // Once it may have its name, an append to the segment before would be a hole.
         self.poisoned = true;
-        prepared.publish(fs, dir, &header)?;
+        prepared.publish(fs, dir)?;
         self.seal()?;
         self.poisoned = false;
 
-        self.header = header;
+        self.header = prepared.header;
         self.file = prepared.file;
-        self.segment_bytes = prepared.bytes;
+        self.segment_bytes = prepared.header.bytes;
         self.at = segment::HEADER as u64;
         self.reserve();
         Ok(())
@@ -265,7 +266,9 @@ impl<F: Fs> Journal for FileJournal<F> {
 
     fn begin_snapshot(&mut self) -> Result<Box<dyn Snapshot>, JournalError> {
         self.alive()?;
-        if self.at > segment::HEADER as u64 {
+        // Never before the first segment, with which a log without a snapshot begins: there, one that went missing
+        // would not be missed.
+        if self.at > segment::HEADER as u64 || self.header.number == 1 {
             self.roll(0)?;
         }
         let position = Position {

@@ -6,9 +6,12 @@
 //! - A bad frame with a good one anywhere behind it is a hole.
 //! - The next segment's header says with which frame and record the one before it ended, and the seal of a segment
 //!   that there is a next one.
-//! - A snapshot is whole under its name.
+//! - A segment's header says how long its file is, and that was durable before the first frame: a shorter one was cut.
+//! - A snapshot is whole under its name. It never stands before segment 1, with which a log begins that needs none: one
+//!   that is missing leaves a log without its beginning.
 //!
-//! What cannot be told apart is a last frame that was torn and one that rotted later.
+//! What cannot be told apart is a last frame that was torn and one that rotted later; and a log that ends from one whose
+//! last frames were all overwritten with zeros, in a file of the right length.
 
 use std::path::Path;
 
@@ -51,6 +54,13 @@ pub(super) struct End {
     pub(super) log_bytes: u64,
 }
 
+impl End {
+    /// Whether anything was ever appended.
+    pub(super) fn is_used(&self) -> bool {
+        self.records > 0 || self.torn
+    }
+}
+
 /// Reads everything; changes nothing.
 pub(super) fn read<F: Fs>(
     fs: &F,
@@ -64,6 +74,14 @@ pub(super) fn read<F: Fs>(
             replay(Item::Chunk(c))
         })?),
     };
+    if let (None, Some(first)) = (snapshot, contents.segments.first().filter(|n| **n > 1)) {
+        let path = dir.join(snapshot::name(*first));
+        let reason = format!(
+            "this snapshot is missing (or the segments of the log that it covers, from {} on)",
+            segment::name(1)
+        );
+        return Err(JournalError::corrupt(&path, 0, reason));
+    }
     let start = snapshot.unwrap_or(Position {
         segment: 1,
         next: 1,
@@ -86,17 +104,28 @@ pub(super) fn read<F: Fs>(
     };
     for number in start.segment..=last {
         let path = dir.join(segment::name(number));
-        if numbers.binary_search(&number).is_err() {
-            return Err(JournalError::corrupt(
-                &path,
-                0,
-                "this segment of the log is missing",
-            ));
+        if let Err(at) = numbers.binary_search(&number) {
+            let reason = match numbers.get(at) {
+                None => "the log is missing".to_owned(),
+                Some(next) => format!(
+                    "this segment of the log is missing (or {}, the snapshot that covers it)",
+                    snapshot::name(*next)
+                ),
+            };
+            return Err(JournalError::corrupt(&path, 0, reason));
         }
         let mut file = fs.open_read(&path).map_err(JournalError::io(&path))?;
         let bytes = read_all(&mut file).map_err(JournalError::io(&path))?;
         let header = header(dir, &path, &bytes, number, &log)?;
         let (at, last_frame) = log.frames(&path, &bytes, &header, replay)?;
+        let (found, expected) = (bytes.len() as u64, header.length(number == last));
+        if found < expected {
+            let reason = format!(
+                "the file ends here, but it was {expected} bytes long before its first record was written: it has been \
+                 cut, and records may be missing"
+            );
+            return Err(JournalError::corrupt(&path, found, reason));
+        }
         let rest = bytes.get(at..).unwrap_or_default();
         if number == last && frame::decode(rest, header.salt).is_some() {
             let next = dir.join(segment::name(number + 1));
@@ -158,6 +187,7 @@ fn header(
         salt: header.salt,
         first: log.next,
         prev: log.chain,
+        bytes: header.bytes,
     };
     if header == expected {
         return Ok(header);

@@ -10,9 +10,13 @@
 //!     24  8      salt, random
 //!     32  8      number of the first record
 //!     40  4      CRC of the last frame of the segment before
-//!     44  20     zeros
+//!     44  8      length of the file when the segment was made; zero in those of earlier builds
+//!     52  12     zeros
 //!     64  ...    frames, one behind another; behind the last one zeros, or what a recycled file held before
 //! ```
+//!
+//! The file has its whole length, durably, before it has its name, and is never cut: a shorter one has lost something
+//! since. Every tail that a crash may leave lies within that length.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,6 +28,8 @@ use super::fs::{File, Fs, create_anew};
 /// Bytes before the first frame.
 pub(super) const HEADER: usize = 64;
 const MAGIC: &[u8; 8] = b"SYNODLOG";
+/// What a segment is long at least that does not say it: builds that did not note the length knew no smaller size.
+const BYTES_OF_EARLIER: u64 = 4 << 20;
 
 /// Segments in reserve, fresh or retired, waiting to be the next. One is always wanted; more retired ones are
 /// kept than that, since filling a new file takes its time.
@@ -40,6 +46,8 @@ pub(super) struct Header {
     pub(super) salt: u64,
     pub(super) first: u64,
     pub(super) prev: u32,
+    /// The file's length, zero where it is not noted. Of one that is yet to be made, how long it must be at least.
+    pub(super) bytes: u64,
 }
 
 /// Why a header cannot be used.
@@ -55,6 +63,7 @@ impl Header {
         body.extend_from_slice(&self.salt.to_le_bytes());
         body.extend_from_slice(&self.first.to_le_bytes());
         body.extend_from_slice(&self.prev.to_le_bytes());
+        body.extend_from_slice(&self.bytes.to_le_bytes());
         body.resize(HEADER - 16, 0);
         let parts: [&[u8]; 4] = [
             MAGIC,
@@ -67,6 +76,16 @@ impl Header {
             *to = from;
         }
         bytes
+    }
+
+    /// How long the file was when its first frame was written, as far as is known.
+    pub(super) fn length(&self, is_last: bool) -> u64 {
+        match self.bytes {
+            // What follows a segment tells by itself that it is complete; earlier builds went on behind one that was
+            // cut where it held nothing.
+            0 if is_last => BYTES_OF_EARLIER,
+            noted => noted,
+        }
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, BadHeader> {
@@ -84,6 +103,7 @@ impl Header {
                 salt: u64_at(bytes, 24)?,
                 first: u64_at(bytes, 32)?,
                 prev: u32_at(bytes, 40)?,
+                bytes: u64_at(bytes, 44)?,
             };
             Some((u32_at(bytes, 8)?, crc.then_some(header)))
         };
@@ -106,33 +126,34 @@ pub(super) fn parse(name: &str) -> Option<u64> {
     (digits.len() == 20).then(|| digits.parse().ok())?
 }
 
-/// A segment that was made ready, and how long it is.
+/// A segment that was made ready.
 pub(super) struct Prepared<F: Fs> {
     pub(super) file: F::File,
-    pub(super) bytes: u64,
+    pub(super) header: Header,
     path: PathBuf,
 }
 
-/// Makes a segment ready under another name: at least `size` bytes, header durable. Nothing that the log holds
-/// is touched, so a failure may be followed by another try.
+/// Makes a segment ready under another name: at least as long as `header` asks for, header and length durable.
+/// Nothing that the log holds is touched, so a failure may be followed by another try.
 pub(super) fn prepare<F: Fs>(
     fs: &F,
     dir: &Path,
-    header: &Header,
-    size: u64,
+    mut header: Header,
 ) -> Result<Prepared<F>, JournalError> {
     let path = dir.join(NEXT);
-    let fill = || -> io::Result<_> {
+    let mut fill = || -> io::Result<_> {
+        let size = header.bytes;
         let (mut file, bytes) = match reuse(fs, dir, &path, size) {
             Some(reused) => reused,
             None => (zeros(fs, &path, size)?, size),
         };
+        header.bytes = bytes;
         file.write_at(0, &header.encode())?;
         file.sync()?;
-        Ok((file, bytes))
+        Ok(file)
     };
-    let (file, bytes) = fill().map_err(|e| given_up(fs, dir, &path, e))?;
-    Ok(Prepared { file, bytes, path })
+    let file = fill().map_err(|e| given_up(fs, dir, &path, e))?;
+    Ok(Prepared { file, header, path })
 }
 
 /// Sees to it that a segment is in reserve, so that a full disk is noticed while there is still room to go on.
@@ -194,8 +215,8 @@ fn zeros<F: Fs>(fs: &F, path: &Path, size: u64) -> io::Result<F::File> {
 
 impl<F: Fs> Prepared<F> {
     /// Gives it its name in the log, durably. A failure leaves open whether it has that name.
-    pub(super) fn publish(&self, fs: &F, dir: &Path, header: &Header) -> Result<(), JournalError> {
-        let path = dir.join(name(header.number));
+    pub(super) fn publish(&self, fs: &F, dir: &Path) -> Result<(), JournalError> {
+        let path = dir.join(name(self.header.number));
         fs.rename(&self.path, &path)
             .map_err(JournalError::io(&path))?;
         fs.sync_dir(dir).map_err(JournalError::io(dir))
@@ -224,6 +245,7 @@ mod tests {
             salt: u64::MAX - 1,
             first: 17,
             prev: 5,
+            bytes: 4096,
         };
         let bytes = header.encode();
         assert_eq!(Header::decode(&bytes).ok(), Some(header));
@@ -232,6 +254,25 @@ mod tests {
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert!(Header::decode(&bytes).is_err(), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn a_header_without_a_length_is_of_a_build_that_knew_one_only() {
+        let header = Header {
+            number: 1,
+            salt: 3,
+            first: 1,
+            prev: 0,
+            bytes: 0,
+        };
+        let read = Header::decode(&header.encode()).ok().unwrap();
+        let known = crate::journal::Options::default().segment_bytes;
+        assert_eq!((read.length(true), read.length(false)), (known, 0));
+        let noted = Header {
+            bytes: 99,
+            ..header
+        };
+        assert_eq!((noted.length(true), noted.length(false)), (99, 99));
     }
 
     #[test]

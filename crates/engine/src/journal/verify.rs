@@ -77,6 +77,18 @@ pub(crate) fn verify<F: Fs>(
         }
         Ok(())
     });
+    // What opening says of a directory without `FORMAT`; the rest was read all the same, to tell what is intact.
+    let end = match contents.check(fs, path) {
+        Ok(false) => end,
+        Ok(true) => end.and_then(|end| {
+            Err(if end.is_used() {
+                dir::format_is_missing(path)
+            } else {
+                dir::is_no_store(path)
+            })
+        }),
+        Err(e) => Err(e),
+    };
     match end {
         Ok(end) => report.torn_tail = end.torn.then_some(end.at),
         Err(JournalError::Corrupt {

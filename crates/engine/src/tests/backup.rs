@@ -11,7 +11,10 @@ use tempfile::TempDir;
 
 use super::{delete, everything, lease, put};
 use crate::backup::{inspect, restore};
-use crate::{Engine, EngineOptions};
+use crate::journal::Item;
+use crate::record::{Opened, Record};
+use crate::recover::Recovery;
+use crate::{Engine, EngineOptions, verify};
 
 fn file(dir: &Path) -> Engine {
     Engine::open(EngineOptions::file(dir)).unwrap()
@@ -81,6 +84,58 @@ async fn what_is_restored_is_what_was_there_but_for_who_it_is() {
             .remaining
             .is_some()
     );
+}
+
+/// Before anybody has opened it, all that was restored is in the snapshot.
+#[tokio::test]
+async fn no_file_of_a_restored_directory_goes_missing_or_is_cut_unnoticed() {
+    let (dir, _store, copy) = copied().await;
+    let target = dir.path().join("restored");
+    restore(&copy, &target, &mut all).unwrap();
+    let report = verify(&target).unwrap();
+    assert_eq!((report.damage, report.keys, report.records), (None, 7, 0));
+    let refused = |path: &Path| {
+        let damage = verify(&target).unwrap().damage.expect("damage");
+        assert_eq!(damage.file, path);
+        let error = Engine::open(EngineOptions::file(&target)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        let told = format!("{} is damaged at offset {}", path.display(), damage.offset);
+        assert!(error.message().starts_with(&told), "{error}, not {told}");
+    };
+    let aside = dir.path().join("aside");
+    let mut tried = 0;
+    for entry in std::fs::read_dir(&target).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if name == "LOCK" || name.starts_with("spare") {
+            continue;
+        }
+        std::fs::rename(&path, &aside).unwrap();
+        refused(&path);
+        if name != "FORMAT" {
+            let bytes = std::fs::read(&aside).unwrap();
+            for len in [0, 20, 50, 90, bytes.len() - 1] {
+                std::fs::write(&path, &bytes[..len]).unwrap();
+                refused(&path);
+            }
+        }
+        std::fs::rename(&aside, &path).unwrap();
+        tried += 1;
+    }
+    assert_eq!(tried, 3, "FORMAT, a snapshot, a segment");
+    assert_eq!(file(&target).stats().keys, 7);
+}
+
+/// The log of a directory that an earlier build restored begins so: its snapshot was numbered as a log's beginning is.
+#[test]
+fn a_log_that_begins_with_a_later_opening_has_lost_its_snapshot() {
+    let first = |term| {
+        let record = Record::Opened(Opened { term }).into_bytes();
+        Recovery::new().take(Item::Record(1, &record))
+    };
+    assert_eq!(first(1), Ok(()));
+    let refused = first(7).unwrap_err();
+    assert!(refused.contains("the snapshot before it is missing"));
 }
 
 #[tokio::test]

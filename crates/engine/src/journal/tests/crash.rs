@@ -3,7 +3,7 @@
 use super::*;
 
 /// Groups of several sizes over several segments, one larger than a segment, and two snapshots.
-fn history() -> Author {
+pub(super) fn history() -> Author {
     let sim = Sim::default();
     let mut author = Author::new(&sim);
     for group in [1, 3, 1, 1, 2] {

@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod directory;
 mod faults;
+mod missing;
 
 use std::path::{Path, PathBuf};
 
