@@ -231,6 +231,30 @@ async fn a_command_line_that_is_wrong() {
     assert_eq!(error["exit"], 2);
 }
 
+/// `sh` is content with it, and an item would be gone for nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_command_is_refused() {
+    let home = Home::new();
+    home.ok(&["queue", "push", "kept"]).await;
+    home.ok(&["pq", "push", "kept", "1"]).await;
+    for args in [
+        &["queue", "take", "--exec", ""][..],
+        &["queue", "take", "--follow", "--exec", " \t\n"],
+        &["pq", "take", "--exec", ""],
+        &["lock", "l", "--", ""],
+        &["rwlock", "l", "--read", "--", " "],
+        &["semaphore", "s", "--permits", "1", "--", "", "x"],
+        &["elect", "e", "me", "--", ""],
+        &["barrier", "hold", "--", ""],
+        &["double-barrier", "-c", "1", "--", ""],
+    ] {
+        let ran = home.run(args).await;
+        ran.assert_failed(2, "the command to run is empty", &["a variable"]);
+    }
+    assert_eq!(home.ok(&["queue", "list"]).await, "kept\n");
+    assert_eq!(home.ok(&["pq", "list"]).await, "kept\n");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn help_tells_the_exit_codes_and_completions_are_scripts() {
     let home = Home::new();
