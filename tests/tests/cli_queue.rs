@@ -1,6 +1,6 @@
 //! `synod queue`: the prompt on a pipe, and the commands for scripts.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -182,6 +182,33 @@ async fn a_pop_with_a_timeout_says_that_nothing_came() {
     let ran = run(&["pop", "--follow", "--timeout", "500ms"]).await;
     assert!(ran.stdout.ends_with("d\ne\n"), "{ran:?}");
     assert_eq!(ran.code, Some(0), "it drained the queue");
+}
+
+/// A store that is gone has not said that nothing is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_whose_server_dies_does_not_tell_of_an_empty_queue() {
+    let (home, mut server) = served().await;
+    let url = server.url.clone();
+    // Shorter than a request may take, so that nothing else ends the waiting.
+    let connection = ["--timeout", "8s", "--addr", url.as_str()];
+    let waiting: Vec<Process> = [
+        &["queue", "pop"][..],
+        &["pq", "pop", "--follow"],
+        &["queue", "--name", "jobs", "take", "--exec", "true"],
+    ]
+    .iter()
+    .map(|args| home.start(&[args, &connection[..]].concat()))
+    .collect();
+    server.watched(&home, 3).await;
+    server.process().kill();
+    for mut process in waiting {
+        let status = process.wait(PATIENCE).await;
+        let mut stderr = String::new();
+        let mut pipe = process.child().stderr.take().unwrap();
+        pipe.read_to_string(&mut stderr).unwrap();
+        assert_eq!(status.code(), Some(3), "{stderr}");
+        assert!(stderr.starts_with("error: cannot read "), "{stderr}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

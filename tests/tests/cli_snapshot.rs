@@ -162,9 +162,11 @@ async fn a_copy_takes_the_place_of_nothing_but_a_file() {
         (at("pipe"), "it is a pipe"),
         (at("."), "it is a directory"),
     ] {
-        home.run(&["snapshot", "save", &file])
-            .await
-            .assert_failed(2, "cannot write", &[cause, "name a regular file"]);
+        home.run(&["snapshot", "save", &file]).await.assert_failed(
+            2,
+            "cannot write",
+            &[cause, "name a regular file"],
+        );
     }
     home.run(&["snapshot", "save", "-"]).await.assert_failed(
         2,

@@ -68,6 +68,7 @@ fn hint(error: &Error) -> Option<&'static str> {
         Error::Disagreement { .. } => Some("say the same as the others, or choose another --name"),
         Error::QueueFull { .. } => Some("take items out, or raise --capacity"),
         Error::AnswersLost { .. } => Some("it did happen: read the keys again"),
+        Error::Timeout { .. } => hint_of_kind(ErrorKind::Timeout),
         _ if error.is_maybe_committed() => {
             Some("it may have happened or not: look at what is there before repeating it")
         }

@@ -1,11 +1,14 @@
 //! What can be done to a queue of either kind, and how its answers are shown: the same at the prompt
 //! and in scripts.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde_json::{Value, json};
 use synod::delivery::EnqueueOptions;
-use synod::{PriorityQueue, Queue};
+use synod::{Error, PriorityQueue, Queue};
 use synod_store::Key;
+use tokio::time::timeout;
 
 use crate::args::{PushHow, TakeArgs};
 use crate::explain::explain;
@@ -29,6 +32,9 @@ macro_rules! either {
     };
 }
 pub(super) use either;
+
+/// How long a store may take to answer that it is there.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// A queue, for somebody who types.
 #[derive(Debug)]
@@ -261,6 +267,20 @@ impl Ops {
     pub(super) async fn clear(&self) -> Result<usize> {
         either!(&self.any, queue => queue.clear().await)
             .map_err(|error| explain(&format!("cannot clear {}", self.name), &error))
+    }
+
+    /// Whether the store answers. That nothing has come says nothing of a queue whose store is gone.
+    pub(super) async fn answers(&self) -> Result<()> {
+        let asked = timeout(ANSWER, async {
+            either!(&self.any, queue => queue.is_empty().await)
+        });
+        match asked.await {
+            Ok(asked) => asked.map(|_| ()).map_err(|error| self.cannot_read(&error)),
+            Err(_) => {
+                let after = Error::Timeout { after: ANSWER };
+                Err(self.cannot_read(&after))
+            }
+        }
     }
 
     /// What is said of an empty queue where an item is needed.

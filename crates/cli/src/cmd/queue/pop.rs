@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Context;
 use super::ops::Ops;
 use crate::args::PopArgs;
+use crate::cmd::work::{show, unless_stopped};
 use crate::failure::{Exit, Failure, Result};
 use crate::hangup::Hangup;
 
@@ -31,7 +32,8 @@ pub(super) async fn run(
             item = take(ops, deadline) => item?,
         };
         let Some(item) = item else {
-            return late(ops, args, taken, patience);
+            let late = late(ops, args, taken, patience);
+            return unless_stopped(&mut context.signals, late).await;
         };
         ops.show(item, &mut context.out).await?;
         taken = taken.saturating_add(1);
@@ -55,17 +57,21 @@ async fn take(ops: &Ops, deadline: Option<Instant>) -> Result<Option<Bytes>> {
 }
 
 /// What is said when nothing more has come in time.
-pub(super) fn late(
+pub(super) async fn late(
     ops: &Ops,
     args: &PopArgs,
     taken: u64,
     patience: Option<Duration>,
 ) -> Result<()> {
-    let patience = humantime::format_duration(patience.unwrap_or_default());
+    let patience = patience.unwrap_or_default();
+    // Without any waiting, it has answered just now.
+    if !patience.is_zero() {
+        ops.answers().await?;
+    }
     if args.follow && taken > 0 {
         return Ok(());
     }
-    let name = ops.name();
+    let (name, patience) = (ops.name(), show(patience));
     Err(Failure::new(
         Exit::Nothing,
         match taken {
