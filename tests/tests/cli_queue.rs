@@ -394,6 +394,48 @@ async fn an_item_that_cannot_be_printed_goes_back() {
     );
 }
 
+/// A reader that went away is one too when an item lost its place by it: nobody else would tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_item_whose_reader_went_away_goes_back_with_a_word() {
+    let (home, server) = served().await;
+    let addr = ["--addr", server.url.as_str()];
+    // More than a pipe holds: its end is never written.
+    let large = format!("{:0300000}", 1);
+    let lines = format!("{large}\nb\nc\n");
+    home.run_with(&["queue", "push", "-", addr[0], addr[1]], lines.as_bytes())
+        .await;
+    let list = ["queue", "list", addr[0], addr[1]];
+    let pop = ["queue", "pop", "--count", "3", addr[0], addr[1]];
+    for (args, input, left) in [
+        (&pop[..], "", format!("b\nc\n{large}\n")),
+        // The prompt takes nothing more either.
+        (
+            &["queue", addr[0], addr[1]],
+            "pop\npop\npop\n",
+            format!("c\n{large}\nb\n"),
+        ),
+    ] {
+        let mut process = home.start(args);
+        let mut stdout = process.child().stdout.take().unwrap();
+        if input.is_empty() {
+            let reading = spawn_blocking(move || stdout.read_exact(&mut [0]));
+            wait::soon("it prints", reading).await.unwrap().unwrap();
+        } else {
+            drop(stdout);
+        }
+        let mut stdin = process.child().stdin.take().unwrap();
+        stdin.write_all(input.as_bytes()).unwrap();
+        drop(stdin);
+        let code = process.wait(PATIENCE).await.code();
+        let mut stderr = String::new();
+        let mut pipe = process.child().stderr.take().unwrap();
+        pipe.read_to_string(&mut stderr).unwrap();
+        assert_eq!(code, Some(1), "{stderr}");
+        assert!(stderr.contains("pushed again, to the end"), "{stderr}");
+        assert!(home.ok(&list).await == left, "{input:?}");
+    }
+}
+
 /// The reader of the output neither reads nor goes away; the second Ctrl-C ends what the first could
 /// not.
 #[tokio::test(flavor = "multi_thread")]

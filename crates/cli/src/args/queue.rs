@@ -69,7 +69,7 @@ Examples:
   synod ", $cmd, " pop --follow", $pad, "                    until Ctrl-C or SIGTERM, or with --timeout
                                               until nothing has come for that long
 
-An item that was taken but could not be printed is pushed again.
+An item that was taken but could not be printed is pushed again, at most one: exit code 1 then.
 Ctrl-C loses nothing; a second one ends at once, also in the middle of printing an item.
 JSON: value, or value_base64 when it is no UTF-8; a line for each item."))]
             Pop(PopArgs),

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use crate::args::{PushHow, TakeArgs};
 use crate::explain::explain;
 use crate::failure::{Exit, Failure, Result};
-use crate::output::{Output, notice};
+use crate::output::Output;
 
 /// A queue of either kind.
 #[derive(Debug, Clone)]
@@ -184,8 +184,8 @@ impl Ops {
     }
 
     /// Prints an item that was taken. One that cannot be printed is pushed again, so that it is not
-    /// lost; it has lost its place. In a priority queue it comes before all others then: it was the
-    /// first.
+    /// lost; it has lost its place, which is a failure also when it is only that the reader went away. In
+    /// a priority queue it comes before all others then: it was the first.
     pub(super) async fn show(&self, item: Bytes, out: &mut Output) -> Result<()> {
         let Err(error) = out.value(&item, json!({})) else {
             return Ok(());
@@ -195,12 +195,11 @@ impl Ops {
             Any::Priority(queue) => (queue.enqueue(&item, 0).await, "with priority 0"),
         };
         match pushed {
-            Ok(()) => {
-                notice(&format!(
-                    "an item could not be printed: it was pushed again, {place}"
-                ));
-                Err(error.into())
-            }
+            Ok(()) => Err(Failure::failed(format!(
+                "an item could not be printed: it was pushed again, {place}"
+            ))
+            .because(&error)
+            .at_once()),
             Err(lost) => Err(explain(
                 &format!(
                     "an item of {} bytes was taken, could neither be printed ({error}) nor pushed \
@@ -208,7 +207,8 @@ impl Ops {
                     item.len()
                 ),
                 &lost,
-            )),
+            )
+            .at_once()),
         }
     }
 

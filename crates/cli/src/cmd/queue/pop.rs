@@ -1,7 +1,7 @@
 //! `pop`: takes items as many as were asked for, or as come.
 //!
-//! An item is taken when it can be printed: not while nobody reads the output any more, and one
-//! whose printing fails goes back, to the end of the queue.
+//! An item is taken when the one before it is printed, and not while nobody reads the output any more: so
+//! it is at most one whose printing fails. It goes back, to the end of the queue.
 
 use std::time::Duration;
 
