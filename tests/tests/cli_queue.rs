@@ -184,6 +184,20 @@ async fn a_pop_with_a_timeout_says_that_nothing_came() {
     assert_eq!(ran.code, Some(0), "it drained the queue");
 }
 
+/// The prompts keep to it as the command does, and go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prompt_with_a_timeout_says_that_nothing_came_and_goes_on() {
+    let (home, server) = served().await;
+    for (queue, push) in [("queue", "push a"), ("pq", "push a 1")] {
+        let args = [queue, "--timeout", "2s", "--addr", &server.url];
+        let input = format!("pop\n{push}\npop\n");
+        let ran = home.run_with(&args, input.as_bytes()).await;
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(4), "a\n"), "{ran:?}");
+        assert!(ran.stderr.starts_with("error: nothing came into my-test-"));
+        assert!(ran.stderr.ends_with(" within 2s\n"), "{ran:?}");
+    }
+}
+
 /// A store that is gone has not said that nothing is there.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wait_whose_server_dies_does_not_tell_of_an_empty_queue() {

@@ -16,6 +16,7 @@ Examples:
   synod queue pop --timeout 5s                take one, wait at most 5 seconds
   synod queue --name jobs pop --follow        take items as they come, until Ctrl-C
   synod queue take --exec ./work.sh           run a command on an item; it is not lost when that fails
+  synod queue --timeout 5s                    a prompt whose pop waits at most 5 seconds
   synod queue list --output json              show what is in it, and leave it there
 
 The queue is the one of etcd's own Go recipes: Go programs can push and pop beside this command.

@@ -45,7 +45,7 @@ pub(super) async fn run(
 }
 
 /// The next item; `None` when it has not come by `deadline`.
-async fn take(ops: &Ops, deadline: Option<Instant>) -> Result<Option<Bytes>> {
+pub(super) async fn take(ops: &Ops, deadline: Option<Instant>) -> Result<Option<Bytes>> {
     match deadline {
         None => ops.take().await.map(Some),
         Some(deadline) => match ops.try_take().await? {
@@ -56,32 +56,40 @@ async fn take(ops: &Ops, deadline: Option<Instant>) -> Result<Option<Bytes>> {
     }
 }
 
-/// What is said when nothing more has come in time.
+/// What is said when nothing has come in time: once the store has answered, that nothing has.
+pub(super) async fn nothing_came(ops: &Ops, patience: Option<Duration>) -> Result<Failure> {
+    let patience = patience.unwrap_or_default();
+    // Without any waiting, it has answered just now.
+    if !patience.is_zero() {
+        ops.answers().await?;
+    }
+    Ok(Failure::new(
+        Exit::Nothing,
+        format!("nothing came into {} within {}", ops.name(), show(patience)),
+    ))
+}
+
+/// What comes of it when nothing more has come in time.
 pub(super) async fn late(
     ops: &Ops,
     args: &PopArgs,
     taken: u64,
     patience: Option<Duration>,
 ) -> Result<()> {
-    let patience = patience.unwrap_or_default();
-    // Without any waiting, it has answered just now.
-    if !patience.is_zero() {
-        ops.answers().await?;
-    }
-    if args.follow && taken > 0 {
-        return Ok(());
-    }
-    let (name, patience) = (ops.name(), show(patience));
-    Err(Failure::new(
-        Exit::Nothing,
-        match taken {
-            0 => format!("nothing came into {name} within {patience}"),
-            _ => format!(
-                "only {taken} of {} items came into {name} within {patience}",
-                args.count
+    let nothing = nothing_came(ops, patience).await?;
+    match (taken, args.follow) {
+        (0, _) => Err(nothing),
+        (_, true) => Ok(()),
+        (_, false) => Err(Failure::new(
+            Exit::Nothing,
+            format!(
+                "only {taken} of {} items came into {} within {}",
+                args.count,
+                ops.name(),
+                show(patience.unwrap_or_default())
             ),
-        },
-    ))
+        )),
+    }
 }
 
 pub(super) fn from_now(patience: Duration) -> Instant {
