@@ -1,6 +1,7 @@
 //! `synod serve`: etcd's API over an embedded store, in the foreground.
 //!
-//! 1. Refuse what would serve strangers: without TLS, or without asking who they are (`guard.rs`).
+//! 1. Refuse what cannot be served with, and what would serve strangers: without TLS, or without asking who they
+//!    are (`guard.rs`).
 //! 2. Hold the port, then open the data, then listen: a port in use touches no data, and whoever
 //!    connects is refused, not kept waiting, while the data are read.
 //! 3. Say so in one line, and serve until SIGTERM or Ctrl-C.
@@ -287,10 +288,17 @@ fn tls(args: &ServeArgs) -> Result<Option<Tls>> {
         return Ok(None);
     };
     let tls = Tls::new(read_pem(cert)?, read_pem(key)?);
-    Ok(Some(match &args.trusted_ca_file {
+    let tls = match &args.trusted_ca_file {
         Some(ca) => tls.requiring_client_certificates(read_pem(ca)?),
         None => tls,
-    }))
+    };
+    tls.check().map_err(|error| {
+        let (cert, key) = (cert.display(), key.display());
+        Failure::usage(format!("cannot serve with {cert} and {key}"))
+            .because(&error)
+            .hint("--key-file is the key of the certificate in --cert-file")
+    })?;
+    Ok(Some(tls))
 }
 
 /// The server in the background outlives the terminal that it was started from.
