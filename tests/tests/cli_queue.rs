@@ -246,6 +246,23 @@ async fn lines_of_standard_input_are_values() {
     assert!(ran.stderr.starts_with("error: must set value to push\n"));
 }
 
+/// However the lines were put together, one number tells how many are in.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_fails_half_way_counts_once() {
+    let (home, server) = served().await;
+    let addr = ["--addr", server.url.as_str()];
+    let mut lines = "a\nb\n".to_owned();
+    lines.push_str(&"x".repeat(2 << 20));
+    lines.push('\n');
+    let ran = home
+        .run_with(&["queue", "push", "-", addr[0], addr[1]], lines.as_bytes())
+        .await;
+    ran.assert_failed(1, "cannot push to ", &["the first 2 lines were pushed"]);
+    assert!(!ran.stderr.contains("only the first"), "{ran:?}");
+    let len = home.ok(&["queue", "len", addr[0], addr[1]]).await;
+    assert_eq!(len, "2\n", "{ran:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_that_are_no_text_come_out_as_they_went_in() {
     let (home, server) = served().await;
@@ -414,7 +431,7 @@ async fn an_item_whose_reader_went_away_goes_back_with_a_word() {
     let (home, server) = served().await;
     let addr = ["--addr", server.url.as_str()];
     // More than a pipe holds: its end is never written.
-    let large = format!("{:0300000}", 1);
+    let large = "1".repeat(300_000);
     let lines = format!("{large}\nb\nc\n");
     home.run_with(&["queue", "push", "-", addr[0], addr[1]], lines.as_bytes())
         .await;

@@ -101,8 +101,8 @@ impl Ops {
         }
     }
 
-    /// Puts entries in, in order.
-    pub(super) async fn push(&self, entries: &[Entry]) -> Result<()> {
+    /// Puts entries in, in order, and counts those that went in, also when others could not.
+    pub(super) async fn push(&self, entries: &[Entry], count: &mut usize) -> Result<()> {
         let pushed = match (&self.any, entries) {
             (Any::Queue(queue), [entry]) => queue.enqueue(&entry.value).await,
             (Any::Queue(queue), entries) => {
@@ -116,7 +116,13 @@ impl Ops {
                 queue.enqueue_many(pairs).await
             }
         };
-        pushed.map_err(|error| self.cannot_push(&error))
+        let (done, pushed) = match pushed {
+            Ok(()) => (entries.len(), Ok(())),
+            Err(Error::Partial { done, source }) => (done, Err(self.cannot_push(&source))),
+            Err(error) => (0, Err(self.cannot_push(&error))),
+        };
+        *count = count.saturating_add(done);
+        pushed
     }
 
     /// Puts one in as these options say; false when one with the same id was put in before.

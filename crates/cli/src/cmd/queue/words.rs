@@ -74,7 +74,7 @@ impl Words for QueueWords {
         let ops = &self.ops;
         match word {
             "push" => match ops.entry(values) {
-                Ok(entry) => ops.push(&[entry]).await,
+                Ok(entry) => ops.push(&[entry], &mut 0).await,
                 Err(words) => Ok(out.complaint(words)?),
             },
             "pop" => self.pop(out).await,
