@@ -132,6 +132,7 @@ async fn damaged_copies_and_places_that_cannot_be_written() {
         ran.assert_failed(1, "cannot restore", words);
         let ran = home.run(&["snapshot", "status", bad_path]).await;
         ran.assert_failed(1, "cannot use", words);
+        assert!(!ran.stderr.contains("synod verify"), "{ran:?}");
         assert!(!target.exists());
     }
     let nowhere = dir.join("none").join("copy");

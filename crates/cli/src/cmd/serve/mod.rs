@@ -19,6 +19,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::json;
 use synod_engine::{Engine, EngineOptions};
 use synod_server::{Metrics, Server, ServerOptions, Tls};
+use synod_store::ErrorKind;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -62,7 +63,7 @@ pub(super) async fn run(args: ServeArgs, mut context: Context) -> Result<()> {
         stop = context.signals.stop() => return Err(stop.failure()),
         opened = opening => opened
             .map_err(|error| Failure::failed(place.cannot_open()).because(&error))?
-            .map_err(|error| explain_store(&place.cannot_open(), &error))?,
+            .map_err(|error| place.not_opened(&error))?,
     };
     let mut options = server_options(&args, &place, tls).with_metrics(metrics);
     if guard.needs_logins() {
@@ -200,6 +201,17 @@ impl Place {
 
     fn cannot_open(&self) -> String {
         format!("cannot open the data in {}", self.text())
+    }
+
+    fn not_opened(&self, error: &synod_store::Error) -> Failure {
+        let failure = explain_store(&self.cannot_open(), error);
+        match error.kind() {
+            ErrorKind::InUse => failure.hint(
+                "if that process serves it already, connect to it with --addr; else end it, or \
+                 choose another --data",
+            ),
+            _ => failure,
+        }
     }
 }
 
