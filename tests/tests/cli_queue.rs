@@ -467,6 +467,39 @@ async fn an_item_whose_reader_went_away_goes_back_with_a_word() {
     }
 }
 
+/// `pop --count 10 | head -1`: whenever the reader goes away, no item changes its place without a word.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_goes_away_moves_no_item_unnoticed() {
+    let (home, server) = served().await;
+    let lines: String = (0..30).map(|n| format!("{n:02}\n")).collect();
+    for round in 0..12 {
+        let name = format!("round-{round}");
+        let on = ["--name", name.as_str(), "--addr", server.url.as_str()];
+        let of = |args: &[&'static str]| [&["queue"], args, &on[..]].concat();
+        let pushed = home.run_with(&of(&["push", "-"]), lines.as_bytes()).await;
+        assert_eq!(pushed.code, Some(0), "{pushed:?}");
+        let mut popper = home.start(&of(&["pop", "--count", "10"]));
+        let (stdout, line) = next_line(&mut popper).await;
+        assert_eq!(line, "00");
+        drop(stdout);
+        let code = popper.wait(PATIENCE).await.code();
+        let mut stderr = String::new();
+        let mut pipe = popper.child().stderr.take().unwrap();
+        pipe.read_to_string(&mut stderr).unwrap();
+        let left = home.ok(&of(&["list"])).await;
+        let mut left: Vec<&str> = left.lines().collect();
+        match code {
+            Some(0) => assert_eq!(stderr, "", "round {round}"),
+            code => {
+                assert_eq!(code, Some(1), "{stderr}");
+                assert!(stderr.contains("pushed again, to the end"), "{stderr}");
+                left.rotate_right(1);
+            }
+        }
+        assert!(left.is_sorted(), "round {round}: {left:?}");
+    }
+}
+
 /// The reader of the output neither reads nor goes away; the second Ctrl-C ends what the first could
 /// not.
 #[tokio::test(flavor = "multi_thread")]
