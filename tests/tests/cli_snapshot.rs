@@ -171,7 +171,7 @@ async fn a_copy_takes_the_place_of_nothing_but_a_file() {
     }
     home.run(&["snapshot", "save", "-"]).await.assert_failed(
         2,
-        "nothing to standard output",
+        "`-` is no file",
         &["hint: name a file"],
     );
     assert_eq!(names(&dir), ["device", "pipe"]);

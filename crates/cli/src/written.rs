@@ -17,7 +17,7 @@ pub(crate) fn destination(path: &Path) -> Result<PathBuf> {
     let cannot = || Failure::usage(format!("cannot write {}", path.display()));
     if path == Path::new("-") {
         return Err(
-            Failure::usage("a file is written, and nothing to standard output")
+            Failure::usage("`-` is no file: nothing is written to standard output")
                 .hint("name a file; one that is called `-` is ./-"),
         );
     }
