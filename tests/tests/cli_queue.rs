@@ -213,7 +213,8 @@ async fn a_wait_whose_server_dies_does_not_tell_of_an_empty_queue() {
     .iter()
     .map(|args| home.start(&[args, &connection[..]].concat()))
     .collect();
-    server.watched(&home, 3).await;
+    // Who takes for a command watches what is taken and delayed as well.
+    server.watched(&home, 5).await;
     server.process().kill();
     for mut process in waiting {
         let status = process.wait(PATIENCE).await;
