@@ -107,6 +107,36 @@ async fn a_refused_certificate() {
     ran.assert_failed(2, "--cert needs --key", &[]);
 }
 
+/// It is found out before anything is made or said.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_another_certificate() {
+    let home = Home::new();
+    let certs = Certs::new();
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    let (cert, key) = (path(&certs.server().0), path(&certs.client().1));
+    let (data, password) = (home.path("tls-data"), home.path("password"));
+    std::fs::write(&password, "secret\n").unwrap();
+    let (data_path, password) = (path(&data), path(&password));
+    let ran = home
+        .run(&[
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--cert-file",
+            &cert,
+            "--key-file",
+            &key,
+            "--data",
+            &data_path,
+            "--root-password-file",
+            &password,
+        ])
+        .await;
+    ran.assert_failed(2, "cannot serve with ", &["not usable", "hint: --key-file"]);
+    assert_eq!(ran.stdout, "");
+    assert!(!data.exists());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_in_use() {
     let home = Home::new();
@@ -229,6 +259,30 @@ async fn a_command_line_that_is_wrong() {
         .await;
     let error: serde_json::Value = serde_json::from_str(ran.stderr.trim()).unwrap();
     assert_eq!(error["exit"], 2);
+}
+
+/// `sh` is content with it, and an item would be gone for nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_command_is_refused() {
+    let home = Home::new();
+    home.ok(&["queue", "push", "kept"]).await;
+    home.ok(&["pq", "push", "kept", "1"]).await;
+    for args in [
+        &["queue", "take", "--exec", ""][..],
+        &["queue", "take", "--follow", "--exec", " \t\n"],
+        &["pq", "take", "--exec", ""],
+        &["lock", "l", "--", ""],
+        &["rwlock", "l", "--read", "--", " "],
+        &["semaphore", "s", "--permits", "1", "--", "", "x"],
+        &["elect", "e", "me", "--", ""],
+        &["barrier", "hold", "--", ""],
+        &["double-barrier", "-c", "1", "--", ""],
+    ] {
+        let ran = home.run(args).await;
+        ran.assert_failed(2, "the command to run is empty", &["a variable"]);
+    }
+    assert_eq!(home.ok(&["queue", "list"]).await, "kept\n");
+    assert_eq!(home.ok(&["pq", "list"]).await, "kept\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]

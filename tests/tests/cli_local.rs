@@ -198,6 +198,8 @@ async fn what_is_no_etcd_is_not_used() {
         "{ran:?}"
     );
     assert!(ran.stderr.contains("SYNOD_LOCAL_PORT"), "{ran:?}");
+    let ran = home.run(&["status"]).await;
+    ran.assert_failed(3, "cannot reach ", &["may be no etcd", "SYNOD_LOCAL_PORT"]);
     assert_eq!(home.background(), None);
 }
 

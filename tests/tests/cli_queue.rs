@@ -1,6 +1,6 @@
 //! `synod queue`: the prompt on a pipe, and the commands for scripts.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -184,6 +184,48 @@ async fn a_pop_with_a_timeout_says_that_nothing_came() {
     assert_eq!(ran.code, Some(0), "it drained the queue");
 }
 
+/// The prompts keep to it as the command does, and go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prompt_with_a_timeout_says_that_nothing_came_and_goes_on() {
+    let (home, server) = served().await;
+    for (queue, push) in [("queue", "push a"), ("pq", "push a 1")] {
+        let args = [queue, "--timeout", "2s", "--addr", &server.url];
+        let input = format!("pop\n{push}\npop\n");
+        let ran = home.run_with(&args, input.as_bytes()).await;
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(4), "a\n"), "{ran:?}");
+        assert!(ran.stderr.starts_with("error: nothing came into my-test-"));
+        assert!(ran.stderr.ends_with(" within 2s\n"), "{ran:?}");
+    }
+}
+
+/// A store that is gone has not said that nothing is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_whose_server_dies_does_not_tell_of_an_empty_queue() {
+    let (home, mut server) = served().await;
+    let url = server.url.clone();
+    // Shorter than a request may take, so that nothing else ends the waiting.
+    let connection = ["--timeout", "8s", "--addr", url.as_str()];
+    let waiting: Vec<Process> = [
+        &["queue", "pop"][..],
+        &["pq", "pop", "--follow"],
+        &["queue", "--name", "jobs", "take", "--exec", "true"],
+    ]
+    .iter()
+    .map(|args| home.start(&[args, &connection[..]].concat()))
+    .collect();
+    // Who takes for a command watches what is taken and delayed as well.
+    server.watched(&home, 5).await;
+    server.process().kill();
+    for mut process in waiting {
+        let status = process.wait(PATIENCE).await;
+        let mut stderr = String::new();
+        let mut pipe = process.child().stderr.take().unwrap();
+        pipe.read_to_string(&mut stderr).unwrap();
+        assert_eq!(status.code(), Some(3), "{stderr}");
+        assert!(stderr.starts_with("error: cannot read "), "{stderr}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lines_of_standard_input_are_values() {
     let (home, server) = served().await;
@@ -203,6 +245,23 @@ async fn lines_of_standard_input_are_values() {
     let ran = home.run(&["queue", "push", addr[0], addr[1]]).await;
     assert_eq!(ran.code, Some(2));
     assert!(ran.stderr.starts_with("error: must set value to push\n"));
+}
+
+/// However the lines were put together, one number tells how many are in.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_fails_half_way_counts_once() {
+    let (home, server) = served().await;
+    let addr = ["--addr", server.url.as_str()];
+    let mut lines = "a\nb\n".to_owned();
+    lines.push_str(&"x".repeat(2 << 20));
+    lines.push('\n');
+    let ran = home
+        .run_with(&["queue", "push", "-", addr[0], addr[1]], lines.as_bytes())
+        .await;
+    ran.assert_failed(1, "cannot push to ", &["the first 2 lines were pushed"]);
+    assert!(!ran.stderr.contains("only the first"), "{ran:?}");
+    let len = home.ok(&["queue", "len", addr[0], addr[1]]).await;
+    assert_eq!(len, "2\n", "{ran:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -365,6 +424,81 @@ async fn an_item_that_cannot_be_printed_goes_back() {
         home.ok(&["queue", "list", addr[0], addr[1]]).await,
         "kept\n"
     );
+}
+
+/// A reader that went away is one too when an item lost its place by it: nobody else would tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_item_whose_reader_went_away_goes_back_with_a_word() {
+    let (home, server) = served().await;
+    let addr = ["--addr", server.url.as_str()];
+    // More than a pipe holds: its end is never written.
+    let large = "1".repeat(300_000);
+    let lines = format!("{large}\nb\nc\n");
+    home.run_with(&["queue", "push", "-", addr[0], addr[1]], lines.as_bytes())
+        .await;
+    let list = ["queue", "list", addr[0], addr[1]];
+    let pop = ["queue", "pop", "--count", "3", addr[0], addr[1]];
+    for (args, input, left) in [
+        (&pop[..], "", format!("b\nc\n{large}\n")),
+        // The prompt takes nothing more either.
+        (
+            &["queue", addr[0], addr[1]],
+            "pop\npop\npop\n",
+            format!("c\n{large}\nb\n"),
+        ),
+    ] {
+        let mut process = home.start(args);
+        let mut stdout = process.child().stdout.take().unwrap();
+        if input.is_empty() {
+            let reading = spawn_blocking(move || stdout.read_exact(&mut [0]));
+            wait::soon("it prints", reading).await.unwrap().unwrap();
+        } else {
+            drop(stdout);
+        }
+        let mut stdin = process.child().stdin.take().unwrap();
+        stdin.write_all(input.as_bytes()).unwrap();
+        drop(stdin);
+        let code = process.wait(PATIENCE).await.code();
+        let mut stderr = String::new();
+        let mut pipe = process.child().stderr.take().unwrap();
+        pipe.read_to_string(&mut stderr).unwrap();
+        assert_eq!(code, Some(1), "{stderr}");
+        assert!(stderr.contains("pushed again, to the end"), "{stderr}");
+        assert!(home.ok(&list).await == left, "{input:?}");
+    }
+}
+
+/// `pop --count 10 | head -1`: whenever the reader goes away, no item changes its place without a word.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_goes_away_moves_no_item_unnoticed() {
+    let (home, server) = served().await;
+    let lines: String = (0..30).map(|n| format!("{n:02}\n")).collect();
+    for round in 0..12 {
+        let name = format!("round-{round}");
+        let on = ["--name", name.as_str(), "--addr", server.url.as_str()];
+        let of = |args: &[&'static str]| [&["queue"], args, &on[..]].concat();
+        let pushed = home.run_with(&of(&["push", "-"]), lines.as_bytes()).await;
+        assert_eq!(pushed.code, Some(0), "{pushed:?}");
+        let mut popper = home.start(&of(&["pop", "--count", "10"]));
+        let (stdout, line) = next_line(&mut popper).await;
+        assert_eq!(line, "00");
+        drop(stdout);
+        let code = popper.wait(PATIENCE).await.code();
+        let mut stderr = String::new();
+        let mut pipe = popper.child().stderr.take().unwrap();
+        pipe.read_to_string(&mut stderr).unwrap();
+        let left = home.ok(&of(&["list"])).await;
+        let mut left: Vec<&str> = left.lines().collect();
+        match code {
+            Some(0) => assert_eq!(stderr, "", "round {round}"),
+            code => {
+                assert_eq!(code, Some(1), "{stderr}");
+                assert!(stderr.contains("pushed again, to the end"), "{stderr}");
+                left.rotate_right(1);
+            }
+        }
+        assert!(left.is_sorted(), "round {round}: {left:?}");
+    }
 }
 
 /// The reader of the output neither reads nor goes away; the second Ctrl-C ends what the first could

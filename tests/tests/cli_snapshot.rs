@@ -132,6 +132,7 @@ async fn damaged_copies_and_places_that_cannot_be_written() {
         ran.assert_failed(1, "cannot restore", words);
         let ran = home.run(&["snapshot", "status", bad_path]).await;
         ran.assert_failed(1, "cannot use", words);
+        assert!(!ran.stderr.contains("synod verify"), "{ran:?}");
         assert!(!target.exists());
     }
     let nowhere = dir.join("none").join("copy");
@@ -144,6 +145,45 @@ async fn damaged_copies_and_places_that_cannot_be_written() {
     home.run(&["snapshot", "status", bad_path, "--addr", "h:1"])
         .await
         .assert_failed(2, "`synod snapshot status` takes no --addr", &[]);
+}
+
+/// A device, a pipe and a link are still there afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_takes_the_place_of_nothing_but_a_file() {
+    let home = Home::new();
+    home.ok(&["queue", "push", "a"]).await;
+    let dir = home.path("backups");
+    fs::create_dir(&dir).unwrap();
+    let at = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+    std::os::unix::fs::symlink("/dev/full", at("device")).unwrap();
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mkfifoat(rustix::fs::CWD, at("pipe"), mode).unwrap();
+    for (file, cause) in [
+        (at("device"), "it is a device"),
+        (at("pipe"), "it is a pipe"),
+        (at("."), "it is a directory"),
+    ] {
+        home.run(&["snapshot", "save", &file]).await.assert_failed(
+            2,
+            "cannot write",
+            &[cause, "name a regular file"],
+        );
+    }
+    home.run(&["snapshot", "save", "-"]).await.assert_failed(
+        2,
+        "`-` is no file",
+        &["hint: name a file"],
+    );
+    assert_eq!(names(&dir), ["device", "pipe"]);
+
+    std::os::unix::fs::symlink("copy", at("link")).unwrap();
+    for _ in ["missing", "there"] {
+        home.ok(&["snapshot", "save", &at("link")]).await;
+        assert!(fs::symlink_metadata(at("link")).unwrap().is_symlink());
+        assert!(fs::symlink_metadata(at("copy")).unwrap().is_file());
+        home.ok(&["snapshot", "status", &at("copy")]).await;
+    }
+    assert_eq!(names(&dir), ["copy", "device", "link", "pipe"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

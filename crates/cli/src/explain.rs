@@ -61,13 +61,13 @@ fn exit_of_kind(kind: ErrorKind) -> Exit {
 
 fn hint(error: &Error) -> Option<&'static str> {
     match error {
-        Error::ReservedName { .. } => Some("choose another name"),
         Error::Disagreement { what, .. } if what.contains("permits") => {
             Some("say the same --permits as the others, or change it for all with --resize")
         }
         Error::Disagreement { .. } => Some("say the same as the others, or choose another --name"),
         Error::QueueFull { .. } => Some("take items out, or raise --capacity"),
         Error::AnswersLost { .. } => Some("it did happen: read the keys again"),
+        Error::Timeout { .. } => hint_of_kind(ErrorKind::Timeout),
         _ if error.is_maybe_committed() => {
             Some("it may have happened or not: look at what is there before repeating it")
         }
@@ -93,6 +93,10 @@ fn hint_of_kind(kind: ErrorKind) -> Option<&'static str> {
         }
         ErrorKind::Corrupt => {
             "`synod verify DIR` tells what is wrong; restore the directory from a copy"
+        }
+        ErrorKind::InUse => {
+            "end that process first; or have one serve it (`synod serve --data DIR`) and connect to \
+             that with --addr"
         }
         ErrorKind::NewerFormat => "a newer synod wrote it: use that one",
         ErrorKind::NoSpace => {

@@ -79,6 +79,8 @@ pub(crate) struct Failure {
     message: String,
     causes: Vec<String>,
     hint: Option<String>,
+    /// Whether a prompt ends with it: nothing that it does can be seen any more.
+    ends: bool,
 }
 
 impl Failure {
@@ -88,6 +90,7 @@ impl Failure {
             message: message.into(),
             causes: Vec::new(),
             hint: None,
+            ends: false,
         }
     }
 
@@ -134,6 +137,18 @@ impl Failure {
             }
         }
         self
+    }
+
+    /// Ends a prompt too, instead of only its line.
+    #[must_use]
+    pub(crate) fn at_once(mut self) -> Failure {
+        self.ends = true;
+        self
+    }
+
+    /// Whether a prompt ends with it.
+    pub(crate) fn ends(&self) -> bool {
+        self.ends || self.is_silent()
     }
 
     pub(crate) fn is_silent(&self) -> bool {

@@ -8,7 +8,11 @@ use tokio::sync::oneshot;
 /// Waits until nobody can read standard output any more: the other end of its pipe is closed. For
 /// ever with a file or a terminal.
 #[derive(Debug)]
-pub(crate) struct Hangup(oneshot::Receiver<()>);
+pub(crate) struct Hangup {
+    /// `None` once it has told.
+    told: Option<oneshot::Receiver<()>>,
+    gone: bool,
+}
 
 impl Hangup {
     /// Watches standard output on a thread, which ends with the process at the latest.
@@ -33,16 +37,23 @@ impl Hangup {
                     let _ = tx.send(());
                 }
             })?;
-        Ok(Hangup(rx))
+        Ok(Hangup {
+            told: Some(rx),
+            gone: false,
+        })
     }
 
-    /// Waits for it.
+    /// Waits for it; afterwards it completes at once.
     ///
     /// # Cancel safety
     ///
-    /// Safe, until it has completed; it completes once.
+    /// Safe.
     pub(crate) async fn gone(&mut self) {
-        if (&mut self.0).await.is_err() {
+        if let Some(told) = &mut self.told {
+            self.gone = told.await.is_ok();
+            self.told = None;
+        }
+        if !self.gone {
             // It cannot be watched; a write will tell.
             std::future::pending::<()>().await;
         }

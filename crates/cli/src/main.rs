@@ -7,7 +7,7 @@
 //! - `bench`: how `synod bench` measures and reports.
 //! - `address`, `password`, `way`, `connect`: from options and environment to a connected client.
 //! - `cluster`: etcd clusters on this machine.
-//! - `child`: a command that `synod` runs and stays with.
+//! - `child`: a command that `synod` runs and stays with. `written`: where a file goes that is written.
 //! - `failure`, `explain`: what went wrong, the exit code, and the way out.
 
 mod address;
@@ -27,6 +27,7 @@ mod password;
 mod prompt;
 mod signals;
 mod way;
+mod written;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

@@ -137,9 +137,13 @@ fn is_handshake(error: &(dyn StdError + 'static)) -> bool {
 /// The reason when the other side refused us by a TLS alert, which for a client's certificate comes
 /// only after the connection was made.
 fn tls_refusal(error: &(dyn StdError + 'static)) -> Option<String> {
+    const ALERT: &str = "received fatal alert: ";
     let text = error.to_string();
-    let at = text.find("received fatal alert")?;
-    text.get(at..).map(ToString::to_string)
+    let (_, rest) = text.split_once(ALERT)?;
+    // What follows are the quotes and brackets of whoever has wrapped it.
+    let end = rest.find(|letter: char| !letter.is_alphanumeric());
+    let name = rest.get(..end.unwrap_or(rest.len()))?;
+    Some(format!("{ALERT}{name}"))
 }
 
 /// An error and its causes, outermost first.
@@ -199,6 +203,17 @@ mod tests {
         assert_eq!(cause(&refused()), Cause::NotSent);
         let reset = io::Error::from(io::ErrorKind::ConnectionReset);
         assert_eq!(cause(&caused(reset)), Cause::Broken);
+    }
+
+    #[test]
+    fn a_refusal_by_tls_is_told_without_what_wraps_it() {
+        let wrapped = r#"io(Custom { error: "received fatal alert: CertificateRequired" }))"#;
+        let error = error(caused(io::Error::other(wrapped)), Call::Read, "https://h:1");
+        assert_eq!(error.kind(), ErrorKind::Tls);
+        assert_eq!(
+            error.message(),
+            "the connection to https://h:1 broke: received fatal alert: CertificateRequired"
+        );
     }
 
     #[test]

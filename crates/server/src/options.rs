@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::error::ServerError;
 use crate::metrics::Metrics;
+use crate::server::tls_config;
 
 /// What a server promises, allows and says of itself. The defaults are etcd's, where etcd has one.
 #[derive(Debug, Clone)]
@@ -224,6 +226,18 @@ impl Tls {
         self.client_ca = Some(ca.into());
         self.require_client_certificate = true;
         self
+    }
+
+    /// Whether a server can use them, which says so only when it begins to serve.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError::Tls`] when something is not what it should be, or the key is that of another certificate.
+    pub fn check(&self) -> Result<(), ServerError> {
+        tonic::transport::Server::builder()
+            .tls_config(tls_config(self, Duration::ZERO))
+            .map(|_| ())
+            .map_err(|error| ServerError::Tls(error.into()))
     }
 
     /// Verifies a client's certificate when it shows one: one of these, in PEM, must have signed it.

@@ -240,7 +240,7 @@ impl Drop for Listening<'_> {
     }
 }
 
-fn tls_config(tls: &Tls, handshake: Duration) -> ServerTlsConfig {
+pub(crate) fn tls_config(tls: &Tls, handshake: Duration) -> ServerTlsConfig {
     // With more than one provider of cryptography in a program the TLS library would not know which
     // to take, and panic.
     if rustls::crypto::CryptoProvider::get_default().is_none() {

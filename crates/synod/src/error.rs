@@ -50,10 +50,10 @@ pub enum Error {
         reason: &'static str,
     },
 
-    /// The name lies under the prefix that Synod keeps for itself.
+    /// The name lies under the prefix that Synod keeps for itself: choose another, or another prefix.
     #[error(
-        "the name {name:?} begins with {prefix:?}, where Synod keeps its own records; \
-         choose another, or another prefix with `with_system_prefix`"
+        "what is named {name:?} would lie under {prefix:?}, where Synod keeps its own records; \
+         choose another name"
     )]
     ReservedName {
         /// The name.
@@ -120,11 +120,11 @@ pub enum Error {
         key: String,
     },
 
-    /// The user may not write Synod's own records, which exactly-once operations need.
+    /// The user may not write Synod's own records, which exactly-once operations need. Grant it, or choose a prefix
+    /// that the user may write with [`ConnectOptions::with_system_prefix`](crate::ConnectOptions::with_system_prefix).
     #[error(
         "permission denied on Synod's own records: grant the user readwrite on the prefix \
-         {prefix:?} (etcdctl role grant-permission ROLE --prefix=true readwrite {prefix}), or \
-         choose a prefix that it may use with `with_system_prefix`"
+         {prefix:?} (etcdctl role grant-permission ROLE --prefix=true readwrite {prefix})"
     )]
     SystemPrefixDenied {
         /// The prefix to grant.

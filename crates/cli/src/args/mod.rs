@@ -11,6 +11,7 @@ mod snapshot;
 mod stm;
 mod txn;
 
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -21,8 +22,8 @@ pub(crate) use cluster::{ClusterArgs, ClusterCommand, StartArgs};
 pub(crate) use global::{Format, Global};
 pub(crate) use hold::{ElectArgs, HoldArgs, LockArgs, RwLockArgs, SemaphoreArgs};
 pub(crate) use queue::{
-    Common, DeadCommand, PopArgs, PriorityPushArgs, PriorityQueueArgs, PushArgs, PushHow,
-    QueueArgs, TakeArgs,
+    Common, DeadCommand, PopArgs, PriorityPushArgs, PriorityQueueArgs, PriorityQueueCommand,
+    PushArgs, PushHow, QueueArgs, QueueCommand, TakeArgs,
 };
 pub(crate) use serve::{CompactionMode, LogFormat, LogLevel, ServeArgs};
 pub(crate) use snapshot::{SnapshotArgs, SnapshotCommand};
@@ -143,6 +144,31 @@ pub(crate) enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+impl Command {
+    /// What is to be run: a program, or a line for `sh`.
+    pub(crate) fn runs(&self) -> Option<&OsStr> {
+        let line = match self {
+            Command::Queue(QueueArgs {
+                command: Some(QueueCommand::Take(take)),
+            })
+            | Command::PriorityQueue(PriorityQueueArgs {
+                command: Some(PriorityQueueCommand::Take(take)),
+            }) => return Some(&take.exec),
+            Command::Barrier(BarrierArgs {
+                command: Some(BarrierCommand::Hold(hold)),
+                ..
+            }) => &hold.command,
+            Command::DoubleBarrier(args) => &args.command,
+            Command::Lock(args) => &args.hold.command,
+            Command::RwLock(args) => &args.hold.command,
+            Command::Semaphore(args) => &args.hold.command,
+            Command::Elect(args) => &args.hold.command,
+            _ => return None,
+        };
+        line.first().map(OsString::as_os_str)
+    }
 }
 
 const STATUS_EXAMPLES: &str = "\

@@ -16,6 +16,7 @@ Examples:
   synod queue pop --timeout 5s                take one, wait at most 5 seconds
   synod queue --name jobs pop --follow        take items as they come, until Ctrl-C
   synod queue take --exec ./work.sh           run a command on an item; it is not lost when that fails
+  synod queue --timeout 5s                    a prompt whose pop waits at most 5 seconds
   synod queue list --output json              show what is in it, and leave it there
 
 The queue is the one of etcd's own Go recipes: Go programs can push and pop beside this command.
@@ -69,7 +70,7 @@ Examples:
   synod ", $cmd, " pop --follow", $pad, "                    until Ctrl-C or SIGTERM, or with --timeout
                                               until nothing has come for that long
 
-An item that was taken but could not be printed is pushed again.
+An item that was taken but could not be printed is pushed again, at most one: exit code 1 then.
 Ctrl-C loses nothing; a second one ends at once, also in the middle of printing an item.
 JSON: value, or value_base64 when it is no UTF-8; a line for each item."))]
             Pop(PopArgs),

@@ -17,7 +17,8 @@ Examples:
 Other machines are served over TLS only, and only to clients that show a certificate or log in.
 /metrics is for Prometheus; /livez and /readyz tell whether it runs and takes writes; `etcdctl user`
 and `etcdctl role` say who may do what.
-Prints one line when it is ready. Ends on SIGTERM and Ctrl-C, after answering what it has begun.
+Prints one line when it is ready. Ends on SIGTERM and Ctrl-C, after answering what it has begun, with
+exit code 0.
 etcd's own clients can connect: `etcdctl --endpoints 127.0.0.1:2379 put k v`.";
 
 /// How old revisions are chosen for compaction.

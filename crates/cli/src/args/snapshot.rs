@@ -22,8 +22,9 @@ Examples:
   synod snapshot save backup.snap --addr file:./data      no process may use the directory
 
 The copy is of one revision, and writes go on meanwhile. It is checked as a whole before FILE
-appears, readable by its owner alone; a FILE that was there is replaced. It holds the users'
-passwords as hashes. JSON: file, revision, keys, leases, bytes, sha256.";
+appears, readable by its owner alone; a FILE that was there is replaced (the one that it leads to,
+when it is a link), but no device and no pipe. It holds the users' passwords as hashes. JSON: file,
+revision, keys, leases, bytes, sha256.";
 
 const RESTORE_EXAMPLES: &str = "\
 Examples:

@@ -20,9 +20,12 @@ mod txn;
 mod verify;
 mod work;
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
 use crate::args::{Cli, Command};
 use crate::env::Env;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::output::Output;
 use crate::signals::Signals;
 
@@ -36,6 +39,11 @@ pub(crate) struct Context {
 /// Runs a command.
 pub(crate) async fn run(cli: Cli, context: Context) -> Result<()> {
     let global = cli.global;
+    // A shell is content with nothing to do: the item would be gone, the lock have protected nothing.
+    if cli.command.runs().is_some_and(is_blank) {
+        return Err(Failure::usage("the command to run is empty")
+            .hint("if it comes from a variable of a shell: is that set?"));
+    }
     match cli.command {
         Command::Queue(args) => queue::run(&global, args, context).await,
         Command::PriorityQueue(args) => queue::run_priority(&global, args, context).await,
@@ -74,4 +82,8 @@ pub(crate) async fn run(cli: Cli, context: Context) -> Result<()> {
             completions::run(shell)
         }
     }
+}
+
+fn is_blank(line: &OsStr) -> bool {
+    line.as_bytes().iter().all(u8::is_ascii_whitespace)
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value, json};
 use synod_etcd::{EtcdOptions, EtcdStore, ServerInfo, TlsOptions};
-use synod_store::{AlarmKind, StatusResponse, Store};
+use synod_store::{AlarmKind, ErrorKind, StatusResponse, Store};
 
 use super::Context;
 use crate::address::{self, Source, Target};
@@ -14,6 +14,7 @@ use crate::env::Env;
 use crate::explain::explain_store;
 use crate::failure::{Failure, Result};
 use crate::local::paths::{self, LocalFiles};
+use crate::local::start::ANOTHER_PLACE;
 use crate::local::state::State;
 use crate::password;
 use crate::signals::Signals;
@@ -84,10 +85,11 @@ pub(super) async fn connect(
         stop = signals.stop() => Err(stop.failure()),
         store = within(global.timeout, target, EtcdStore::connect(options)) => store?.map_err(|error| {
             let failure = explain_store(&cannot_reach(target), &error);
-            match target.source {
-                Source::Local => failure.hint(
+            match (target.source, error.kind()) {
+                (Source::Local, ErrorKind::ConnectionRefused) => failure.hint(
                     "nothing runs here now; `synod queue` starts a server when it needs one",
                 ),
+                (Source::Local, ErrorKind::Unavailable) => failure.hint(ANOTHER_PLACE),
                 _ => with_tls_hint(failure, target, Some(error.kind())),
             }
         }),

@@ -45,6 +45,10 @@ pub(crate) async fn ensure(env: &Env, port: u16) -> Result<()> {
     Ok(())
 }
 
+/// The way out when something else listens where the server in the background would.
+pub(crate) const ANOTHER_PLACE: &str =
+    "name your server with --addr, or choose another port with $SYNOD_LOCAL_PORT";
+
 /// What answers at `port`, in words; `None` when nothing listens there.
 async fn found(port: u16) -> Result<Option<String>> {
     match look(port).await {
@@ -55,7 +59,7 @@ async fn found(port: u16) -> Result<Option<String>> {
             format!("what listens at 127.0.0.1:{port} does not answer as etcd does"),
         )
         .cause(why)
-        .hint("name your server with --addr, or choose another port with $SYNOD_LOCAL_PORT")),
+        .hint(ANOTHER_PLACE)),
     }
 }
 

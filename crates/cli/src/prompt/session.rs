@@ -77,7 +77,7 @@ pub(crate) async fn run(
             },
         };
         let Err(failure) = ran else { continue };
-        if failure.is_silent() {
+        if failure.ends() {
             return Err(failure);
         }
         report(&failure, out.format());

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 pub(crate) enum JournalError {
     /// Another process (or another store in this one) has the directory open.
     #[error("{} is in use{}: a data directory is open in one process at a time; \
-        to share it, run `synod serve --data {}` and connect to that",
-        .dir.display(), by(*.pid), .dir.display())]
+        to share it, have one process serve it and connect to that",
+        .dir.display(), by(*.pid))]
     InUse {
         /// The directory.
         dir: PathBuf,

@@ -75,7 +75,7 @@ fn refused(status: Status, url: &str) -> Finding {
         )),
         Cause::Broken if url.starts_with("http://") => hinted(
             error(status, Call::Read, url),
-            "if TLS is spoken there, give its address with https://",
+            "it may be no etcd; if TLS is spoken there, give its address with https://",
         ),
         _ => Finding::Failed(error(status, Call::Read, url)),
     }

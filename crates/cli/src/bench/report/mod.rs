@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::result::Results;
 use crate::failure::{Failure, Result};
+use crate::written;
 
 /// What a report is written as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +53,7 @@ impl Report {
                 .cause(format!("{} is no directory", folder.display())));
         }
         Ok(Report {
-            path: path.to_owned(),
+            path: written::destination(path)?,
             kind,
         })
     }
@@ -169,7 +170,12 @@ mod tests {
 
     #[test]
     fn other_files_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("folder.html");
+        std::fs::create_dir(&folder).unwrap();
+        let folder = folder.to_str().unwrap();
         for (path, words) in [
+            (folder, "it is a directory"),
             ("report.pdf", "--report FILE.html"),
             ("report", "--report FILE.html"),
             (

@@ -104,7 +104,7 @@ async fn act(
             } else {
                 ("queue", "the queue")
             };
-            let mut words = QueueWords::new(ops);
+            let mut words = QueueWords::new(ops, global.timeout);
             at_prompt(command, what, &name, url, &mut words, context).await
         }
         Action::Push(args) => push::run(&ops, &args.values, &args.how, context).await,

@@ -1,16 +1,19 @@
 //! What can be done to a queue of either kind, and how its answers are shown: the same at the prompt
 //! and in scripts.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde_json::{Value, json};
 use synod::delivery::EnqueueOptions;
-use synod::{PriorityQueue, Queue};
+use synod::{Error, PriorityQueue, Queue};
 use synod_store::Key;
+use tokio::time::timeout;
 
 use crate::args::{PushHow, TakeArgs};
 use crate::explain::explain;
 use crate::failure::{Exit, Failure, Result};
-use crate::output::{Output, notice};
+use crate::output::Output;
 
 /// A queue of either kind.
 #[derive(Debug, Clone)]
@@ -29,6 +32,9 @@ macro_rules! either {
     };
 }
 pub(super) use either;
+
+/// How long a store may take to answer that it is there.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// A queue, for somebody who types.
 #[derive(Debug)]
@@ -95,8 +101,8 @@ impl Ops {
         }
     }
 
-    /// Puts entries in, in order.
-    pub(super) async fn push(&self, entries: &[Entry]) -> Result<()> {
+    /// Puts entries in, in order, and counts those that went in, also when others could not.
+    pub(super) async fn push(&self, entries: &[Entry], count: &mut usize) -> Result<()> {
         let pushed = match (&self.any, entries) {
             (Any::Queue(queue), [entry]) => queue.enqueue(&entry.value).await,
             (Any::Queue(queue), entries) => {
@@ -110,7 +116,13 @@ impl Ops {
                 queue.enqueue_many(pairs).await
             }
         };
-        pushed.map_err(|error| self.cannot_push(&error))
+        let (done, pushed) = match pushed {
+            Ok(()) => (entries.len(), Ok(())),
+            Err(Error::Partial { done, source }) => (done, Err(self.cannot_push(&source))),
+            Err(error) => (0, Err(self.cannot_push(&error))),
+        };
+        *count = count.saturating_add(done);
+        pushed
     }
 
     /// Puts one in as these options say; false when one with the same id was put in before.
@@ -178,8 +190,8 @@ impl Ops {
     }
 
     /// Prints an item that was taken. One that cannot be printed is pushed again, so that it is not
-    /// lost; it has lost its place. In a priority queue it comes before all others then: it was the
-    /// first.
+    /// lost; it has lost its place, which is a failure also when it is only that the reader went away. In
+    /// a priority queue it comes before all others then: it was the first.
     pub(super) async fn show(&self, item: Bytes, out: &mut Output) -> Result<()> {
         let Err(error) = out.value(&item, json!({})) else {
             return Ok(());
@@ -189,12 +201,11 @@ impl Ops {
             Any::Priority(queue) => (queue.enqueue(&item, 0).await, "with priority 0"),
         };
         match pushed {
-            Ok(()) => {
-                notice(&format!(
-                    "an item could not be printed: it was pushed again, {place}"
-                ));
-                Err(error.into())
-            }
+            Ok(()) => Err(Failure::failed(format!(
+                "an item could not be printed: it was pushed again, {place}"
+            ))
+            .because(&error)
+            .at_once()),
             Err(lost) => Err(explain(
                 &format!(
                     "an item of {} bytes was taken, could neither be printed ({error}) nor pushed \
@@ -202,7 +213,8 @@ impl Ops {
                     item.len()
                 ),
                 &lost,
-            )),
+            )
+            .at_once()),
         }
     }
 
@@ -261,6 +273,20 @@ impl Ops {
     pub(super) async fn clear(&self) -> Result<usize> {
         either!(&self.any, queue => queue.clear().await)
             .map_err(|error| explain(&format!("cannot clear {}", self.name), &error))
+    }
+
+    /// Whether the store answers. That nothing has come says nothing of a queue whose store is gone.
+    pub(super) async fn answers(&self) -> Result<()> {
+        let asked = timeout(ANSWER, async {
+            either!(&self.any, queue => queue.is_empty().await)
+        });
+        match asked.await {
+            Ok(asked) => asked.map(|_| ()).map_err(|error| self.cannot_read(&error)),
+            Err(_) => {
+                let after = Error::Timeout { after: ANSWER };
+                Err(self.cannot_read(&after))
+            }
+        }
     }
 
     /// What is said of an empty queue where an item is needed.

@@ -49,9 +49,7 @@ pub(super) async fn run(
 /// Pushes entries, and counts those that went in.
 async fn push(ops: &Ops, entries: &[Entry], how: &PushHow, pushed: &mut usize) -> Result<()> {
     if how.is_plain() {
-        ops.push(entries).await?;
-        *pushed = pushed.saturating_add(entries.len());
-        return Ok(());
+        return ops.push(entries, pushed).await;
     }
     for entry in entries {
         if ops.push_with(entry, how).await? {

@@ -17,6 +17,7 @@ use super::ops::{Any, Ops, either};
 use super::pop::{from_now, late};
 use crate::args::{Format, TakeArgs};
 use crate::child::{Child, Ended, result_of};
+use crate::cmd::work::unless_stopped;
 use crate::explain::explain;
 use crate::failure::{Exit, Failure, Result};
 use crate::output::{insert_bytes, notice};
@@ -43,7 +44,8 @@ pub(super) async fn run(
             }
         };
         let Some(delivery) = delivery else {
-            late(ops, &args.many, taken, patience)?;
+            let late = late(ops, &args.many, taken, patience);
+            unless_stopped(&mut context.signals, late).await?;
             break;
         };
         taken = taken.saturating_add(1);

@@ -1,16 +1,30 @@
 //! The words of the queues' prompts.
 
+use std::time::Duration;
+
 use super::ops::{MUST_SET_BOTH, MUST_SET_VALUE, Ops};
+use super::pop::{from_now, nothing_came, take};
 use crate::failure::Result;
 use crate::output::Output;
 use crate::prompt::{Word, Words};
 
 /// A queue's words.
-pub(super) struct QueueWords(Ops);
+pub(super) struct QueueWords {
+    ops: Ops,
+    /// How long to wait for an item.
+    limit: Option<Duration>,
+}
 
 impl QueueWords {
-    pub(super) fn new(ops: Ops) -> QueueWords {
-        QueueWords(ops)
+    pub(super) fn new(ops: Ops, limit: Option<Duration>) -> QueueWords {
+        QueueWords { ops, limit }
+    }
+
+    async fn pop(&self, out: &mut Output) -> Result<()> {
+        match take(&self.ops, self.limit.map(from_now)).await? {
+            Some(item) => self.ops.show(item, out).await,
+            None => Err(nothing_came(&self.ops, self.limit).await?),
+        }
     }
 }
 
@@ -49,7 +63,7 @@ const PRIORITY_WORDS: [Word; 4] = [PUSH_PRIORITY, POP, LEN, PEEK];
 
 impl Words for QueueWords {
     fn words(&self) -> &'static [Word] {
-        if self.0.is_priority() {
+        if self.ops.is_priority() {
             &PRIORITY_WORDS
         } else {
             &WORDS
@@ -57,16 +71,13 @@ impl Words for QueueWords {
     }
 
     async fn run(&mut self, word: &str, values: &[Vec<u8>], out: &mut Output) -> Result<()> {
-        let ops = &self.0;
+        let ops = &self.ops;
         match word {
             "push" => match ops.entry(values) {
-                Ok(entry) => ops.push(&[entry]).await,
+                Ok(entry) => ops.push(&[entry], &mut 0).await,
                 Err(words) => Ok(out.complaint(words)?),
             },
-            "pop" => {
-                let item = ops.take().await?;
-                ops.show(item, out).await
-            }
+            "pop" => self.pop(out).await,
             "len" => ops.len(out).await,
             "peek" => match ops.peek(out).await? {
                 true => Ok(()),

@@ -1,6 +1,7 @@
 //! `synod serve`: etcd's API over an embedded store, in the foreground.
 //!
-//! 1. Refuse what would serve strangers: without TLS, or without asking who they are (`guard.rs`).
+//! 1. Refuse what cannot be served with, and what would serve strangers: without TLS, or without asking who they
+//!    are (`guard.rs`).
 //! 2. Hold the port, then open the data, then listen: a port in use touches no data, and whoever
 //!    connects is refused, not kept waiting, while the data are read.
 //! 3. Say so in one line, and serve until SIGTERM or Ctrl-C.
@@ -18,6 +19,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::json;
 use synod_engine::{Engine, EngineOptions};
 use synod_server::{Metrics, Server, ServerOptions, Tls};
+use synod_store::ErrorKind;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -61,7 +63,7 @@ pub(super) async fn run(args: ServeArgs, mut context: Context) -> Result<()> {
         stop = context.signals.stop() => return Err(stop.failure()),
         opened = opening => opened
             .map_err(|error| Failure::failed(place.cannot_open()).because(&error))?
-            .map_err(|error| explain_store(&place.cannot_open(), &error))?,
+            .map_err(|error| place.not_opened(&error))?,
     };
     let mut options = server_options(&args, &place, tls).with_metrics(metrics);
     if guard.needs_logins() {
@@ -200,6 +202,17 @@ impl Place {
     fn cannot_open(&self) -> String {
         format!("cannot open the data in {}", self.text())
     }
+
+    fn not_opened(&self, error: &synod_store::Error) -> Failure {
+        let failure = explain_store(&self.cannot_open(), error);
+        match error.kind() {
+            ErrorKind::InUse => failure.hint(
+                "if that process serves it already, connect to it with --addr; else end it, or \
+                 choose another --data",
+            ),
+            _ => failure,
+        }
+    }
 }
 
 fn engine_options(args: &ServeArgs, place: &Place) -> Result<EngineOptions> {
@@ -287,10 +300,17 @@ fn tls(args: &ServeArgs) -> Result<Option<Tls>> {
         return Ok(None);
     };
     let tls = Tls::new(read_pem(cert)?, read_pem(key)?);
-    Ok(Some(match &args.trusted_ca_file {
+    let tls = match &args.trusted_ca_file {
         Some(ca) => tls.requiring_client_certificates(read_pem(ca)?),
         None => tls,
-    }))
+    };
+    tls.check().map_err(|error| {
+        let (cert, key) = (cert.display(), key.display());
+        Failure::usage(format!("cannot serve with {cert} and {key}"))
+            .because(&error)
+            .hint("--key-file is the key of the certificate in --cert-file")
+    })?;
+    Ok(Some(tls))
 }
 
 /// The server in the background outlives the terminal that it was started from.

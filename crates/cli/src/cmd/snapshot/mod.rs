@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 use synod_engine::Backup;
+use synod_store::ErrorKind;
 
 use super::Context;
 use crate::args::{Global, SnapshotArgs, SnapshotCommand};
@@ -126,5 +127,14 @@ async fn checked(
         done = &mut working => done,
     };
     done.map_err(|error| Failure::failed(cannot).because(&error))?
-        .map_err(|error| explain_store(cannot, &error))
+        .map_err(|error| {
+            let failure = explain_store(cannot, &error);
+            match error.kind() {
+                // It is no directory, which is what the usual hint is about.
+                ErrorKind::Corrupt => {
+                    failure.hint("use another copy; `synod snapshot save` makes a new one")
+                }
+                _ => failure,
+            }
+        })
 }

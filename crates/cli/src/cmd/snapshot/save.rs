@@ -20,11 +20,14 @@ use crate::explain::explain_store;
 use crate::failure::{Failure, Result};
 use crate::local::paths;
 use crate::signals::Signals;
+use crate::written;
 
 /// How a copy begins, and how one of etcd's does not.
 const MAGIC: &[u8] = b"SYNODBAK";
 
 pub(super) async fn run(global: &Global, file: PathBuf, mut context: Context) -> Result<()> {
+    // Before anything is asked for: what stands there may be no file.
+    let destination = written::destination(&file)?;
     let port = paths::port(&context.env)?;
     let target = address::resolve(global, &context.env, port)?;
     let cannot = format!("cannot save a copy of {}", target.url);
@@ -48,7 +51,7 @@ pub(super) async fn run(global: &Global, file: PathBuf, mut context: Context) ->
     let cannot_write = |error: io::Error| {
         Failure::failed(format!("cannot write {}", file.display())).because(&error)
     };
-    let mut unfinished = Unfinished::create(&file).map_err(cannot_write)?;
+    let mut unfinished = Unfinished::create(&destination).map_err(cannot_write)?;
     let bar = Bar::new("saving");
     let mut written = 0_u64;
     loop {
