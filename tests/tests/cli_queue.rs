@@ -105,7 +105,7 @@ async fn a_blocked_pop_gets_what_another_process_pushes() {
     let mut popper = home.start(&["queue", "--addr", &server.url]);
     let mut stdin = popper.child().stdin.take().unwrap();
     stdin.write_all(b"pop\n").unwrap();
-    server.watched(&home, 1).await;
+    server.watched(&home, 1..).await;
     assert_eq!(
         home.ok(&["queue", "push", "hello", "--addr", &server.url])
             .await,
@@ -243,7 +243,7 @@ async fn follow_prints_each_item_at_once_and_loses_none_at_its_end() {
     // By turns: Ctrl-C, SIGTERM, and a reader that goes away.
     for round in 0..6 {
         let mut follower = home.start(&["queue", "pop", "--follow", addr[0], addr[1]]);
-        server.watched(&home, 1).await;
+        server.watched(&home, 1..).await;
         home.ok(&["queue", "push", &format!("{round}"), addr[0], addr[1]])
             .await;
         let (stdout, line) = next_line(&mut follower).await;
@@ -281,7 +281,7 @@ async fn an_interrupted_pop_takes_no_item() {
     let (home, server) = served().await;
     let addr = ["--addr", server.url.as_str()];
     let mut popper = home.start(&["queue", "pop", addr[0], addr[1]]);
-    server.watched(&home, 1).await;
+    server.watched(&home, 1..).await;
     popper.interrupt();
     assert_eq!(popper.wait(PATIENCE).await.code(), Some(130));
     home.ok(&["queue", "push", "a", addr[0], addr[1]]).await;
@@ -299,7 +299,7 @@ async fn pops_that_are_interrupted_while_items_arrive_lose_none() {
         let mut command = home.command(&["queue", "pop", "--follow", addr[0], addr[1]]);
         command.stdin(Stdio::null());
         let mut popper = Process::spawn(&mut command, None).unwrap();
-        server.watched(&home, 1).await;
+        server.watched(&home, 1..).await;
         let stdout = popper.child().stdout.take().unwrap();
         let reading = spawn_blocking(move || std::io::read_to_string(stdout).unwrap());
         let lines: String = (0..20).map(|n| format!("{round}-{n}\n")).collect();

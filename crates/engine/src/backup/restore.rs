@@ -68,7 +68,12 @@ pub fn restore(
         },
     };
     // Another may have come to its end since the first look.
-    if Disk.list(dir).map_err(failed)?.iter().any(|name| name != BUILDING) {
+    if Disk
+        .list(dir)
+        .map_err(failed)?
+        .iter()
+        .any(|name| name != BUILDING)
+    {
         return Err(not_empty(dir));
     }
     let backup = build(file, &building, progress)?;
