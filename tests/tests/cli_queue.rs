@@ -185,6 +185,38 @@ async fn a_pop_with_a_timeout_says_that_nothing_came() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pop_that_waits_gets_what_a_process_that_has_ended_put_in_for_later() {
+    let (home, server) = served().await;
+    let run = async |args: &[&str]| {
+        let ran = home.run(&[args, &["--addr", &server.url]].concat()).await;
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+    };
+    // Less than after what time a consumer looks again if it has heard of nothing.
+    let pop = |queue: &str, name: &str| {
+        let args = [queue, "pop", "--name", name, "--timeout", "25s"];
+        home.start(&[&args[..], &["--addr", &server.url]].concat())
+    };
+    let mut pops = vec![pop("queue", "waits-first"), pop("pq", "waits-first")];
+    server.watched(&home, 2..).await;
+    for name in ["waits-first", "waits-later"] {
+        run(&["queue", "push", "late", "--delay", "3s", "--name", name]).await;
+        run(&["pq", "push", "late", "1", "--delay", "3s", "--name", name]).await;
+    }
+    pops.extend([pop("queue", "waits-later"), pop("pq", "waits-later")]);
+    for (mut pop, which) in pops.into_iter().zip(0..) {
+        let status = pop.wait(PATIENCE).await;
+        let stdout = pop.child().stdout.take().unwrap();
+        let printed = spawn_blocking(|| std::io::read_to_string(stdout).unwrap());
+        let printed = printed.await.unwrap();
+        assert_eq!(
+            (status.code(), printed.as_str()),
+            (Some(0), "late\n"),
+            "{which}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lines_of_standard_input_are_values() {
     let (home, server) = served().await;
     let addr = ["--addr", server.url.as_str()];

@@ -3,6 +3,7 @@
 use futures_util::FutureExt;
 
 use super::*;
+use crate::queue::delivery::tender::LONGER;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -219,13 +220,17 @@ async fn the_watches_end_with_the_last_handle_or_when_nobody_waits() {
         until(|| faulty.watches() >= 3).await;
         drop(waiting);
         let depot = Arc::downgrade(queue.handle().depot());
-        if drops {
-            drop(queue);
-            // A fifth of a second, not all of the time.
-            until(|| depot.strong_count() == 0).await;
-        } else {
+        if !drops {
             until(|| !queue.handle().depot().is_tended()).await;
+            continue;
         }
+        drop(queue);
+        // Sooner than they would if somebody could come again.
+        for _ in 0..LONGER - 2 {
+            pass(Duration::from_millis(200)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(depot.strong_count(), 0);
     }
 }
 
