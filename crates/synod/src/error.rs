@@ -109,8 +109,8 @@ pub enum Error {
 
     /// An item was taken, but the answer that carried its value was lost, and the store has
     /// compacted the history that still held it. Only values that were not read ahead of their
-    /// claim can meet this: those above 4 KiB (256 bytes while consumers compete), and more than 16
-    /// that are taken at once.
+    /// claim can meet this: those above 4 KiB (256 bytes while consumers compete), others that lie
+    /// beside such in the queue, and any when more than 16 are asked for at once.
     #[error(
         "the item {key:?} was taken, but its value was lost with the answer and its history has \
          been compacted"

@@ -22,6 +22,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use crate::linger::{Ends, is_driven};
 use crate::retry::{self, Backoff};
 use crate::span;
 use crate::watch::{Lookout, Nudge};
@@ -80,11 +81,20 @@ impl View {
 pub(crate) struct Sight {
     view: watch::Receiver<View>,
     task: AbortHandle,
+    driven: bool,
 }
 
 impl Drop for Sight {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+impl Ends for Sight {
+    async fn end(&self) {
+        self.task.abort();
+        let mut view = self.view.clone();
+        while view.changed().await.is_ok() {}
     }
 }
 
@@ -97,16 +107,22 @@ impl Sight {
         patience: Duration,
     ) -> Sight {
         let (publish, view) = watch::channel(View::default());
-        let task = runtime.spawn(span::task("watch", look(store, range, patience, publish)));
+        let task = runtime.spawn(span::task("watch", look(publish, store, range, patience)));
         Sight {
             view,
             task: task.abort_handle(),
+            driven: is_driven(runtime),
         }
     }
 
     /// Whether the runtime that kept it up has ended: it tells nothing any more.
     pub(crate) fn is_over(&self) -> bool {
-        self.task.is_finished()
+        self.view.has_changed().is_err()
+    }
+
+    /// Whether it is kept up also while nobody waits in the runtime that does it.
+    pub(crate) fn is_driven(&self) -> bool {
+        self.driven
     }
 
     /// Waits until the view satisfies `seen`, which says what it has found. Trouble from before this
@@ -134,11 +150,12 @@ impl Sight {
     }
 }
 
+/// `publish` comes first, as it is to be dropped last: who sees that it is gone knows that the store is let go.
 async fn look(
+    publish: watch::Sender<View>,
     store: Arc<dyn Store>,
     range: KeyRange,
     patience: Duration,
-    publish: watch::Sender<View>,
 ) {
     let mut backoff = Backoff::new();
     loop {

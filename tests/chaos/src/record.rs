@@ -82,6 +82,24 @@ impl Record {
         groups
     }
 
+    /// The same, with each change no later than somebody was told of its revision or a later one: of each
+    /// answer, the revision and when it came. The record alone may be late, as the member that tells it is
+    /// frozen or cut off like any other.
+    #[must_use]
+    pub fn dated(&self, told: impl IntoIterator<Item = (u64, u64)>) -> Record {
+        let mut told: Vec<(u64, u64)> = told.into_iter().collect();
+        told.sort_unstable();
+        let mut dated = self.clone();
+        let mut latest = u64::MAX;
+        for event in dated.events.iter_mut().rev() {
+            while let Some((_, came)) = told.pop_if(|(revision, _)| *revision >= event.revision) {
+                latest = latest.min(came);
+            }
+            event.arrived = event.arrived.min(latest);
+        }
+        dated
+    }
+
     /// What exists in the end under a prefix.
     #[must_use]
     pub fn last(&self, prefix: &str) -> State {
@@ -261,5 +279,28 @@ impl Shared {
 impl Drop for Recorder {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_happened_after_somebody_was_told_of_it() {
+        let event = |revision: u64| Event {
+            revision,
+            arrived: 100,
+            key: "k".to_owned(),
+            value: None,
+            created: 0,
+        };
+        let record = Record {
+            events: [1, 3, 4, 6, 9].map(event).to_vec(),
+        };
+        // Of 4 at 40, of 5 at 30, of 8 at 120.
+        let dated = record.dated([(8, 120), (4, 40), (5, 30)]);
+        let times: Vec<u64> = dated.events.iter().map(|event| event.arrived).collect();
+        assert_eq!(times, [30, 30, 30, 100, 100]);
     }
 }

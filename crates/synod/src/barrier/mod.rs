@@ -28,6 +28,7 @@
 //! 3. The watch outlives its last waiter for a second or two, 64 of them in a client: who waits again need not open
 //!    and read again, and when many are let go at once, those who are through do not take up the store with
 //!    the ends of their watches. A waiter believes it as it believes one that others wait under: after `r`.
+//!    Not so in a runtime with one thread, which may stand still while another waits for what it hears.
 //!
 //! Compaction, a closed stream and silence lead to a new read, never to a conclusion.
 //!
@@ -55,12 +56,15 @@ use synod_store::{
 };
 use tokio::runtime::Handle;
 
-use crate::linger::Linger;
+use crate::linger::is_driven;
 use crate::settle::{Outcome, Work};
 use crate::sight::Sight;
 use crate::slot::Slot;
 use crate::span::traced;
 use crate::{Client, Error, Result, Session, retry};
+
+/// How often a waiter looks again because the runtime of another, which kept up their watch, has ended.
+const RESTARTS: usize = 8;
 
 /// A barrier that one holds and many wait for. Handles are cheap to clone.
 ///
@@ -72,8 +76,6 @@ pub struct Barrier {
     session: Option<Session>,
     wake_old_go_waiters: bool,
     seen: Arc<Seen>,
-    /// The watches that waited last, in this client.
-    lingering: Arc<Linger<Sight>>,
 }
 
 /// The hold that this client knows of: a hint for the next release.
@@ -95,9 +97,6 @@ impl Client {
         let key = name.into();
         Barrier {
             seen: self.registry().get("barrier", &key, Seen::default),
-            lingering: self
-                .registry()
-                .get("barrier/lingering", &Key::default(), Linger::default),
             client: self.clone(),
             key,
             session: None,
@@ -258,9 +257,9 @@ impl Barrier {
                 return Ok(());
             };
             *self.seen.0.lock() = Some(held.create_revision);
-            let runtime = crate::runtime()?;
-            let mut again = true;
+            let mut restarts = RESTARTS;
             loop {
+                let runtime = crate::runtime()?;
                 let sight = self.sight(&runtime);
                 let open = sight.find(|view| {
                     let there = view.kvs.get(&self.key);
@@ -268,14 +267,19 @@ impl Barrier {
                     (view.revision > read && !same).then_some(())
                 });
                 match open.await {
-                    // It was another runtime that kept it up, and has ended: this one has its own.
-                    Err(Error::NoRuntime) if sight.is_over() && again => again = false,
-                    open => {
-                        if open.is_ok() {
-                            self.lingering.keep(&runtime, sight);
-                        }
-                        return open;
+                    Err(Error::NoRuntime) if restarts > 0 => {
+                        restarts = restarts.saturating_sub(1);
+                        // If it was the runtime of this caller, this is where it ends too.
+                        tokio::task::yield_now().await;
                     }
+                    Ok(()) => {
+                        if sight.is_driven() && is_driven(&runtime) {
+                            let settle = self.client.settle();
+                            self.client.lingering().keep(&settle, &runtime, sight);
+                        }
+                        return Ok(());
+                    }
+                    Err(error) => return Err(error),
                 }
             }
         })

@@ -62,20 +62,17 @@ async fn all_who_wait_in_a_client_share_one_watch() {
     assert_eq!((faulty.watches(), faulty.ranges()), (1, 51));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_waits_again_uses_the_watch_of_a_moment_ago() {
     let faulty = Faulty::over(engine(), Replies::Certain);
     let client = faulty.client(LONG);
-    let barrier = client.barrier("b");
     let holder = Client::from_store(Arc::clone(&faulty.engine)).barrier("b");
-    for round in 0..20 {
+    for round in 0..5 {
         holder.hold().await.unwrap();
-        let waiter = waiting(&barrier);
+        let waiter = waiting(&client.barrier("b"));
         // The first reads twice, and those after it once.
         until(|| faulty.ranges() == round + 2).await;
-        for _ in 0..10 {
-            tokio::task::yield_now().await;
-        }
+        tokio::time::sleep(MOMENT).await;
         assert!(
             !waiter.is_finished(),
             "it believes what was before the hold"
@@ -84,10 +81,37 @@ async fn who_waits_again_uses_the_watch_of_a_moment_ago() {
         through(waiter).await;
     }
     assert_eq!(faulty.watches(), 1);
-    // Nothing is left of it when nobody has the barrier any more.
+    // Nothing of it is left when the client has closed.
     let store = Arc::downgrade(&client.shared_store());
-    drop((barrier, client));
-    until(|| store.strong_count() == 0).await;
+    client.close().await.unwrap();
+    assert_eq!(store.strong_count(), 0);
+}
+
+/// A runtime that does nothing unless somebody waits in it.
+#[test]
+fn no_watch_is_left_to_a_runtime_that_may_stand_still() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let client = Client::from_store(engine());
+    let barrier = client.barrier("b");
+    runtime.block_on(async {
+        barrier.hold().await.unwrap();
+        let waiter = waiting(&barrier);
+        tokio::time::sleep(MOMENT).await;
+        barrier.release().await.unwrap();
+        through(waiter).await;
+        barrier.hold().await.unwrap();
+    });
+    let driven = tokio::runtime::Runtime::new().unwrap();
+    driven.block_on(async {
+        let waiter = waiting(&barrier);
+        tokio::time::sleep(MOMENT).await;
+        barrier.release().await.unwrap();
+        through(waiter).await;
+    });
+    drop(runtime);
 }
 
 /// A watch is kept up in the runtime of its first waiter.

@@ -13,10 +13,12 @@ use synod_store::{ErrorKind, Key, Namespace, Store};
 
 use crate::clock::Clock;
 use crate::layout;
+use crate::linger::Linger;
 use crate::queue::Queue;
 use crate::registry::Registry;
 use crate::session::{Session, SessionBuilder, Shared};
 use crate::settle::{self, Settle};
+use crate::sight::Sight;
 use crate::span::traced;
 use crate::waiters::Vigils;
 use crate::{Error, Resolution, Result, Token};
@@ -47,6 +49,8 @@ struct Inner {
     session: Shared,
     vigils: Vigils,
     registry: Registry,
+    /// The watches under which somebody waited last.
+    lingering: Arc<Linger<Sight>>,
 }
 
 impl Drop for Inner {
@@ -116,6 +120,7 @@ impl Client {
                 settle,
                 session: Shared::default(),
                 registry: Registry::default(),
+                lingering: Arc::default(),
             }),
         }
     }
@@ -242,6 +247,10 @@ impl Client {
     }
 
     /// The watches of single keys, which the client's waiters and holders share.
+    pub(crate) fn lingering(&self) -> &Arc<Linger<Sight>> {
+        &self.inner.lingering
+    }
+
     pub(crate) fn vigils(&self) -> &Vigils {
         &self.inner.vigils
     }

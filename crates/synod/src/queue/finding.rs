@@ -251,6 +251,7 @@ impl<O: Order> Core<O> {
         let stays = intake.is_alone() || intake.size() <= Some(SMALL_AMONG);
         let mut within = intake.window.iter().take(reach);
         self.is_lossy()
+            && demand.wanted <= FEW
             && stays
             && self.wants_values(intake, demand)
             && within.any(|item: &Candidate| item.value.is_none())

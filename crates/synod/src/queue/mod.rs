@@ -64,8 +64,8 @@
 //! | `len`, `list`, `clear` | 1 a page | 1 a page |
 //!
 //! A client's first changing call to a store that can lose answers takes two more. Its first item takes one more there,
-//! which reads how large values are, and its ninth another one, which looks once more and reads them along: what is known
-//! before it is taken does not depend on the answer. The averages beside
+//! which reads how large values are, and its ninth another one, which looks once more and reads them along (or the first
+//! claim that may take so many): what is known before it is taken does not depend on the answer. The averages beside
 //! others are what was counted (`docs/round-trips.md`), and no bound: how often a claim is lost depends on
 //! who comes first.
 

@@ -369,9 +369,16 @@ impl Settle {
 
     /// Waits until the client closes.
     pub(crate) async fn closing(&self) {
+        self.closed().await;
+    }
+
+    /// Waits until the client closes, or is gone: this does not keep it.
+    pub(crate) fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut closing = self.inner.closing.subscribe();
-        // An error means that the client is gone.
-        let _ = closing.wait_for(|closing| *closing).await;
+        async move {
+            // An error means that the client is gone.
+            let _ = closing.wait_for(|closing| *closing).await;
+        }
     }
 
     /// Says that nobody can ask any more: what cannot be settled within the patience is given up.

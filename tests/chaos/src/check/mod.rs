@@ -80,6 +80,7 @@ pub const AFTER_DEATH: u64 = 40_000_000_000;
 #[must_use]
 pub fn check(history: &[Entry], record: &Record, drained: bool) -> Vec<Finding> {
     let mut all = Vec::new();
+    let record = &dated(history, record);
     for primitive in Primitive::ALL {
         let own: Vec<&Entry> = history
             .iter()
@@ -89,6 +90,15 @@ pub fn check(history: &[Entry], record: &Record, drained: bool) -> Vec<Finding> 
     }
     all.sort_by_key(|finding| finding.at);
     all
+}
+
+/// The record, with what the histories know of its times.
+fn dated(history: &[Entry], record: &Record) -> Record {
+    let told = history.iter().filter_map(|entry| {
+        let revision = entry.ok()?.revision?;
+        Some((revision, entry.ended?))
+    });
+    record.dated(told)
 }
 
 /// Checks the history of one primitive.

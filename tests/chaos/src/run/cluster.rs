@@ -180,7 +180,11 @@ impl Cluster {
         let begin = tokio::time::Instant::now();
         let mut members = Vec::new();
         for number in 0..self.len() {
-            let options = EtcdOptions::new([self.url(number)]).with_member_sync(None);
+            // One that has just come back reads its data first, and a hash goes through all of them.
+            let options = EtcdOptions::new([self.url(number)])
+                .with_member_sync(None)
+                .with_connect_timeout(PATIENCE)
+                .with_request_timeout(PATIENCE);
             members.push(EtcdStore::connect(options).await?);
         }
         loop {

@@ -162,7 +162,7 @@ async fn send(acks: Vec<Ack>) {
             return;
         }
     }
-    join_all(acks.into_iter().map(async |ack| {
+    join_all(acks.into_iter().map(|ack| async move {
         let answer = ack.held.ack().await;
         let _ = ack.reply.send(Some(answer));
     }))

@@ -451,6 +451,19 @@ fn locks_let_in_one_and_tokens_of_the_past_write_nothing() {
             "a token of the past was accepted"
         );
 
+        // After a release in doubt it is one of the present, until that has happened.
+        let (mut history, mut events) = good();
+        history[1].call = Call::StaleWrite;
+        history[2] = history[2].clone().unknown(None);
+        assert_eq!(kinds(&history, events.clone()), []);
+        events.swap(1, 2);
+        (events[1].revision, events[2].revision) = (3, 4);
+        assert_eq!(
+            kinds(&history, events),
+            [Violation],
+            "accepted after the release"
+        );
+
         let (history, mut events) = good();
         events.remove(1);
         assert_eq!(kinds(&history, events), [Lost], "never written");
