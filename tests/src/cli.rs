@@ -1,7 +1,9 @@
 //! The command `synod`, run as its users run it, in a home of its own: no test touches another's
 //! port, the port 2379, or anybody's data.
 
+use std::fmt::Debug;
 use std::io::Write;
+use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -325,18 +327,19 @@ impl Served {
         &mut self.process
     }
 
-    /// Waits until the server has this many watchers: a `pop` that waits has one.
+    /// Waits until the server has so many watchers: a `pop` that waits has one, and three after a while.
     ///
     /// # Panics
     ///
     /// When it does not come to that.
-    pub async fn watched(&self, home: &Home, watchers: u64) {
-        crate::wait::until(format!("{watchers} watchers"), || async {
+    pub async fn watched(&self, home: &Home, watchers: impl RangeBounds<u64> + Debug) {
+        crate::wait::until(format!("{watchers:?} watchers"), || async {
             let status = home
                 .ok(&["status", "--addr", &self.url, "--output", "json"])
                 .await;
             let status: serde_json::Value = serde_json::from_str(&status).expect("an object");
-            status["watchers"].as_u64() == Some(watchers)
+            let found = status["watchers"].as_u64();
+            found.is_some_and(|found| watchers.contains(&found))
         })
         .await;
     }

@@ -105,7 +105,7 @@ async fn a_blocked_pop_gets_what_another_process_pushes() {
     let mut popper = home.start(&["queue", "--addr", &server.url]);
     let mut stdin = popper.child().stdin.take().unwrap();
     stdin.write_all(b"pop\n").unwrap();
-    server.watched(&home, 1).await;
+    server.watched(&home, 1..).await;
     assert_eq!(
         home.ok(&["queue", "push", "hello", "--addr", &server.url])
             .await,
@@ -227,6 +227,38 @@ async fn a_wait_whose_server_dies_does_not_tell_of_an_empty_queue() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pop_that_waits_gets_what_a_process_that_has_ended_put_in_for_later() {
+    let (home, server) = served().await;
+    let run = async |args: &[&str]| {
+        let ran = home.run(&[args, &["--addr", &server.url]].concat()).await;
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+    };
+    // Less than after what time a consumer looks again if it has heard of nothing.
+    let pop = |queue: &str, name: &str| {
+        let args = [queue, "pop", "--name", name, "--timeout", "25s"];
+        home.start(&[&args[..], &["--addr", &server.url]].concat())
+    };
+    let mut pops = vec![pop("queue", "waits-first"), pop("pq", "waits-first")];
+    server.watched(&home, 2..).await;
+    for name in ["waits-first", "waits-later"] {
+        run(&["queue", "push", "late", "--delay", "3s", "--name", name]).await;
+        run(&["pq", "push", "late", "1", "--delay", "3s", "--name", name]).await;
+    }
+    pops.extend([pop("queue", "waits-later"), pop("pq", "waits-later")]);
+    for (mut pop, which) in pops.into_iter().zip(0..) {
+        let status = pop.wait(PATIENCE).await;
+        let stdout = pop.child().stdout.take().unwrap();
+        let printed = spawn_blocking(|| std::io::read_to_string(stdout).unwrap());
+        let printed = printed.await.unwrap();
+        assert_eq!(
+            (status.code(), printed.as_str()),
+            (Some(0), "late\n"),
+            "{which}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lines_of_standard_input_are_values() {
     let (home, server) = served().await;
     let addr = ["--addr", server.url.as_str()];
@@ -302,7 +334,7 @@ async fn follow_prints_each_item_at_once_and_loses_none_at_its_end() {
     // By turns: Ctrl-C, SIGTERM, and a reader that goes away.
     for round in 0..6 {
         let mut follower = home.start(&["queue", "pop", "--follow", addr[0], addr[1]]);
-        server.watched(&home, 1).await;
+        server.watched(&home, 1..).await;
         home.ok(&["queue", "push", &format!("{round}"), addr[0], addr[1]])
             .await;
         let (stdout, line) = next_line(&mut follower).await;
@@ -340,7 +372,7 @@ async fn an_interrupted_pop_takes_no_item() {
     let (home, server) = served().await;
     let addr = ["--addr", server.url.as_str()];
     let mut popper = home.start(&["queue", "pop", addr[0], addr[1]]);
-    server.watched(&home, 1).await;
+    server.watched(&home, 1..).await;
     popper.interrupt();
     assert_eq!(popper.wait(PATIENCE).await.code(), Some(130));
     home.ok(&["queue", "push", "a", addr[0], addr[1]]).await;
@@ -358,7 +390,7 @@ async fn pops_that_are_interrupted_while_items_arrive_lose_none() {
         let mut command = home.command(&["queue", "pop", "--follow", addr[0], addr[1]]);
         command.stdin(Stdio::null());
         let mut popper = Process::spawn(&mut command, None).unwrap();
-        server.watched(&home, 1).await;
+        server.watched(&home, 1..).await;
         let stdout = popper.child().stdout.take().unwrap();
         let reading = spawn_blocking(move || std::io::read_to_string(stdout).unwrap());
         let lines: String = (0..20).map(|n| format!("{round}-{n}\n")).collect();

@@ -24,7 +24,7 @@ async fn ctrl_c_ends_a_blocked_pop_and_keeps_the_prompt() {
         session.exp_string(PROMPT).unwrap();
 
         session.send_line("pop").unwrap();
-        runtime.block_on(server.watched(&home, 1));
+        runtime.block_on(server.watched(&home, 1..));
         session.send_control('c').unwrap();
         session.exp_string(PROMPT).unwrap();
 
@@ -40,7 +40,7 @@ async fn ctrl_c_ends_a_blocked_pop_and_keeps_the_prompt() {
 
         // And again, with what another process pushes.
         session.send_line("pop").unwrap();
-        runtime.block_on(server.watched(&home, 1));
+        runtime.block_on(server.watched(&home, 1..));
         runtime.block_on(home.ok(&["queue", "push", "later", "--addr", &server.url]));
         session.exp_string("\r\nlater\r\n").unwrap();
         session.exp_string(PROMPT).unwrap();

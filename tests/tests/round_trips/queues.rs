@@ -135,6 +135,21 @@ macro_rules! queue_sheet {
             sheet.alone(bench, "take", "waiting, an item comes", counts);
             taken.ack().await.unwrap();
 
+            let patient = bench.peer().await;
+            patient.counted.settled().await;
+            let before = patient.counted.counts();
+            let task = tokio::spawn({
+                let queue = patient.client.$make(name);
+                async move { queue.dequeue().await.unwrap() }
+            });
+            let watches = || patient.counted.counts().watches - before.watches;
+            wait::until("it asks for what is delayed", || async { watches() >= 3 }).await;
+            patient.counted.settled().await;
+            let counts = patient.counted.counts() - before;
+            sheet.alone(bench, "dequeue", "empty, waits a second", counts);
+            source.enqueue($($item),+).await.unwrap();
+            assert_eq!(task.await.unwrap().as_ref(), VALUE);
+
             // Many at once, each a queue of its own.
             let (clients, counted) = bench.crowd(8).await;
             let name = concat!(stringify!($make), "-many");

@@ -59,7 +59,7 @@
 //! | `dequeue` from a full queue | 1, and 1 every 256 items | the same |
 //! | n `dequeue` of tasks of one client at once | n / 100, rounded up, and 1 every 256 items | the same |
 //! | `dequeue` after something more urgent came | 3 | the same |
-//! | `dequeue` from an empty queue | 3 to wait, 1 after an item comes | the same |
+//! | `dequeue` from an empty queue | 3 to wait, 4 beside it after a second, 1 after an item comes | the same |
 //! | `peek` | 2 | 2 |
 //! | `len`, `list`, `clear` | 1 a page | 1 a page |
 //!

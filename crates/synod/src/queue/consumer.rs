@@ -43,6 +43,8 @@ pub(crate) struct Core<O: Order> {
     intake: Mutex<Intake>,
     /// Those who take reliably, once there are any.
     pub(super) taker: Slot<Weak<Taker<O>>>,
+    /// When a caller that did not wait last looked at what may be due; the first call does not.
+    glanced: Slot<Instant>,
 }
 
 impl<O: Order> Core<O> {
@@ -61,7 +63,18 @@ impl<O: Order> Core<O> {
             stats: Stats::default(),
             intake: Mutex::new(Intake::new(start)),
             taker: Slot::default(),
+            glanced: Slot::new(Instant::now()),
         }
+    }
+
+    /// Whether the last time that this said yes was so long ago.
+    pub(super) fn glances(&self, every: Duration) -> bool {
+        let mut glanced = self.glanced.lock();
+        let due = glanced.elapsed() >= every;
+        if due {
+            *glanced = Instant::now();
+        }
+        due
     }
 
     /// Asks for up to `max` items.

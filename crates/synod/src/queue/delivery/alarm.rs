@@ -102,6 +102,8 @@ impl Depot {
                 }
             }
             let due = match depot.round().await {
+                // More are due than one round moves.
+                Ok(round) if round.more => Some(depot.clock.unix_nanos()),
                 Ok(round) => round.due,
                 Err(error) => {
                     tracing::debug!(%error, "delayed items could not be looked at");

@@ -58,12 +58,13 @@
 //! - *Enqueue*: see `put.rs`. *Requeue*: `If mod(dead/...)=d` and *in*, with no attempts.
 //!
 //! *The tender* finds what has to be returned and brought: a task of each client in which somebody waits
-//! in a `take`. It watches the deletions of `taken` and `taken-by` (a marker that goes without its item was
-//! not acknowledged), and the puts of `later`, reads what is there, and wakes when the next item is due. Its
-//! moves make items come into the queue, where all consumers wait for them. When another was faster it holds
-//! back a random while before the next, up to 100 ms. Who takes without waiting has one round of it every 5
-//! s, who dequeues every 30 s, who finds the queue empty before saying so; who puts something in for later,
-//! when it is due.
+//! in a `take`, or has waited a second in a `dequeue`. It watches the deletions of `taken` and `taken-by` (a
+//! marker that goes without its item was not acknowledged), and the puts of `later`, reads what is there, and
+//! wakes when the next item is due. Its moves make items come into the queue, where all consumers wait for
+//! them. When another was faster it holds back a random while before the next, up to 100 ms. Who takes
+//! without waiting has one round of it every 5 s, who dequeues every 30 s, and both when an item is due that
+//! the last round saw; who finds the queue empty before saying so; who puts something in for later, when it is
+//! due.
 //!
 //! # Why it holds
 //!

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::gate::Gate;
 use super::taker::Taker;
+use super::tender::BRIEFLY;
 use crate::queue::look::{Candidate, WINDOW, look};
 use crate::queue::{Core, Order};
 use crate::watch::{Lookout, Nudge};
@@ -161,7 +162,7 @@ where
     /// Waits until there may be something to take.
     async fn wait(&self) -> Result<()> {
         let _waiting = Waiting::new(self);
-        let mut tended = self.depot.tended()?;
+        let mut tended = self.depot.tended(BRIEFLY)?;
         let mut watching = self.watching.lock().await;
         // Whoever waited before may have left something.
         while self.stock.lock().is_empty() {
@@ -198,7 +199,7 @@ where
                 }
                 Ok(Nudge::Read) => {
                     // It may have ended with its runtime.
-                    drop(std::mem::replace(&mut tended, self.depot.tended()?));
+                    drop(std::mem::replace(&mut tended, self.depot.tended(BRIEFLY)?));
                     self.stock.lock().doubt();
                 }
                 Err(error) => {

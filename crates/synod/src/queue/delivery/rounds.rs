@@ -117,6 +117,7 @@ impl Depot {
         // A page full of due ones is followed by another.
         let full = later.more && round.due.is_none();
         round.more |= full;
+        self.tender.state.lock().due = if full { Some(now) } else { round.due };
         self.move_all(keys, &mut round).await?;
         if full && round.moved == 0 && round.lost == 0 {
             // They stay where they are, so that the page would be the same one again.

@@ -10,6 +10,7 @@ use synod_store::Key;
 use super::depot::Depot;
 use super::options::{EnqueueOptions, Enqueued, Options};
 use super::taker::Taker;
+use super::tender::LONGER;
 use super::{Delivery, GLANCES, Gate};
 use crate::queue::{Core, Order};
 use crate::{Client, Error, Result};
@@ -117,8 +118,7 @@ where
         Ok(())
     }
 
-    /// Takes the first item out for good; waits for one, and has a look now and then at what is due or
-    /// has lost its owner.
+    /// Takes the first item out for good; waits for one, also for those that are delayed or that come back.
     pub(crate) async fn next(&self) -> Result<Bytes> {
         self.attend(self.core.next()).await
     }
@@ -147,20 +147,33 @@ where
 
     async fn attend<T>(&self, taking: impl Future<Output = T>) -> T {
         tokio::pin!(taking);
-        let mut pause = PATIENT;
+        if let Ok(taken) = tokio::time::timeout(PATIENT, &mut taking).await {
+            self.glance();
+            return taken;
+        }
         loop {
-            if let Ok(taken) = tokio::time::timeout(pause, &mut taking).await {
+            // Asked for anew now and then: it ends with the runtime of the caller that it began with.
+            let _tended = self.depot().tended(LONGER);
+            if let Ok(taken) = tokio::time::timeout(GLANCES, &mut taking).await {
                 return taken;
             }
-            if let Ok(runtime) = crate::runtime() {
-                self.depot().tend_when_due(&runtime, GLANCES);
-            }
-            pause = GLANCES.mul_f64(1.0 + 0.3 * rand::random::<f64>());
+        }
+    }
+
+    /// Who never waits looks around now and then.
+    fn glance(&self) {
+        let taker = self.side.taker.get();
+        let known = taker.is_some_and(|taker| taker.depot.knows_of_due());
+        if (known || self.core.glances(GLANCES))
+            && let Ok(runtime) = crate::runtime()
+        {
+            self.depot().tend_when_due(&runtime, GLANCES);
         }
     }
 }
 
-/// Who has waited so long looks around.
+/// Who has waited so long hears from then on when an item is due, or comes back. It costs two watches, which those who find
+/// something sooner need not have.
 const PATIENT: Duration = Duration::from_secs(1);
 
 /// Makes the methods that a handle of either kind has.

@@ -131,7 +131,7 @@ async fn a_blocked_dequeue_survives_whatever_ends_its_watch() {
         let queue = faulty.client(LONG).queue("q");
         let waiting = tokio::spawn(async move { queue.dequeue().await });
         // Two looks before the watch stands, and one after.
-        until(|| faulty.watches() == 1 && faulty.ranges() >= 2).await;
+        until(|| faulty.watches() >= 1 && faulty.ranges() >= 2).await;
         faulty.end_watches(end);
         put(&faulty.engine, "q/1790000000000000000", "a").await;
         let value = tokio::time::timeout(LONG, waiting).await.expect("a value");

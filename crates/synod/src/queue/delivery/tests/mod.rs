@@ -7,7 +7,7 @@ use synod_store::{KeyRange, KeyValue, LeaseId, PutRequest, RangeRequest, Replies
 
 use super::{Delivery, EnqueueOptions, Enqueued};
 use crate::clock::ManualClock;
-use crate::testing::{Fault, Faulty, engine, until_async};
+use crate::testing::{Fault, Faulty, engine, pass, soon, until, until_async};
 use crate::{Client, ConnectOptions, Error, Queue};
 
 mod basic;
