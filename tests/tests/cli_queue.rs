@@ -213,8 +213,8 @@ async fn a_wait_whose_server_dies_does_not_tell_of_an_empty_queue() {
     .iter()
     .map(|args| home.start(&[args, &connection[..]].concat()))
     .collect();
-    // Who takes for a command watches what is taken and delayed as well.
-    server.watched(&home, 5).await;
+    // After a second each watches what is taken and delayed as well.
+    server.watched(&home, 9..).await;
     server.process().kill();
     for mut process in waiting {
         let status = process.wait(PATIENCE).await;
