@@ -213,7 +213,7 @@ async fn a_second_process_is_told_who_has_the_directory() {
     assert_eq!(code, Some(3), "{said:?}");
     let told = format!("is in use by process {pid}");
     assert!(
-        said.errors[0].contains(&told) && said.errors[0].contains("synod serve"),
+        said.errors[0].contains(&told) && said.errors[0].contains("have one process serve it"),
         "{said:?}"
     );
     let error = Engine::open(EngineOptions::file(dir.path())).unwrap_err();

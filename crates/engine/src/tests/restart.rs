@@ -115,7 +115,10 @@ async fn a_directory_is_open_once() {
     let store = Engine::open(EngineOptions::file(dir.path())).unwrap();
     let second = Engine::open(EngineOptions::file(dir.path())).unwrap_err();
     assert_eq!(second.kind(), ErrorKind::InUse);
-    assert!(second.message().contains("have one process serve it"), "{second}");
+    assert!(
+        second.message().contains("have one process serve it"),
+        "{second}"
+    );
     assert_eq!(verify(dir.path()).unwrap_err().kind(), ErrorKind::InUse);
     // A watch does not keep a store open.
     let mut watch = store
