@@ -12,9 +12,8 @@ use synod_tests::skip;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_synod-chaos");
 
-/// The faults of the short round, each of which comes once. Without `compaction`, under which values were lost
-/// (`docs/chaos.md`); a longer round has it.
-const FAULTS: &str = "kill-leader,partition-one-way,lost-reply,kill-client,pause-client";
+/// The faults of the short round, each of which comes once.
+const FAULTS: &str = "kill-leader,partition-one-way,lost-reply,compaction,kill-client,pause-client";
 
 fn read(mut from: impl std::io::Read + Send + 'static) -> tokio::task::JoinHandle<String> {
     tokio::task::spawn_blocking(move || {
