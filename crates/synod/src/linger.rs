@@ -14,7 +14,7 @@ use crate::settle::Settle;
 use crate::slot::Slot;
 
 /// For how long a thing is kept.
-pub(crate) const LINGER: Duration = Duration::from_secs(1);
+const LINGER: Duration = Duration::from_secs(1);
 
 /// How many are kept at most.
 const MOST: usize = 64;
@@ -76,7 +76,7 @@ impl<T: Ends> Linger<T> {
         if !tidying {
             let tidy = Tidy(Arc::downgrade(self));
             // It must not keep the client, nor its store.
-            let closing = settle.closed();
+            let closing = settle.closing();
             settle.spawn(runtime, "linger", tidy.run(closing));
         }
     }

@@ -246,11 +246,12 @@ impl Client {
         &self.inner.settings.system_prefix
     }
 
-    /// The watches of single keys, which the client's waiters and holders share.
+    /// The watches that outlive their last waiter for a moment.
     pub(crate) fn lingering(&self) -> &Arc<Linger<Sight>> {
         &self.inner.lingering
     }
 
+    /// The watches of single keys, which the client's waiters and holders share.
     pub(crate) fn vigils(&self) -> &Vigils {
         &self.inner.vigils
     }

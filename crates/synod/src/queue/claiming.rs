@@ -85,7 +85,7 @@ impl<O: Order> Core<O> {
         }
         let mut way = self.way(intake, demand);
         if self.lacks_values(intake, demand, way.reach()) {
-            self.learn_values(intake, demand).await?;
+            self.look_anew(intake, demand).await?;
             way = self.way(intake, demand);
         }
         if intake.window.is_empty() {

@@ -149,11 +149,7 @@ impl<O: Order> Core<O> {
                 Ok(Ok(Nudge::Read)) | Err(_) => {}
             }
         }
-        intake.window.clear();
-        intake.next_cursor = None;
-        let look = self.look(intake, self.order.start(), demand).await?;
-        self.conclude(intake, look, demand);
-        Ok(())
+        self.look_anew(intake, demand).await
     }
 
     async fn open(&self) -> Result<Lookout> {
@@ -257,8 +253,8 @@ impl<O: Order> Core<O> {
             && within.any(|item: &Candidate| item.value.is_none())
     }
 
-    /// Looks once more, for the values.
-    pub(super) async fn learn_values(&self, intake: &mut Intake, demand: &Demand) -> Result<()> {
+    /// Looks once more, from the start.
+    pub(super) async fn look_anew(&self, intake: &mut Intake, demand: &Demand) -> Result<()> {
         intake.window.clear();
         intake.next_cursor = None;
         let look = self.look(intake, self.order.start(), demand).await?;

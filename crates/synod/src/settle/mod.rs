@@ -367,13 +367,8 @@ impl Settle {
         self.inner.is_abandoned()
     }
 
-    /// Waits until the client closes.
-    pub(crate) async fn closing(&self) {
-        self.closed().await;
-    }
-
     /// Waits until the client closes, or is gone: this does not keep it.
-    pub(crate) fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
+    pub(crate) fn closing(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut closing = self.inner.closing.subscribe();
         async move {
             // An error means that the client is gone.
