@@ -97,7 +97,9 @@ impl WatchRequest {
 
     /// Leaves a kind of events out.
     pub fn without(mut self, filter: EventFilter) -> WatchRequest {
-        self.filters.push(filter);
+        if !self.filters.contains(&filter) {
+            self.filters.push(filter);
+        }
         self
     }
 

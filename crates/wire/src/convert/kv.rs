@@ -149,7 +149,9 @@ impl TryFrom<pb::RangeRequest> for RangeRequest {
             Ok(sort::SortTarget::Value) => SortTarget::Value,
             Err(_) => return refuse(&request.key, ErrorKind::InvalidSort),
         };
-        let bound = |number: i64| (number != 0).then(|| Revision::from_i64(number));
+        // 0 is no bound. Below it, a lower one keeps nothing out, and an upper one everything.
+        let at_most = |number: i64| (number != 0).then(|| Revision::from_i64(number));
+        let at_least = |number: i64| at_most(number.max(0));
         Ok(RangeRequest {
             range: key_range(request.key, request.range_end),
             limit: u64::try_from(request.limit).unwrap_or(0),
@@ -159,10 +161,10 @@ impl TryFrom<pb::RangeRequest> for RangeRequest {
             serializable: request.serializable,
             keys_only: request.keys_only,
             count_only: request.count_only,
-            min_mod_revision: bound(request.min_mod_revision),
-            max_mod_revision: bound(request.max_mod_revision),
-            min_create_revision: bound(request.min_create_revision),
-            max_create_revision: bound(request.max_create_revision),
+            min_mod_revision: at_least(request.min_mod_revision),
+            max_mod_revision: at_most(request.max_mod_revision),
+            min_create_revision: at_least(request.min_create_revision),
+            max_create_revision: at_most(request.max_create_revision),
         })
     }
 }
@@ -414,7 +416,7 @@ mod tests {
         };
         let request = RangeRequest::try_from(request).unwrap();
         assert_eq!((request.limit, request.revision), (0, Revision::ZERO));
-        assert_eq!(request.min_mod_revision, Some(Revision::ZERO));
+        assert_eq!(request.min_mod_revision, None, "it keeps nothing out");
         // Nothing was modified at revision 0 or before, so nothing is left.
         assert_eq!(request.max_mod_revision, Some(Revision::ZERO));
         let again = pb::RangeRequest::from(&request);

@@ -118,15 +118,18 @@ impl TryFrom<pb::WatchCreateRequest> for WatchCreate {
         if create.start_revision < 0 {
             return Err(ErrorKind::Compacted.into());
         }
-        let filters = create
-            .filters
-            .iter()
-            .map(|number| match FilterType::try_from(*number) {
-                Ok(FilterType::Noput) => Ok(EventFilter::NoPut),
-                Ok(FilterType::Nodelete) => Ok(EventFilter::NoDelete),
-                Err(_) => Err(invalid(format_args!("unknown filter {number}"))),
-            })
-            .collect::<Result<_>>()?;
+        // Each kind once, however often it was sent: they are looked at for every event, for as long as the watch stands.
+        let mut filters: Vec<EventFilter> = Vec::new();
+        for number in &create.filters {
+            let filter = match FilterType::try_from(*number) {
+                Ok(FilterType::Noput) => EventFilter::NoPut,
+                Ok(FilterType::Nodelete) => EventFilter::NoDelete,
+                Err(_) => return Err(invalid(format_args!("unknown filter {number}"))),
+            };
+            if !filters.contains(&filter) {
+                filters.push(filter);
+            }
+        }
         let key = if create.key.is_empty() {
             Bytes::from_static(SMALLEST)
         } else {
@@ -363,6 +366,18 @@ mod tests {
         assert_eq!(kind(past), ErrorKind::Compacted);
         assert_eq!(kind(filter), ErrorKind::InvalidArgument);
         assert!(WatchCommand::try_from(pb::WatchRequest::default()).is_err());
+    }
+
+    #[test]
+    fn a_filter_that_is_sent_a_million_times_is_kept_once() {
+        let (no_put, no_delete) = (FilterType::Noput.into(), FilterType::Nodelete.into());
+        let create = pb::WatchCreateRequest {
+            filters: [no_delete, no_put].repeat(500_000),
+            ..pb::WatchCreateRequest::default()
+        };
+        let kept = WatchCreate::try_from(create).unwrap().request.filters;
+        assert_eq!(kept, [EventFilter::NoDelete, EventFilter::NoPut]);
+        assert!(kept.capacity() < 10);
     }
 
     #[test]
