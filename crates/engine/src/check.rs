@@ -10,6 +10,10 @@ use synod_store::{
 
 use crate::options::Limits;
 
+/// How many times what one path through nested transactions may have, all paths may have together. Siblings each have
+/// what their parent leaves, so that without such a bound 128 allow for tens of thousands.
+const PATHS: usize = 16;
+
 /// Bytes that one operation or condition takes up beside its keys and values, about as on the wire.
 const OP_BYTES: usize = 16;
 
@@ -36,6 +40,9 @@ fn delete(request: &DeleteRequest) -> Result<()> {
 /// Checks a transaction; returns its size.
 pub(crate) fn txn(txn: &Txn, limits: &Limits) -> Result<usize> {
     operations(txn, limits.max_txn_ops)?;
+    if !within(txn, &mut limits.max_txn_ops.saturating_mul(PATHS)) {
+        return Err(ErrorKind::TooManyOperations.into());
+    }
     intervals(&txn.success)?;
     intervals(&txn.failure)?;
     let size = txn_size(txn);
@@ -76,6 +83,24 @@ fn operations(txn: &Txn, budget: usize) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Takes all conditions and operations of a transaction off `budget`, those of both branches and at every depth. False
+/// when it does not last.
+fn within(txn: &Txn, budget: &mut usize) -> bool {
+    let own = [&txn.success, &txn.failure].map(Vec::len);
+    let own = own
+        .into_iter()
+        .fold(txn.compares.len(), usize::saturating_add);
+    let Some(left) = budget.checked_sub(own) else {
+        return false;
+    };
+    *budget = left;
+    let mut ops = txn.success.iter().chain(&txn.failure);
+    ops.all(|op| match op {
+        TxnOp::Txn(nested) => within(nested, budget),
+        _ => true,
+    })
 }
 
 /// What a list of operations writes, nested ones included.
@@ -329,7 +354,7 @@ mod tests {
         assert_eq!(kind(then([RangeRequest::new(long).into()])), None);
     }
 
-    /// As large as a server lets in. Comparing each of its puts with each of its deletions would take minutes.
+    /// As large as is let in. Comparing each of its puts with each of its deletions would take long.
     #[test]
     fn the_largest_transaction_is_checked_soon() {
         let limits = Limits {
@@ -349,9 +374,33 @@ mod tests {
             });
             TxnOp::from(then(ops.collect::<Vec<_>>()))
         };
-        let mut middle = || TxnOp::from(then((0..42).map(|_| leaf()).collect::<Vec<_>>()));
-        let whole = then((0..43).map(|_| middle()).collect::<Vec<_>>());
+        let mut middle = || TxnOp::from(then((0..6).map(|_| leaf()).collect::<Vec<_>>()));
+        let mut whole = then((0..7).map(|_| middle()).collect::<Vec<_>>());
         assert!(txn(&whole, &limits).is_ok());
+        whole.success.extend([middle()]);
+        assert_eq!(
+            txn(&whole, &limits).err().map(|error| error.kind()),
+            Some(ErrorKind::TooManyOperations)
+        );
+    }
+
+    #[test]
+    fn siblings_together_have_a_budget() {
+        let reads = |count: usize| {
+            let reads = (0..count).map(|_| TxnOp::from(RangeRequest::new("a")));
+            TxnOp::from(then(reads.collect::<Vec<_>>()))
+        };
+        let limits = Limits {
+            max_txn_ops: 128,
+            max_request_bytes: 1000,
+        };
+        let passes = |ops: Vec<TxnOp>| txn(&then(ops), &limits).is_ok();
+        assert!(!passes(vec![reads(60); 40]));
+        assert!(passes(vec![reads(63); 32]));
+        assert!(!passes(vec![reads(64); 32]));
+        let mut ops = vec![TxnOp::from(RangeRequest::new("a")); 27];
+        ops.push(reads(100));
+        assert!(passes(ops));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! [`Engine`] as a [`Store`].
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use synod_store::{
@@ -13,6 +14,7 @@ use synod_store::{
 use crate::check;
 use crate::engine::Engine;
 use crate::lease::Renewal;
+use crate::permission::{Guard, Permission};
 use crate::watch;
 use crate::writer::Command;
 
@@ -24,13 +26,35 @@ const RENEWALS: usize = 10_000;
 
 impl Engine {
     /// Runs one operation as a transaction of its own.
-    async fn single(&self, op: TxnOp) -> Result<(TxnOpResponse, TxnResponse)> {
-        let mut response = self.run_txn(Txn::new().and_then([op])).await?;
+    async fn single(
+        &self,
+        op: TxnOp,
+        permission: Option<Arc<dyn Permission>>,
+    ) -> Result<(TxnOpResponse, TxnResponse)> {
+        let txn = Txn::new().and_then([op]);
+        let mut response = self.run_txn(txn, permission).await?;
         let first = response.responses.pop().ok_or_else(unanswered)?;
         Ok((first, response))
     }
 
-    async fn run_txn(&self, txn: Txn) -> Result<TxnResponse> {
+    /// For somebody who may write all keys if there is no `permission`.
+    pub(crate) async fn run_put(
+        &self,
+        request: PutRequest,
+        permission: Option<Arc<dyn Permission>>,
+    ) -> Result<PutResponse> {
+        let (response, txn) = self.single(request.into(), permission).await?;
+        let mut response = response.into_put().ok_or_else(unanswered)?;
+        response.header = txn.header;
+        Ok(response)
+    }
+
+    /// The same for a transaction.
+    pub(crate) async fn run_txn(
+        &self,
+        txn: Txn,
+        permission: Option<Arc<dyn Permission>>,
+    ) -> Result<TxnResponse> {
         let shared = self.shared();
         let size = check::txn(&txn, &shared.options.limits)?;
         if txn.is_read_only() {
@@ -38,9 +62,14 @@ impl Engine {
             return shared.read_txn(&txn).await;
         }
         let puts = has_puts(&txn);
-        shared
-            .ask(size, |reply| Command::Txn { txn, puts, reply })
-            .await
+        let guard = permission.and_then(|permission| Guard::of(&txn, permission));
+        let command = |reply| Command::Txn {
+            txn,
+            puts,
+            guard,
+            reply,
+        };
+        shared.ask(size, command).await
     }
 
     async fn keep_alive(&self, id: LeaseId) -> Result<LeaseKeepAliveResponse> {
@@ -88,17 +117,12 @@ impl Store for Engine {
     }
 
     fn put(&self, request: PutRequest) -> BoxFuture<'_, Result<PutResponse>> {
-        Box::pin(async move {
-            let (response, txn) = self.single(request.into()).await?;
-            let mut response = response.into_put().ok_or_else(unanswered)?;
-            response.header = txn.header;
-            Ok(response)
-        })
+        Box::pin(self.run_put(request, None))
     }
 
     fn delete(&self, request: DeleteRequest) -> BoxFuture<'_, Result<DeleteResponse>> {
         Box::pin(async move {
-            let (response, txn) = self.single(request.into()).await?;
+            let (response, txn) = self.single(request.into(), None).await?;
             let mut response = response.into_delete().ok_or_else(unanswered)?;
             response.header = txn.header;
             Ok(response)
@@ -106,7 +130,7 @@ impl Store for Engine {
     }
 
     fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<TxnResponse>> {
-        Box::pin(self.run_txn(txn))
+        Box::pin(self.run_txn(txn, None))
     }
 
     fn compact(
@@ -134,10 +158,11 @@ impl Store for Engine {
     }
 
     fn lease_revoke(&self, id: LeaseId) -> BoxFuture<'_, Result<LeaseRevokeResponse>> {
-        Box::pin(
-            self.shared()
-                .ask(0, move |reply| Command::Revoke { id, reply }),
-        )
+        Box::pin(self.shared().ask(0, move |reply| Command::Revoke {
+            id,
+            permission: None,
+            reply,
+        }))
     }
 
     fn lease_keep_alive(&self, id: LeaseId) -> BoxFuture<'_, Result<LeaseKeepAliveResponse>> {

@@ -33,9 +33,10 @@
 //!
 //! - `engine.rs`, `options.rs`, `facade.rs`: opening it, and what it can be asked.
 //! - `writer/`: the thread that changes things, a group of requests at a time. `shared.rs`: what it shares.
-//! - `mvcc/`: keys and their histories. `reads.rs`, `range.rs`: reading them. `txn.rs`, `check.rs`: transactions.
+//! - `mvcc/`: keys and their histories. `reads.rs`, `range.rs`: reading them. `txn.rs`, `check.rs`, `room.rs`: transactions.
 //! - `watch/`, `lease/`, `clock.rs`: watches, leases and the time they live by.
-//! - `backup/`: copies of a store, made and restored. `notes.rs`: what is kept beside the keys.
+//! - `backup/`: copies of a store, made and restored. `notes.rs`: what is kept beside the keys. `permission.rs`: requests of
+//!   those who may not write every key.
 //! - `record/`: what is stored. `recover.rs`, `verify.rs`: reading it back. `journal/`: making it durable.
 
 mod backup;
@@ -51,10 +52,12 @@ mod lease;
 mod mvcc;
 mod notes;
 mod options;
+mod permission;
 mod range;
 mod reads;
 mod record;
 mod recover;
+mod room;
 mod shared;
 #[cfg(feature = "simulation")]
 #[doc(hidden)]
@@ -71,4 +74,5 @@ pub use clock::{Clock, ManualClock, SystemClock, Wake};
 pub use engine::{Engine, EngineStats};
 pub use facade::ETCD_VERSION;
 pub use options::{EngineOptions, Retention, SyncObserver};
+pub use permission::{Permission, Reach};
 pub use verify::{Damage, Report, verify};

@@ -13,6 +13,7 @@ use synod_store::{
 
 use crate::mvcc::{State, StoredKey, View};
 use crate::range::{self, PAGE, RangeCursor};
+use crate::room::Room;
 use crate::shared::Shared;
 use crate::txn::{self, Ground, Path, RangeCompare, check_revision};
 
@@ -80,7 +81,7 @@ impl Shared {
                         // Only puts ask.
                         has_lease: &|_| false,
                     };
-                    Ok(txn::run(&ground, txn)?.response)
+                    Ok(txn::run(&ground, txn, Room::for_reads())?.response)
                 },
             )
             .await?;
@@ -147,10 +148,11 @@ impl Shared {
             TxnOp::Range(range) => check_revision(range.revision, self.state().compacted(), at),
             _ => Ok(()),
         })?;
+        let mut room = Room::for_reads();
         Ok(TxnResponse {
             header: bare(at),
             succeeded: path.succeeded,
-            responses: self.branch_at(txn, &path, at).await?,
+            responses: self.branch_at(txn, &path, at, &mut room).await?,
         })
     }
 
@@ -180,14 +182,17 @@ impl Shared {
         txn: &'a Txn,
         path: &'a Path,
         at: Revision,
+        room: &'a mut Room,
     ) -> BoxFuture<'a, Result<Vec<TxnOpResponse>>> {
         Box::pin(async move {
             let mut responses = Vec::new();
             let mut nested = path.nested.iter();
             for op in path.branch(txn) {
+                room.check()?;
                 match op {
                     TxnOp::Range(request) => {
                         let mut response = self.range_at(request, at).await?;
+                        room.show(&response.kvs);
                         response.header = bare(at);
                         responses.push(TxnOpResponse::Range(response));
                     }
@@ -196,7 +201,7 @@ impl Shared {
                         responses.push(TxnOpResponse::Txn(TxnResponse {
                             header: Header::default(),
                             succeeded: path.succeeded,
-                            responses: self.branch_at(txn, path, at).await?,
+                            responses: self.branch_at(txn, path, at, room).await?,
                         }));
                     }
                     // The caller knows that it only reads.

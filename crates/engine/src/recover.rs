@@ -326,6 +326,8 @@ fn follows(version: &Version, before: Option<&Version>, may_miss: bool) -> bool 
 pub(crate) fn error(error: JournalError) -> Error {
     let kind = match &error {
         error if error.is_no_space() => ErrorKind::NoSpace,
+        // It passes when others let go of theirs.
+        error if error.is_for_want_of_files() => ErrorKind::Unavailable,
         JournalError::InUse { .. } => ErrorKind::InUse,
         JournalError::NewerFormat { .. } => ErrorKind::NewerFormat,
         JournalError::NotASynodDirectory { .. } => ErrorKind::InvalidAddress,

@@ -5,6 +5,8 @@
 //! 2. the puts of the chosen branches are checked (lease exists; key exists where its value or lease is kept);
 //! 3. the ranges of the chosen branches are checked (revision neither compacted nor in the future);
 //! 4. the operations run in order on an overlay, which the caller applies to the state as one revision.
+//!
+//! What they may look at and show together is bounded (`room.rs`).
 
 use synod_store::{
     Compare, CompareOp, CompareOperand, DeleteRequest, DeleteResponse, Error, ErrorKind, Header,
@@ -13,7 +15,8 @@ use synod_store::{
 };
 
 use crate::mvcc::{Change, Overlay, State, StoredKey, StoredValue, Version, View};
-use crate::range;
+use crate::range::{PAGE, RangeCursor};
+use crate::room::Room;
 
 /// The chosen branch of a transaction, with those of its nested transactions in their order.
 #[derive(Debug)]
@@ -196,16 +199,18 @@ pub(crate) struct Outcome {
     pub(crate) changes: Vec<Change>,
 }
 
-/// Runs a transaction, without touching the state.
-pub(crate) fn run(ground: &Ground<'_>, txn: &Txn) -> Result<Outcome> {
+/// Runs a transaction that has so much room, without touching the state.
+pub(crate) fn run(ground: &Ground<'_>, txn: &Txn, mut room: Room) -> Result<Outcome> {
     let head = ground.at;
     let before = View::new(ground.state, head);
     let path = decide(txn, &mut |compare| {
+        room.check()?;
         let mut pages = RangeCompare::new();
         loop {
-            if let Some(holds) = pages.step(&before, compare, usize::MAX) {
+            if let Some(holds) = pages.step(&before, compare, PAGE) {
                 return Ok(holds);
             }
+            room.look_at_page();
         }
     })?;
     for_each_chosen(txn, &path, &mut |op| match op {
@@ -220,6 +225,7 @@ pub(crate) fn run(ground: &Ground<'_>, txn: &Txn) -> Result<Outcome> {
         state: ground.state,
         head,
         overlay: Overlay::default(),
+        room,
     };
     let responses = run.branch(txn, &path)?;
     let response = TxnResponse {
@@ -251,6 +257,7 @@ struct Run<'a> {
     state: &'a State,
     head: Revision,
     overlay: Overlay,
+    room: Room,
 }
 
 impl Run<'_> {
@@ -281,6 +288,7 @@ impl Run<'_> {
             .iter()
             .map(|op| {
                 self.overlay.settle();
+                self.room.check()?;
                 Ok(match op {
                     TxnOp::Range(request) => TxnOpResponse::Range(self.range(request)),
                     TxnOp::Put(request) => TxnOpResponse::Put(self.put(request)?),
@@ -298,13 +306,23 @@ impl Run<'_> {
             .collect()
     }
 
-    fn range(&self, request: &RangeRequest) -> synod_store::RangeResponse {
+    fn range(&mut self, request: &RangeRequest) -> synod_store::RangeResponse {
+        // Not through a method: the room is used beside it.
         let view = if request.revision.is_zero() {
-            self.view()
+            View {
+                state: self.state,
+                at: self.head,
+                overlay: Some(&self.overlay).filter(|overlay| !overlay.is_empty()),
+            }
         } else {
             View::new(self.state, request.revision)
         };
-        let mut response = range::range(&view, request);
+        let mut cursor = RangeCursor::new(request);
+        while cursor.step(&view, PAGE) {
+            self.room.look_at_page();
+        }
+        let mut response = cursor.finish();
+        self.room.show(&response.kvs);
         response.header = self.header();
         response
     }
@@ -334,6 +352,7 @@ impl Run<'_> {
         let prev_kv = before
             .filter(|_| request.prev_kv)
             .map(|version| version.to_pair(&request.key));
+        self.room.show(&prev_kv);
         let key = self
             .state
             .stored_key(&request.key)
@@ -349,14 +368,24 @@ impl Run<'_> {
     fn delete(&mut self, request: &DeleteRequest) -> DeleteResponse {
         let mut keys: Vec<StoredKey> = Vec::new();
         let mut prev_kvs: Vec<KeyValue> = Vec::new();
-        self.view()
-            .walk(&request.range, None, usize::MAX, |key, version| {
-                keys.push(StoredKey::clone(key));
-                if request.prev_kv {
-                    prev_kvs.push(version.to_pair(key));
-                }
-                1
-            });
+        let mut after: Option<StoredKey> = None;
+        loop {
+            let from = after.as_deref();
+            after = self
+                .view()
+                .walk(&request.range, from, PAGE, |key, version| {
+                    keys.push(StoredKey::clone(key));
+                    if request.prev_kv {
+                        prev_kvs.push(version.to_pair(key));
+                    }
+                    1
+                });
+            if after.is_none() {
+                break;
+            }
+            self.room.look_at_page();
+        }
+        self.room.show(&prev_kvs);
         let deleted = keys.len() as u64;
         for key in keys {
             self.overlay.set(key, Version::deletion(self.head.next()));

@@ -28,6 +28,8 @@ pub(super) struct Home<F: Fs> {
     pub(super) fs: F,
     pub(super) dir: PathBuf,
     pub(super) options: Options,
+    /// The directory itself, open: between a rename and the sync that makes it durable nothing may be missing.
+    open: F::Dir,
     _lock: F::Lock,
 }
 
@@ -169,13 +171,22 @@ impl<F: Fs> Home<F> {
         let lock = locked(dir, fs.lock(&dir.join(LOCK)))?;
         let contents = Contents::read(&fs, dir)?;
         let new = contents.check(&fs, dir)?;
+        let open = fs.open_dir(dir).map_err(JournalError::io(dir))?;
         let home = Self {
             fs,
             dir: dir.to_owned(),
             options,
+            open,
             _lock: lock,
         };
         Ok((Arc::new(home), contents, new))
+    }
+
+    /// Makes the names in it durable.
+    pub(super) fn sync(&self) -> Result<(), JournalError> {
+        self.fs
+            .sync_open_dir(&self.open)
+            .map_err(JournalError::io(&self.dir))
     }
 
     /// Makes it a data directory. Its first segment is there, durable, by now.
@@ -186,7 +197,7 @@ impl<F: Fs> Home<F> {
             file.write_at(0, format!("{FORMAT_WORDS}{FORMAT}\n").as_bytes())?;
             file.sync()?;
             self.fs.rename(&path, &self.dir.join(FORMAT_FILE))?;
-            self.fs.sync_dir(&self.dir)?;
+            self.fs.sync_open_dir(&self.open)?;
             // Its own name in the directory above; one that cannot be opened there is not ours to sync.
             let _ = self.fs.sync_dir(above(&self.dir));
             Ok(())
@@ -203,11 +214,10 @@ impl<F: Fs> Home<F> {
         for name in logs.chain(snapshots).chain(contents.spares) {
             let path = self.dir.join(name);
             // One that a finishing snapshot has just taken away counts no more.
-            sum += self
-                .fs
-                .open_read(&path)
-                .and_then(|mut f| f.len())
-                .unwrap_or(0);
+            sum += match self.fs.open_read(&path).and_then(|mut f| f.len()) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => 0,
+                bytes => bytes.map_err(JournalError::io(&path))?,
+            };
         }
         Ok(sum)
     }

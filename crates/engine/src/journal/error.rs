@@ -3,7 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What went wrong with a data directory. Everything but `NoSpace` and a failed open asks for a reopen.
+/// What went wrong with a data directory. Everything but `NoSpace`, `NoSegment`, `TooLarge` and a failed open asks for a
+/// reopen.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum JournalError {
     /// Another process (or another store in this one) has the directory open.
@@ -48,6 +49,15 @@ pub(crate) enum JournalError {
         /// The directory.
         dir: PathBuf,
     },
+    /// The next file of the log could not be made ready, for another reason than space. The log was not touched: nothing
+    /// of the group was kept, and the next one may be given at once.
+    #[error("the next file of the log in {} could not be made: {source}{}", .dir.display(), way_out(.source))]
+    NoSegment {
+        /// The directory.
+        dir: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A group that no file of this format can hold; nothing was written.
     #[error("a record of {bytes} bytes is too large")]
     TooLarge {
@@ -55,7 +65,7 @@ pub(crate) enum JournalError {
         bytes: usize,
     },
     /// A call to the file system failed.
-    #[error("{}: {source}", .path.display())]
+    #[error("{}: {source}{}", .path.display(), way_out(.source))]
     Io {
         /// The file or directory.
         path: PathBuf,
@@ -75,6 +85,39 @@ fn by(pid: Option<u32>) -> String {
         .unwrap_or_default()
 }
 
+/// What helps when it is files that are too many.
+fn way_out(error: &io::Error) -> &'static str {
+    match too_many_files(error) {
+        Some(Whose::Process) => {
+            "; this process may open no more files: raise its limit (`ulimit -n`), or let it serve fewer connections"
+        }
+        Some(Whose::System) => {
+            "; this system may open no more files: raise its limit (`sysctl fs.file-max`), or end what opens so many"
+        }
+        None => "",
+    }
+}
+
+/// Whose bound on open files was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Process,
+    System,
+}
+
+/// Whether a call failed for want of a file descriptor.
+fn too_many_files(error: &io::Error) -> Option<Whose> {
+    #[cfg(unix)]
+    return match rustix::io::Errno::from_io_error(error)? {
+        rustix::io::Errno::MFILE => Some(Whose::Process),
+        rustix::io::Errno::NFILE => Some(Whose::System),
+        _ => None,
+    };
+    // ERROR_TOO_MANY_OPEN_FILES
+    #[cfg(not(unix))]
+    return (error.raw_os_error() == Some(4)).then_some(Whose::Process);
+}
+
 impl JournalError {
     /// Names the path of a failed call.
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
@@ -92,6 +135,11 @@ impl JournalError {
         }
     }
 
+    /// Whether it is a group's refusal that passes when somebody lets go of a file.
+    pub(crate) fn is_for_want_of_files(&self) -> bool {
+        matches!(self, Self::NoSegment { source, .. } if too_many_files(source).is_some())
+    }
+
     /// Whether the call failed for want of space.
     pub(crate) fn is_no_space(&self) -> bool {
         match self {
@@ -103,7 +151,7 @@ impl JournalError {
 }
 
 /// A full disk and a used-up quota are one thing to who waits for space.
-fn is_full(error: &io::Error) -> bool {
+pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded

@@ -10,6 +10,8 @@ pub(crate) trait Fs: Clone + Send + Sync + 'static {
     type File: File;
     /// Holds a lock until dropped.
     type Lock: Send + Sync + 'static;
+    /// A directory that is kept open.
+    type Dir: Send + Sync + 'static;
 
     /// The names of all entries of a directory.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
@@ -25,8 +27,14 @@ pub(crate) trait Fs: Clone + Send + Sync + 'static {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Makes creations, renames and removals in a directory durable.
-    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Opens a directory, to sync it later: then, when a failure would come at the wrong moment, no descriptor is needed.
+    fn open_dir(&self, dir: &Path) -> io::Result<Self::Dir>;
+    /// Makes creations, renames and removals in an open directory durable.
+    fn sync_open_dir(&self, dir: &Self::Dir) -> io::Result<()>;
+    /// The same for one that is not kept open.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.sync_open_dir(&self.open_dir(dir)?)
+    }
     /// Locks a file for one owner, creates it if missing, and leaves this process's id in it.
     fn lock(&self, path: &Path) -> Result<Self::Lock, LockError>;
     /// Locks a file for many readers; changes nothing.
@@ -85,6 +93,9 @@ impl Drop for DiskLock {
             // An id that stays behind would be shown to somebody as the holder; nothing more depends on it.
             let _ = self.file.set_len(0);
         }
+        // Closing the file is not enough: between the fork and the exec of a child that another thread starts, the child
+        // has it open, too, and the next one to open the store would find it in use.
+        let _ = self.file.unlock();
     }
 }
 
@@ -114,6 +125,8 @@ fn try_lock(file: fs::File, path: &Path, exclusive: bool) -> Result<DiskLock, Lo
 impl Fs for Disk {
     type File = fs::File;
     type Lock = DiskLock;
+    /// Windows has none: see [`Fs::sync_open_dir`].
+    type Dir = Option<fs::File>;
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         fs::read_dir(dir)?
@@ -158,13 +171,13 @@ impl Fs for Disk {
         fs::remove_file(path)
     }
 
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+    fn open_dir(&self, dir: &Path) -> io::Result<Option<fs::File>> {
+        cfg!(unix).then(|| fs::File::open(dir)).transpose()
+    }
+
+    fn sync_open_dir(&self, dir: &Option<fs::File>) -> io::Result<()> {
         // Windows has no such call; its file systems log these changes themselves.
-        if cfg!(unix) {
-            fs::File::open(dir)?.sync_all()
-        } else {
-            Ok(())
-        }
+        dir.as_ref().map_or(Ok(()), fs::File::sync_all)
     }
 
     fn lock(&self, path: &Path) -> Result<DiskLock, LockError> {
@@ -175,10 +188,9 @@ impl Fs for Disk {
             .map_err(LockError::Io)?;
         let lock = try_lock(file, path, true)?;
         let pid = format!("{}\n", std::process::id());
-        lock.file.set_len(0).map_err(LockError::Io)?;
-        (&lock.file)
-            .write_all(pid.as_bytes())
-            .map_err(LockError::Io)?;
+        // For whoever comes next to read. A disk without room for it keeps nobody out.
+        let _ = lock.file.set_len(0);
+        let _ = (&lock.file).write_all(pid.as_bytes());
         Ok(lock)
     }
 
@@ -245,5 +257,29 @@ pub(crate) fn above(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_is_let_go_is_free_although_a_child_has_its_file_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LOCK");
+        let lock = Disk.lock(&path).unwrap();
+        assert!(
+            matches!(Disk.lock(&path), Err(LockError::Held(Some(pid))) if pid == std::process::id())
+        );
+        // As in a child that has not come to its own program yet.
+        let childs = lock.file.try_clone().unwrap();
+        drop(lock);
+        let again = Disk.lock(&path).unwrap();
+        assert!(matches!(Disk.lock_shared(&path), Err(LockError::Held(_))));
+        drop(childs);
+        assert!(matches!(Disk.lock(&path), Err(LockError::Held(_))));
+        drop(again);
+        assert!(Disk.lock_shared(&path).is_ok());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -17,6 +18,8 @@ use super::{Journal, Options, Snapshot, frame};
 const MAX_GROUP: usize = 1 << 30;
 /// A buffer that grew beyond this for one group is given back.
 const KEEP_BUFFER: usize = 1 << 20;
+/// How often a reserve is tried for again that could not be made, for another reason than space. Tests do not wait.
+const RESERVE_PAUSE: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 1 });
 
 /// A journal in a data directory, which it keeps locked.
 pub(crate) struct FileJournal<F: Fs = Disk> {
@@ -34,8 +37,18 @@ pub(crate) struct FileJournal<F: Fs = Disk> {
     log_bytes: u64,
     buffer: Vec<u8>,
     poisoned: bool,
-    /// Whether there was no room for a segment in reserve.
-    low: bool,
+    reserve: Reserve,
+}
+
+/// The segment in reserve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reserve {
+    /// It was there, or was made, when it was looked for last.
+    There,
+    /// There was no room for it.
+    NoSpace,
+    /// It could not be made then for another reason, which says nothing about the space.
+    Failed(Instant),
 }
 
 impl<F: Fs> FileJournal<F> {
@@ -76,7 +89,7 @@ impl<F: Fs> FileJournal<F> {
             bytes: home.options.segment_bytes,
         };
         let prepared = segment::prepare(fs, &home.dir, header)?;
-        prepared.publish(fs, &home.dir)?;
+        prepared.publish(&home)?;
         home.format()?;
         Ok(Self {
             file: prepared.file,
@@ -89,7 +102,7 @@ impl<F: Fs> FileJournal<F> {
             log_bytes: 0,
             buffer: Vec::new(),
             poisoned: false,
-            low: false,
+            reserve: Reserve::There,
         })
     }
 
@@ -117,9 +130,7 @@ impl<F: Fs> FileJournal<F> {
         settle().map_err(JournalError::io(&path))?;
         if home.options.sync {
             // Before anything is removed that an older view of the directory would need.
-            home.fs
-                .sync_dir(&home.dir)
-                .map_err(JournalError::io(&home.dir))?;
+            home.sync()?;
         }
         Ok(Self {
             file,
@@ -132,7 +143,7 @@ impl<F: Fs> FileJournal<F> {
             log_bytes: end.log_bytes,
             buffer: Vec::new(),
             poisoned: false,
-            low: false,
+            reserve: Reserve::There,
         })
     }
 
@@ -150,7 +161,8 @@ impl<F: Fs> FileJournal<F> {
         }
     }
 
-    /// Goes on in a new segment that has room for a frame of `group` bytes. On `NoSpace` nothing has changed.
+    /// Goes on in a new segment that has room for a frame of `group` bytes. On `NoSpace` and `NoSegment` nothing has
+    /// changed.
     fn roll(&mut self, group: usize) -> Result<(), JournalError> {
         let Home {
             fs, dir, options, ..
@@ -165,12 +177,11 @@ impl<F: Fs> FileJournal<F> {
             prev: self.chain,
             bytes: size,
         };
-        let prepared = segment::prepare(fs, dir, header);
-        self.poisoned = !matches!(prepared, Ok(_) | Err(JournalError::NoSpace { .. }));
-        let prepared = prepared?;
+        // Whatever fails in here, the log is as it was: a file of another name is all that there may be.
+        let prepared = segment::prepare(fs, dir, header)?;
         // Once it may have its name, an append to the segment before would be a hole.
         self.poisoned = true;
-        prepared.publish(fs, dir)?;
+        prepared.publish(&self.home)?;
         self.seal()?;
         self.poisoned = false;
 
@@ -187,7 +198,13 @@ impl<F: Fs> FileJournal<F> {
         let Home {
             fs, dir, options, ..
         } = self.home.as_ref();
-        self.low = segment::reserve(fs, dir, options.segment_bytes).is_err();
+        self.reserve = match segment::reserve(fs, dir, options.segment_bytes) {
+            Ok(()) => Reserve::There,
+            Err(error) if error.is_no_space() => Reserve::NoSpace,
+            // Whether there is room by now, it does not tell.
+            Err(_) if self.reserve == Reserve::NoSpace => Reserve::NoSpace,
+            Err(_) => Reserve::Failed(Instant::now()),
+        };
     }
 
     /// Notes in the segment that is full that another one follows, so that its loss cannot pass for the end.
@@ -290,13 +307,18 @@ impl<F: Fs> Journal for FileJournal<F> {
     }
 
     fn is_low_on_space(&mut self) -> bool {
-        if self.low && !self.poisoned {
+        let again = match self.reserve {
+            Reserve::There => false,
+            Reserve::NoSpace => true,
+            Reserve::Failed(at) => at.elapsed() >= RESERVE_PAUSE,
+        };
+        if again && !self.poisoned {
             self.reserve();
         }
-        self.low
+        self.reserve == Reserve::NoSpace
     }
 
-    fn size_on_disk(&self) -> u64 {
-        self.home.measure().unwrap_or(0)
+    fn size_on_disk(&self) -> Option<u64> {
+        self.home.measure().ok()
     }
 }

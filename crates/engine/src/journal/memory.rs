@@ -52,7 +52,7 @@ impl Journal for Memory {
         false
     }
 
-    fn size_on_disk(&self) -> u64 {
-        0
+    fn size_on_disk(&self) -> Option<u64> {
+        Some(0)
     }
 }

@@ -90,8 +90,8 @@ pub(crate) trait Journal: Send {
     /// Appends the records of one group; they are durable when it returns. A crash meanwhile leaves all of them
     /// or none.
     ///
-    /// After `NoSpace` or `TooLarge` nothing was written and it may be called again; after any other error every
-    /// later call fails with `Poisoned`, and only a reopen tells whether the group was kept.
+    /// After `NoSpace`, `NoSegment` or `TooLarge` nothing was written and it may be called again; after any other error
+    /// every later call fails with `Poisoned`, and only a reopen tells whether the group was kept.
     fn append(&mut self, group: &[Bytes]) -> Result<(), JournalError>;
 
     /// Begins a snapshot of the state after all records appended so far. Quick: it waits for one new segment, not
@@ -110,8 +110,8 @@ pub(crate) trait Journal: Send {
     /// which costs about as much as a segment: ask once in a while.
     fn is_low_on_space(&mut self) -> bool;
 
-    /// Bytes of all files, read from the directory.
-    fn size_on_disk(&self) -> u64;
+    /// Bytes of all files, read from the directory; none when that cannot be read now.
+    fn size_on_disk(&self) -> Option<u64>;
 }
 
 /// A snapshot while it is written, by any thread. It keeps the directory locked, so a journal that was dropped

@@ -21,7 +21,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::error::JournalError;
+use super::dir::Home;
+use super::error::{JournalError, is_full};
 use super::frame::{u32_at, u64_at};
 use super::fs::{File, Fs, create_anew};
 
@@ -134,7 +135,8 @@ pub(super) struct Prepared<F: Fs> {
 }
 
 /// Makes a segment ready under another name: at least as long as `header` asks for, header and length durable.
-/// Nothing that the log holds is touched, so a failure may be followed by another try.
+/// Nothing that the log holds is touched, so a failure may be followed by another try: it is `NoSpace` or `NoSegment`.
+/// Whatever the log needs a descriptor for is open when this returns.
 pub(super) fn prepare<F: Fs>(
     fs: &F,
     dir: &Path,
@@ -143,7 +145,7 @@ pub(super) fn prepare<F: Fs>(
     let path = dir.join(NEXT);
     let mut fill = || -> io::Result<_> {
         let size = header.bytes;
-        let (mut file, bytes) = match reuse(fs, dir, &path, size) {
+        let (mut file, bytes) = match reuse(fs, dir, &path, size)? {
             Some(reused) => reused,
             None => (zeros(fs, &path, size)?, size),
         };
@@ -172,13 +174,11 @@ pub(super) fn reserve<F: Fs>(fs: &F, dir: &Path, size: u64) -> Result<(), Journa
 /// What is left of a file that could not be made would take up the space that is missing.
 fn given_up<F: Fs>(fs: &F, dir: &Path, path: &Path, e: io::Error) -> JournalError {
     let _ = fs.remove(path);
-    let e = JournalError::io(path)(e);
-    if e.is_no_space() {
-        JournalError::NoSpace {
-            dir: dir.to_owned(),
-        }
+    let dir = dir.to_owned();
+    if is_full(&e) {
+        JournalError::NoSpace { dir }
     } else {
-        e
+        JournalError::NoSegment { dir, source: e }
     }
 }
 
@@ -191,14 +191,25 @@ fn free<F: Fs>(fs: &F, dir: &Path) -> Option<PathBuf> {
     spares(dir).find(|path| fs.open_read(path).is_err())
 }
 
-/// A large enough segment in reserve under its new name.
-fn reuse<F: Fs>(fs: &F, dir: &Path, path: &Path, size: u64) -> Option<(F::File, u64)> {
+/// A large enough segment in reserve under its new name, if there is one.
+fn reuse<F: Fs>(fs: &F, dir: &Path, path: &Path, size: u64) -> io::Result<Option<(F::File, u64)>> {
     let bytes = |spare: &Path| fs.open_read(spare).and_then(|mut f| f.len()).unwrap_or(0);
-    let spare = spares(dir).find(|spare| bytes(spare) >= size)?;
-    fs.rename(&spare, path).ok()?;
-    let mut file = fs.open(path).ok()?;
-    let bytes = file.len().ok()?;
-    Some((file, bytes))
+    let Some(spare) = spares(dir).find(|spare| bytes(spare) >= size) else {
+        return Ok(None);
+    };
+    if fs.rename(&spare, path).is_err() {
+        return Ok(None);
+    }
+    // Opened under the name that is the writer's alone: a snapshot's thread may put another file in the spare's place.
+    let opened = fs.open(path).and_then(|mut file| {
+        let bytes = file.len()?;
+        Ok(Some((file, bytes)))
+    });
+    if opened.is_err() {
+        // It is as good as before for the next try.
+        let _ = fs.rename(path, &spare);
+    }
+    opened
 }
 
 fn zeros<F: Fs>(fs: &F, path: &Path, size: u64) -> io::Result<F::File> {
@@ -215,11 +226,12 @@ fn zeros<F: Fs>(fs: &F, path: &Path, size: u64) -> io::Result<F::File> {
 
 impl<F: Fs> Prepared<F> {
     /// Gives it its name in the log, durably. A failure leaves open whether it has that name.
-    pub(super) fn publish(&self, fs: &F, dir: &Path) -> Result<(), JournalError> {
-        let path = dir.join(name(self.header.number));
-        fs.rename(&self.path, &path)
+    pub(super) fn publish(&self, home: &Home<F>) -> Result<(), JournalError> {
+        let path = home.dir.join(name(self.header.number));
+        home.fs
+            .rename(&self.path, &path)
             .map_err(JournalError::io(&path))?;
-        fs.sync_dir(dir).map_err(JournalError::io(dir))
+        home.sync()
     }
 }
 

@@ -184,9 +184,7 @@ impl<F: Fs> Snapshot for Writer<F> {
             .map_err(JournalError::io(&path))?;
         self.committed = true;
         if home.options.sync {
-            home.fs
-                .sync_dir(&home.dir)
-                .map_err(JournalError::io(&home.dir))?;
+            home.sync()?;
         }
         self.purge();
         Ok(())

@@ -11,6 +11,7 @@ use std::time::Duration;
 use synod_store::{Key, LeaseId};
 
 use crate::mvcc::StoredKey;
+use crate::permission::{self, Permission};
 
 /// The least time to live; shorter ones are raised to it, as etcd does.
 pub(crate) const MIN_TTL: u64 = 2;
@@ -132,6 +133,17 @@ impl Leases {
             .flat_map(|lease| &lease.keys)
     }
 
+    /// Whether a lease has a key that `permission` does not cover; `has` tells whether it still has this one.
+    pub(crate) fn any_beyond(
+        &self,
+        id: LeaseId,
+        permission: &dyn Permission,
+        has: impl Fn(&StoredKey) -> bool,
+    ) -> bool {
+        let lease = self.by_id.get(&id);
+        lease.is_some_and(|lease| permission::any_beyond(&lease.keys, permission, has))
+    }
+
     pub(crate) fn ids(&self) -> Vec<LeaseId> {
         self.by_id.keys().copied().collect()
     }
@@ -199,6 +211,7 @@ impl Leases {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::permission::Reach;
 
     fn id(number: i64) -> LeaseId {
         LeaseId::new(number).unwrap()
@@ -275,5 +288,55 @@ mod tests {
             secs(100),
         );
         assert_eq!(leases.keys(id(1)), [Key::from("a"), Key::from("c")]);
+    }
+
+    /// Ranges, each with the end before which it stops; without one it goes on for ever.
+    #[derive(Debug)]
+    struct Ranges(
+        Vec<(Vec<u8>, Option<Vec<u8>>)>,
+        std::sync::atomic::AtomicUsize,
+    );
+
+    impl Permission for Ranges {
+        fn reach(&self, key: &[u8]) -> Reach<'_> {
+            self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let holds = |(start, end): &&(Vec<u8>, Option<Vec<u8>>)| {
+                start.as_slice() <= key && end.as_ref().is_none_or(|end| key < end.as_slice())
+            };
+            match self.0.iter().find(holds) {
+                None => Reach::Nowhere,
+                Some((_, None)) => Reach::End,
+                Some((_, Some(end))) => Reach::To(end),
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_beyond_a_permission_is_found_without_asking_for_each() {
+        let mut leases = granted(&[(1, 10)]);
+        let key = |n: u32| StoredKey::from(format!("{n:05}").as_bytes());
+        let keys = (0..9_000).map(|n| LeaseOp::Attach(id(1), key(n)));
+        leases.publish(keys, secs(100));
+        let bytes = |n: u32| format!("{n:05}").into_bytes();
+        let asked = |ranges: &[(u32, u32)], gone: &[u32]| {
+            let ranges = ranges
+                .iter()
+                .map(|(start, end)| (bytes(*start), (*end < 99_999).then(|| bytes(*end))));
+            let ranges = Ranges(ranges.collect(), Default::default());
+            let has = |found: &StoredKey| !gone.iter().any(|n| key(*n) == *found);
+            let beyond = leases.any_beyond(id(1), &ranges, has);
+            (beyond, ranges.1.into_inner())
+        };
+        assert_eq!(asked(&[(0, 99_999)], &[]), (false, 1));
+        assert_eq!(asked(&[(0, 9_000)], &[]), (false, 1));
+        assert_eq!(asked(&[(0, 500), (500, 9_000)], &[]), (false, 2));
+        assert_eq!(asked(&[(0, 8_999)], &[]), (true, 2));
+        assert_eq!(asked(&[(1, 99_999)], &[]), (true, 1));
+        assert_eq!(asked(&[], &[]), (true, 1));
+        assert_eq!(asked(&[(0, 500), (501, 99_999)], &[]), (true, 2));
+        // One that has left it in the meantime does not count.
+        assert_eq!(asked(&[(0, 500), (501, 99_999)], &[500]), (false, 3));
+        assert_eq!(asked(&[(0, 500), (503, 99_999)], &[500, 501]), (true, 4));
+        assert!(!leases.any_beyond(id(2), &Ranges(Vec::new(), Default::default()), |_| true));
     }
 }

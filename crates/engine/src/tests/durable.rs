@@ -11,6 +11,7 @@ use synod_store::{
 
 use super::fake::{self, Fate, Hands};
 use super::*;
+use crate::journal::Sim;
 use crate::{Clock, EngineOptions, ManualClock};
 
 fn engine() -> (Engine, Hands) {
@@ -223,6 +224,62 @@ async fn a_full_disk_takes_the_group_back_and_the_next_one_tries_again() {
         events(&mut watch, 1).await,
         [(EventKind::Delete, "a".to_owned(), 5)]
     );
+}
+
+/// A server whose descriptors are used up by strangers does not stop for ever.
+#[tokio::test]
+async fn without_descriptors_changes_are_refused_until_there_are_some_again() {
+    let sim = Sim::default();
+    let mut options = EngineOptions::file("/d");
+    options.journal.segment_bytes = 4 << 10;
+    let store = Engine::open_in(sim.clone(), options.clone()).unwrap();
+    let mut acknowledged = Vec::new();
+    for round in 0..3 {
+        sim.refuse_descriptors(0, usize::MAX);
+        let refused = loop {
+            let key = format!("{round}/{:04}", acknowledged.len());
+            match store
+                .put(PutRequest::new(key.clone(), "v".repeat(100)))
+                .await
+            {
+                Ok(_) => acknowledged.push(key),
+                Err(error) => break error,
+            }
+            assert!(acknowledged.len() < 1000, "it goes on without a file");
+        };
+        assert_eq!(
+            (refused.kind(), refused.applied()),
+            (ErrorKind::Unavailable, Applied::No),
+            "{refused}"
+        );
+        let text = refused.message();
+        assert!(!cfg!(unix) || text.contains("`ulimit -n`"), "{text}");
+        // Nothing of it is seen, it is no full disk, and nothing else has stopped.
+        assert_eq!(everything_readable(&store).await, acknowledged);
+        assert_eq!(store.alarms().await.unwrap(), []);
+        assert_eq!(store.status().await.unwrap().errors, Vec::<String>::new());
+        let deleting = DeleteRequest::new(KeyRange::all());
+        assert_eq!(
+            store.delete(deleting).await.unwrap_err().kind(),
+            ErrorKind::Unavailable
+        );
+        let failed = store.defragment().await.unwrap_err();
+        assert_eq!(failed.kind(), ErrorKind::Unavailable, "{failed}");
+        // Also not when a snapshot gets further than that.
+        sim.refuse_descriptors(3 + round, 1);
+        let _ = store.defragment().await;
+        sim.refuse_descriptors(0, 0);
+        let key = format!("{round}/{:04}", acknowledged.len());
+        put(&store, &key, "again").await;
+        acknowledged.push(key);
+        assert_eq!(everything_readable(&store).await, acknowledged);
+        let image = Engine::open_in(sim.power_loss(), options.clone()).unwrap();
+        assert_eq!(everything_readable(&image).await, acknowledged);
+    }
+    store.defragment().await.unwrap();
+    store.close().await.unwrap();
+    let store = Engine::open_in(sim, options).unwrap();
+    assert_eq!(everything_readable(&store).await, acknowledged);
 }
 
 /// A clock that runs, by hand.

@@ -75,8 +75,8 @@ impl Journal for Gated {
         false
     }
 
-    fn size_on_disk(&self) -> u64 {
-        0
+    fn size_on_disk(&self) -> Option<u64> {
+        Some(0)
     }
 }
 

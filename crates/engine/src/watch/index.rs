@@ -1,14 +1,19 @@
 //! Which live watches a key concerns.
 //!
-//! Watches on one key are found by the key, those on a prefix by each length that some watched prefix has; only the
-//! rest, on ranges that are no prefix, are tried one by one.
+//! Watches on one key are found by the key, those on a short prefix by each length that some watched prefix has, and the
+//! rest in a tree of ranges: what nobody watches costs next to nothing, however many watches there are.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use synod_store::{Key, KeyRange, Revision};
 
+use super::intervals::Intervals;
 use super::watcher::Watcher;
+
+/// Prefixes up to this length are looked up one length after the other; longer ones, which could have ever more lengths,
+/// are ranges like others.
+const LONGEST_PREFIX: usize = 64;
 
 /// A live watch.
 #[derive(Debug, Clone)]
@@ -20,30 +25,18 @@ pub(super) struct Live {
 
 type Group = BTreeMap<u64, Live>;
 
-/// Watches that the same changes concern.
+/// Watches that the same changes concern: all on one key, prefix or other range.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Target<'a> {
-    /// All on one key or prefix.
-    Group(&'a Group),
-    /// One on another range.
-    One(&'a Live),
-}
+pub(super) struct Target<'a>(&'a Group);
 
 impl<'a> Target<'a> {
     /// Tells it from the others as long as the index does not change.
     pub(super) fn address(self) -> usize {
-        match self {
-            Target::Group(group) => std::ptr::from_ref(group).addr(),
-            Target::One(live) => std::ptr::from_ref(live).addr(),
-        }
+        std::ptr::from_ref(self.0).addr()
     }
 
     pub(super) fn watches(self) -> impl Iterator<Item = &'a Live> {
-        let (group, one) = match self {
-            Target::Group(group) => (Some(group), None),
-            Target::One(live) => (None, Some(live)),
-        };
-        group.into_iter().flat_map(Group::values).chain(one)
+        self.0.values()
     }
 }
 
@@ -54,16 +47,19 @@ pub(super) struct Index {
     prefixes: HashMap<Key, Group>,
     /// How many prefixes are watched of each length.
     lengths: BTreeMap<usize, usize>,
-    others: Group,
+    others: Intervals<Group>,
     count: usize,
 }
 
-/// The prefix that a range is, if it is one.
+/// The prefix that a range is, if it is a short one.
 fn prefix(range: &KeyRange) -> Option<Key> {
     if *range == KeyRange::all() {
         return Some(Key::default());
     }
     let start = range.start();
+    if start.len() > LONGEST_PREFIX {
+        return None;
+    }
     (*range == KeyRange::prefix(start)).then(|| start.clone())
 }
 
@@ -86,7 +82,8 @@ impl Index {
             });
             group.insert(id, live)
         } else {
-            self.others.insert(id, live)
+            self.others
+                .change(range, |group| group.insert(id, live.clone()))
         };
         if before.is_none() {
             self.count = self.count.saturating_add(1);
@@ -118,7 +115,10 @@ impl Index {
             }
             removed
         } else {
-            self.others.remove(&id)
+            let taken = self
+                .others
+                .shrink(range, |group| group.remove(&id), Group::is_empty);
+            taken.flatten()
         };
         if removed.is_some() {
             self.count = self.count.saturating_sub(1);
@@ -128,20 +128,17 @@ impl Index {
     /// Shows `visit` the watches that `key` concerns, without looking at each of them.
     pub(super) fn for_each<'a>(&'a self, key: &[u8], mut visit: impl FnMut(Target<'a>)) {
         if let Some(group) = self.keys.get(key) {
-            visit(Target::Group(group));
+            visit(Target(group));
         }
         for length in self.lengths.keys() {
             let Some(prefix) = key.get(..*length) else {
                 break;
             };
             if let Some(group) = self.prefixes.get(prefix) {
-                visit(Target::Group(group));
+                visit(Target(group));
             }
         }
-        self.others
-            .values()
-            .filter(|live| live.watcher.request.range.contains(key))
-            .for_each(|live| visit(Target::One(live)));
+        self.others.for_each(key, |group| visit(Target(group)));
     }
 
     /// All watches.
@@ -149,7 +146,7 @@ impl Index {
         self.keys
             .values()
             .chain(self.prefixes.values())
-            .chain(std::iter::once(&self.others))
+            .chain(self.others.values())
             .flat_map(Group::values)
     }
 }
@@ -180,6 +177,9 @@ mod tests {
             KeyRange::from("a/c"),
             KeyRange::one("a/b"),
             KeyRange::prefix(b"\xff"),
+            KeyRange::between("a/a", "a/c"),
+            KeyRange::prefix("l".repeat(LONGEST_PREFIX)),
+            KeyRange::prefix("l".repeat(LONGEST_PREFIX + 1)),
         ];
         let mut index = Index::default();
         let watchers: Vec<_> = (0_u64..)
@@ -193,7 +193,11 @@ mod tests {
             });
         }
         assert_eq!(index.len(), ranges.len());
-        let keys = ["a", "a/", "a/b", "a/b0", "a/c", "b", "\u{7f}"];
+        let long = "l".repeat(LONGEST_PREFIX);
+        let longer = "l".repeat(LONGEST_PREFIX + 2);
+        let keys = [
+            "a", "a/", "a/b", "a/b0", "a/c", "b", "\u{7f}", &long, &longer,
+        ];
         for gone in 0..=ranges.len() {
             for key in keys {
                 let expected: Vec<u64> = (0_u64..)
@@ -211,5 +215,6 @@ mod tests {
         }
         assert_eq!(index.len(), 0);
         assert!(index.keys.is_empty() && index.prefixes.is_empty() && index.lengths.is_empty());
+        assert_eq!(index.others.values().count(), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! What the watches on one key or prefix see of the same changes.
+//! What the watches on one key or range see of the same changes.
 //!
 //! Watches differ in what they leave out and in whether they want the pair before. Each view is made when the first
 //! watch asks for it, and shared by all that see the same: ten thousand watches on a prefix cost one event.

@@ -1,6 +1,5 @@
 //! Carrying out one command on the state in memory.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -15,7 +14,9 @@ use super::group::Group;
 use super::head::Head;
 use crate::lease::{self, LeaseOp, MAX_TTL, MIN_TTL};
 use crate::mvcc::{Change, State, StoredKey, Version};
+use crate::permission::{self, Guard, Permission};
 use crate::record::{Compaction, LeaseEnd, LeaseGrant, NoteChange, Notes, Record, encode_commit};
+use crate::room::Room;
 use crate::txn::{self, Ground};
 
 /// What all notes may take up.
@@ -92,7 +93,7 @@ impl Writer {
                 compacted: Self::compacted(state, group).unwrap_or_default(),
                 has_lease: &|id| self.leases.contains_key(&id),
             };
-            txn::run(&ground, txn)
+            txn::run(&ground, txn, Room::for_writes())
         };
         let outcome = if txn::is_wide(txn) {
             head.look(run)?
@@ -156,18 +157,54 @@ impl Writer {
         }
     }
 
-    /// Ends a lease and deletes its keys in one revision.
+    /// Refuses a transaction that would attach to a lease one of whose keys its sender may not write.
+    pub(super) fn check_guard(
+        &self,
+        head: &mut Head<'_>,
+        group: &mut Group,
+        guard: &Guard,
+    ) -> Result<()> {
+        let mut leases = guard.leases.iter();
+        leases.try_for_each(|id| self.check_keys(head, group, *id, guard.permission.as_ref()))
+    }
+
+    /// Refuses who may not write all keys that a lease has now, this group's changes included.
+    fn check_keys(
+        &self,
+        head: &mut Head<'_>,
+        group: &mut Group,
+        id: LeaseId,
+        permission: &dyn Permission,
+    ) -> Result<()> {
+        let state = head.state();
+        // Some of those that are published, or joined in this group, may have left it in this group.
+        let has = |key: &StoredKey| state.newest(key).is_some_and(|v| v.lease == Some(id));
+        let attached = group.attached(id);
+        let beyond = attached.is_some_and(|keys| permission::any_beyond(keys, permission, has))
+            || self.shared.leases().any_beyond(id, permission, has);
+        if beyond {
+            return Err(ErrorKind::PermissionDenied.into());
+        }
+        Ok(())
+    }
+
+    /// Ends a lease and deletes its keys in one revision; with a `permission`, only if that covers all of these keys.
     pub(super) fn end_lease(
         &mut self,
         head: &mut Head<'_>,
         group: &mut Group,
         id: LeaseId,
+        permission: Option<&dyn Permission>,
     ) -> Result<LeaseRevokeResponse> {
-        if self.leases.remove(&id).is_none() {
+        if !self.leases.contains_key(&id) {
             return Err(ErrorKind::LeaseNotFound.into());
         }
+        if let Some(permission) = permission {
+            self.check_keys(head, group, id, permission)?;
+        }
+        self.leases.remove(&id);
         // The published keys and this group's; some of them may have left the lease in this group.
-        let mut keys: BTreeSet<StoredKey> = group.attached(id).cloned().collect();
+        let mut keys = group.attached(id).cloned().unwrap_or_default();
         keys.extend(self.shared.leases().stored_keys(id).cloned());
         let state = head.state();
         let revision = state.head().next();

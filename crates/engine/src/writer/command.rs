@@ -1,5 +1,6 @@
 //! What the writer is asked.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use synod_store::{
@@ -9,6 +10,7 @@ use synod_store::{
 use tokio::sync::oneshot;
 
 use super::snapshot::Plan;
+use crate::permission::{Guard, Permission};
 use crate::record::NoteChange;
 
 /// Where an answer goes. Whoever asked may have gone away: then it is dropped.
@@ -22,6 +24,8 @@ pub(crate) enum Command {
         txn: Txn,
         /// Whether a branch holds a put, which a full store refuses.
         puts: bool,
+        /// Of somebody who may not write every key.
+        guard: Option<Box<Guard>>,
         reply: Reply<TxnResponse>,
     },
     /// Grant a lease.
@@ -33,6 +37,8 @@ pub(crate) enum Command {
     /// End a lease.
     Revoke {
         id: LeaseId,
+        /// Of somebody who may not write every key.
+        permission: Option<Arc<dyn Permission>>,
         reply: Reply<LeaseRevokeResponse>,
     },
     /// Forget history, and with `physical` answer when that is done.

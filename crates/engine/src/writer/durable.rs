@@ -39,6 +39,9 @@ impl Writer {
         }
         match appended {
             Ok(()) => {
+                if std::mem::take(&mut self.refusing) {
+                    tracing::info!("the log goes on: changes are taken again");
+                }
                 if self.low_since_look.is_none() {
                     self.note_space();
                 }
@@ -70,15 +73,23 @@ impl Writer {
     fn append_failed(&mut self, group: &mut Group, base: Revision, error: JournalError) -> Failure {
         let nothing_kept = matches!(
             error,
-            JournalError::NoSpace { .. } | JournalError::TooLarge { .. }
+            JournalError::NoSpace { .. }
+                | JournalError::NoSegment { .. }
+                | JournalError::TooLarge { .. }
         );
+        let no_segment = matches!(error, JournalError::NoSegment { .. });
         let error = recover::error(error);
         let message = error.message().to_owned();
         // What is on disk may be unknown. What may be shown is not: a later turn must not publish this one's head.
         self.take_back(group, base);
         if nothing_kept {
-            let full = error.kind() == ErrorKind::NoSpace;
-            self.shared.disk_full.store(full, Ordering::Relaxed);
+            if error.kind() == ErrorKind::NoSpace {
+                self.shared.disk_full.store(true, Ordering::Relaxed);
+            }
+            // Once, not for every group that is refused until it passes.
+            if no_segment && !std::mem::replace(&mut self.refusing, true) {
+                tracing::error!(%error, "changes are refused: the log has no room and cannot go on in another file");
+            }
             return Failure {
                 kind: error.kind(),
                 applied: Applied::No,

@@ -1,5 +1,7 @@
 //! One group: what the commands that are made durable together did.
 
+use std::collections::{BTreeSet, HashMap};
+
 use bytes::Bytes;
 use synod_store::{Applied, Error, ErrorKind, LeaseId, Result, Revision, TxnResponse};
 
@@ -63,6 +65,9 @@ pub(super) struct Group {
     /// How many records there would be if records were kept.
     pub(super) count: u64,
     answers: Vec<Answer>,
+    /// The keys that joined each lease, as far as somebody has asked, and how many of the lease operations are in there.
+    attached: HashMap<LeaseId, BTreeSet<StoredKey>>,
+    indexed: usize,
 }
 
 impl Group {
@@ -98,10 +103,16 @@ impl Group {
     }
 
     /// The keys that joined a lease in this group; some may have left it again.
-    pub(super) fn attached(&self, id: LeaseId) -> impl Iterator<Item = &StoredKey> {
-        self.lease_ops.iter().filter_map(move |op| match op {
-            LeaseOp::Attach(lease, key) if *lease == id => Some(key),
-            _ => None,
-        })
+    ///
+    /// However many ask, each operation is looked at once; where nobody asks, none is.
+    pub(super) fn attached(&mut self, id: LeaseId) -> Option<&BTreeSet<StoredKey>> {
+        for op in self.lease_ops.get(self.indexed..).unwrap_or_default() {
+            if let LeaseOp::Attach(lease, key) = op {
+                let keys = self.attached.entry(*lease).or_default();
+                keys.insert(StoredKey::clone(key));
+            }
+        }
+        self.indexed = self.lease_ops.len();
+        self.attached.get(&id)
     }
 }

@@ -9,8 +9,8 @@
 //! 5. forget some compacted history, and see whether more should be compacted (`upkeep.rs`), or whether the log has grown
 //!    so long that a snapshot should replace it (`snapshot.rs`).
 //!
-//! If the append fails, the group is never published. When the disk was merely full nothing was kept, so the group is
-//! taken back and the next one tries again. After any other failure nobody can know what is on disk: the engine stops,
+//! If the append fails, the group is never published. When the disk was merely full, or no file could be opened to go on
+//! in, nothing was kept, so the group is taken back and the next one tries again. After any other failure nobody can know what is on disk: the engine stops,
 //! and only opening it again tells.
 
 mod apply;
@@ -77,6 +77,8 @@ pub(crate) struct Writer {
     measured: u64,
     /// Since when the disk is so full that only what frees space is taken, and when that was looked at last.
     low_since_look: Option<Instant>,
+    /// Whether the last group was refused for want of a file to go on in.
+    refusing: bool,
 }
 
 /// What a turn left to do.
@@ -125,6 +127,7 @@ impl Writer {
             defragment: Vec::new(),
             measured: 0,
             low_since_look: None,
+            refusing: false,
         };
         writer.measure_disk();
         writer
@@ -240,16 +243,26 @@ impl Writer {
     fn carry_out(&mut self, head: &mut Head<'_>, turn: &mut Turn, command: Command) {
         let group = &mut turn.group;
         match command {
-            Command::Txn { txn, puts, reply } => {
-                let answer = self.txn(head, group, &txn, puts);
+            Command::Txn {
+                txn,
+                puts,
+                guard,
+                reply,
+            } => {
+                let allowed = guard.map_or(Ok(()), |guard| self.check_guard(head, group, &guard));
+                let answer = allowed.and_then(|()| self.txn(head, group, &txn, puts));
                 group.answer_txn(reply, answer);
             }
             Command::Grant { id, ttl, reply } => {
                 let answer = self.grant(head, group, id, ttl);
                 group.answer(reply, answer);
             }
-            Command::Revoke { id, reply } => {
-                let answer = self.end_lease(head, group, id);
+            Command::Revoke {
+                id,
+                permission,
+                reply,
+            } => {
+                let answer = self.end_lease(head, group, id, permission.as_deref());
                 group.answer(reply, answer);
             }
             Command::Compact {
@@ -311,7 +324,7 @@ impl Writer {
         let mut head = Head::new(&shared);
         for id in due {
             // It cannot be missing: what is in the table was published, and nothing of this group came before.
-            if self.end_lease(&mut head, group, id).is_ok() {
+            if self.end_lease(&mut head, group, id, None).is_ok() {
                 group.expired.push(id);
             }
         }

@@ -183,8 +183,9 @@ impl Writer {
     /// Notes how much the files take.
     pub(super) fn measure_disk(&mut self) {
         self.measured = self.journal.log_bytes();
-        let bytes = self.journal.size_on_disk();
-        self.shared.disk_bytes.store(bytes, Ordering::Relaxed);
+        if let Some(bytes) = self.journal.size_on_disk() {
+            self.shared.disk_bytes.store(bytes, Ordering::Relaxed);
+        }
     }
 }
 

@@ -46,6 +46,9 @@ struct State {
     locks: BTreeMap<PathBuf, isize>,
     calls: usize,
     fail: Option<usize>,
+    /// How many calls wanted a file descriptor, and which of them get none.
+    opens: usize,
+    no_descriptor: std::ops::Range<usize>,
     /// From this call on nothing is done any more.
     stop: Option<usize>,
     capacity: Option<usize>,
@@ -136,6 +139,13 @@ impl Sim {
         state.fail.is_some_and(|n| state.calls > n)
     }
 
+    /// Lets `count` calls that want a file descriptor fail, after `n` more of them: too many files are open.
+    pub(crate) fn refuse_descriptors(&self, n: usize, count: usize) {
+        let mut state = self.state();
+        let from = state.opens + n;
+        state.no_descriptor = from..from.saturating_add(count);
+    }
+
     /// What syncs of files are worth from now on: to see whether the checks notice.
     pub(crate) fn set_faith(&self, faith: Faith) {
         self.state().faith = faith;
@@ -185,6 +195,16 @@ impl State {
         }
         if self.fail == Some(self.calls - 1) {
             return Err(io::Error::other("injected"));
+        }
+        Ok(())
+    }
+
+    /// Counts a call that wants a file descriptor; an error if it gets none.
+    fn descriptor(&mut self) -> io::Result<()> {
+        self.opens += 1;
+        if self.no_descriptor.contains(&(self.opens - 1)) {
+            // EMFILE
+            return Err(io::Error::from_raw_os_error(24));
         }
         Ok(())
     }
@@ -257,9 +277,11 @@ impl Sim {
 impl Fs for Sim {
     type File = SimFile;
     type Lock = SimLock;
+    type Dir = PathBuf;
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        let state = self.state();
+        let mut state = self.state();
+        state.descriptor()?;
         if !state.dirs.contains(dir) {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -276,6 +298,7 @@ impl Fs for Sim {
 
     fn create(&self, path: &Path) -> io::Result<SimFile> {
         let mut state = self.state();
+        state.descriptor()?;
         if state.names.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -291,10 +314,12 @@ impl Fs for Sim {
     }
 
     fn open(&self, path: &Path) -> io::Result<SimFile> {
+        self.state().descriptor()?;
         self.find(path, true)
     }
 
     fn open_read(&self, path: &Path) -> io::Result<SimFile> {
+        self.state().descriptor()?;
         self.find(path, false)
     }
 
@@ -318,10 +343,15 @@ impl Fs for Sim {
         Ok(())
     }
 
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+    fn open_dir(&self, dir: &Path) -> io::Result<PathBuf> {
+        self.state().descriptor()?;
+        Ok(dir.to_owned())
+    }
+
+    fn sync_open_dir(&self, dir: &PathBuf) -> io::Result<()> {
         let mut state = self.state();
         state.call()?;
-        state.ops.push(Op::SyncDir(dir.to_owned()));
+        state.ops.push(Op::SyncDir(dir.clone()));
         Ok(())
     }
 

@@ -116,7 +116,7 @@ fn a_snapshot_retires_the_log_and_its_files_are_used_again() {
         author.snapshot(0).unwrap();
         assert_eq!(author.journal.log_bytes(), 0);
         let snapshot = file(&author.sim, ".snap").1.len() as u64;
-        sizes.push(author.journal.size_on_disk() - snapshot);
+        sizes.push(author.journal.size_on_disk().unwrap() - snapshot);
     }
     assert!(
         sizes.iter().all(|s| *s <= 5 * 400),

@@ -16,7 +16,7 @@ fn run(author: &mut Author) -> Result<(), JournalError> {
 
 #[test]
 fn after_any_failed_call_nothing_acknowledged_is_lost() {
-    let mut poisoned = 0;
+    let (mut poisoned, mut refused) = (0, 0);
     for call in 0.. {
         let sim = Sim::default();
         let mut author = Author::new(&sim);
@@ -24,15 +24,20 @@ fn after_any_failed_call_nothing_acknowledged_is_lost() {
         let outcome = run(&mut author);
         if !sim.has_failed() {
             outcome.unwrap();
-            println!("{call} calls, {poisoned} poisoned");
-            assert!(call > 30 && poisoned > 15);
+            println!("{call} calls, {poisoned} poisoned, {refused} refused");
+            assert!(call > 30 && poisoned > 15 && refused > 5);
             break;
         }
-        // An append that failed is the last: no later one is acknowledged.
-        let tried = author.whole[author.whole.len() - 1];
+        let mut tried = author.whole[author.whole.len() - 1];
         let unfinished = tried > author.acknowledged;
         let later = author.append(1);
-        if unfinished {
+        if matches!(outcome, Err(JournalError::NoSegment { .. })) {
+            // The log was not touched: what was refused is not there, and the next is taken.
+            later.unwrap();
+            tried = author.acknowledged;
+            refused += 1;
+        } else if unfinished {
+            // An append that failed is the last: no later one is acknowledged.
             assert!(
                 matches!(later, Err(JournalError::Poisoned { .. })),
                 "call {call}: {later:?}"
@@ -112,10 +117,87 @@ fn a_full_disk_is_told_early_then_refuses_and_works_again_when_there_is_space() 
     author.check(&sim.power_loss(), all, "full");
 
     sim.set_capacity(None);
+    sim.refuse_descriptors(0, usize::MAX);
+    assert!(author.journal.is_low_on_space(), "nobody knows better yet");
+    sim.refuse_descriptors(0, 0);
     assert!(!author.journal.is_low_on_space());
     author.append(2).unwrap();
     let all = (author.acknowledged, author.acknowledged);
     author.check(&sim.power_loss(), all, "space again");
+}
+
+/// However long there are no descriptors, from whichever call on: what needed one is refused, and nothing else.
+#[test]
+fn a_missing_descriptor_refuses_a_group_and_never_the_next() {
+    let mut refused = 0;
+    for (calls, from) in [1, 9, 60]
+        .into_iter()
+        .flat_map(|calls| (0..120).map(move |from| (calls, from)))
+    {
+        let sim = Sim::default();
+        let mut author = Author::new(&sim);
+        sim.refuse_descriptors(from, calls);
+        let how = format!("{calls} calls from {from} on without a descriptor");
+        let mut check = |outcome: Result<(), JournalError>| match outcome {
+            Ok(()) => {}
+            Err(error @ (JournalError::NoSegment { .. } | JournalError::Io { .. })) => {
+                refused += 1;
+                let text = error.to_string();
+                assert!(
+                    !cfg!(unix) || text.contains("raise its limit (`ulimit -n`)"),
+                    "{how}: {text}"
+                );
+            }
+            Err(other) => panic!("{how}: {other}"),
+        };
+        for group in [1, 1, 9, 1, 1, 1, 1] {
+            check(author.append(group));
+            assert!(!author.journal.is_low_on_space(), "{how}: no full disk");
+        }
+        check(author.snapshot(1));
+        for group in [1, 1, 9, 1] {
+            check(author.append(group));
+        }
+        check(author.snapshot(0));
+        sim.refuse_descriptors(0, 0);
+        author.append(1).unwrap();
+        let all = (author.acknowledged, author.acknowledged);
+        author.check(&sim.power_loss(), all, &format!("{how}, power lost"));
+        author.check(&sim.copy(), all, &format!("{how}, killed"));
+        assert!(!author.journal.is_low_on_space(), "{how}: a reserve again");
+        let spare =
+            |path: &PathBuf| path.starts_with(dir()) && path.to_string_lossy().contains("spare.");
+        assert!(sim.files().keys().any(spare), "{how}");
+    }
+    assert!(refused > 100, "{refused}");
+}
+
+fn logs(sim: &Sim) -> usize {
+    let files = sim.files();
+    files.keys().filter(|path| named(path, ".log")).count()
+}
+
+/// Making the next segment needs descriptors; from then on the log has all that it needs.
+#[test]
+fn an_append_that_has_its_segment_needs_no_descriptor() {
+    let sim = Sim::default();
+    let mut author = Author::new(&sim);
+    let (mut kept, mut rolled) = (0, 0);
+    for _ in 0..40 {
+        let before = logs(&sim);
+        // What making the segment takes, and no more.
+        sim.refuse_descriptors(2, usize::MAX);
+        match author.append(1) {
+            Ok(()) => kept += 1,
+            Err(error) => panic!("{error}"),
+        }
+        sim.refuse_descriptors(0, 0);
+        rolled += logs(&sim) - before;
+        // The next one finds a reserve.
+        assert!(!author.journal.is_low_on_space());
+    }
+    assert!(kept == 40 && rolled > 3, "{kept} {rolled}");
+    author.check(&sim.power_loss(), (40, 40), "none left");
 }
 
 #[test]
