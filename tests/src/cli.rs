@@ -155,7 +155,19 @@ impl Home {
     /// `synod` with these arguments, and nothing of the environment that it would read.
     #[must_use]
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(program());
+        self.prepared(Command::new(program()), args)
+    }
+
+    /// The same for a process that may have `soft` files open, and may raise that to `hard` itself.
+    #[must_use]
+    pub fn command_with_files(&self, soft: u32, hard: u32, args: &[&str]) -> Command {
+        let mut command = Command::new("sh");
+        let script = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
+        command.arg("-c").arg(script).arg(program());
+        self.prepared(command, args)
+    }
+
+    fn prepared(&self, mut command: Command, args: &[&str]) -> Command {
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy();
             if name.starts_with("SYNOD_") || name.starts_with("ETCDCTL_") {
@@ -300,7 +312,27 @@ impl Served {
     pub async fn start_logging(home: &Home, args: &[&str], log: Stdio) -> Served {
         let mut command = home.command(&["serve", "--output", "json"]);
         command.args(args).stderr(log);
-        let mut process = Process::spawn(&mut command, None).expect("synod can be started");
+        Served::run(&mut command).await
+    }
+
+    /// The same in a process that may have `soft` files open, and may raise that to `hard` itself.
+    ///
+    /// # Panics
+    ///
+    /// As [`Served::start`].
+    pub async fn start_with_files(
+        home: &Home,
+        (soft, hard): (u32, u32),
+        args: &[&str],
+        log: Stdio,
+    ) -> Served {
+        let mut command = home.command_with_files(soft, hard, &["serve", "--output", "json"]);
+        command.args(args).stderr(log);
+        Served::run(&mut command).await
+    }
+
+    async fn run(command: &mut Command) -> Served {
+        let mut process = Process::spawn(command, None).expect("synod can be started");
         let stdout = process.child().stdout.take().expect("it is a pipe");
         let reading = spawn_blocking(move || {
             let mut stdout = std::io::BufReader::new(stdout);

@@ -12,6 +12,7 @@
 //! - [`process`]: child processes that end with the test, whatever happens to it.
 //! - [`counted`]: a store that counts what it is asked.
 //! - [`figures`]: committed tables of what things cost, made anew and compared.
+//! - [`frames`]: HTTP/2 by hand, for clients that do what no library lets them do.
 //! - [`history`]: whether transactions were strictly serializable.
 //! - [`metered`]: metrics of a server in this process.
 //! - [`ports`]: free loopback ports that stay free.
@@ -25,6 +26,7 @@ pub mod cli;
 pub mod counted;
 pub mod etcd;
 pub mod figures;
+pub mod frames;
 pub mod go;
 pub mod history;
 pub mod metered;

@@ -148,12 +148,24 @@ fn every_alarm_and_refusal_of_the_server_is_in_the_runbook() {
             "cutting the connections whose requests did not finish",
         ),
         (
-            "crates/server/src/limits.rs",
+            "crates/server/src/limits/arrival.rs",
             "synod: too many large requests are arriving at once; try again",
         ),
         (
-            "crates/server/src/limits.rs",
+            "crates/server/src/limits/arrival.rs",
+            "synod: too many streams have had large requests; try again",
+        ),
+        (
+            "crates/server/src/limits/arrival.rs",
             "synod: the request did not arrive in time",
+        ),
+        (
+            "crates/server/src/state.rs",
+            "synod: too many streams are open",
+        ),
+        (
+            "crates/server/src/watch/stream.rs",
+            "synod: too many watches are open",
         ),
     ] {
         assert!(

@@ -18,9 +18,38 @@ pub(crate) fn put(request: &PutRequest) -> Result<(), Error> {
     Ok(())
 }
 
+/// How many times what one path through nested transactions may have, all paths may have together. etcd counts along
+/// each path alone, so that siblings multiply: a request of 19 KB may read all keys 1,600 times.
+const PATHS: usize = 16;
+
 /// Checks a transaction that may have `most` conditions, or operations in a branch. Each nested one
-/// may have what its parent's largest list leaves.
+/// may have what its parent's largest list leaves, and all together [`PATHS`] times as many.
 pub(crate) fn txn(request: &TxnRequest, most: usize) -> Result<(), Error> {
+    if !within(request, &mut most.saturating_mul(PATHS)) {
+        return Err(ErrorKind::TooManyOperations.into());
+    }
+    path(request, most)
+}
+
+/// Takes all conditions and operations off `budget`, those of both branches and at every depth. False when it does not
+/// last: then what is left was not looked at.
+fn within(request: &TxnRequest, budget: &mut usize) -> bool {
+    let own = [&request.success, &request.failure].map(Vec::len);
+    let own = own
+        .into_iter()
+        .fold(request.compare.len(), usize::saturating_add);
+    let Some(left) = budget.checked_sub(own) else {
+        return false;
+    };
+    *budget = left;
+    let mut ops = request.success.iter().chain(&request.failure);
+    ops.all(|op| match &op.request {
+        Some(Request::RequestTxn(nested)) => within(nested, budget),
+        _ => true,
+    })
+}
+
+fn path(request: &TxnRequest, most: usize) -> Result<(), Error> {
     let largest = request
         .compare
         .len()
@@ -44,7 +73,7 @@ fn operation(op: &RequestOp, left: usize) -> Result<(), Error> {
         Some(Request::RequestRange(range)) => range.key.is_empty(),
         Some(Request::RequestDeleteRange(delete)) => delete.key.is_empty(),
         Some(Request::RequestPut(request)) => return put(request),
-        Some(Request::RequestTxn(nested)) => return txn(nested, left),
+        Some(Request::RequestTxn(nested)) => return path(nested, left),
         None => return Err(ErrorKind::KeyNotFound.into()),
     };
     if empty_key {
@@ -65,6 +94,13 @@ mod tests {
                 key: key.into(),
                 ..RangeRequest::default()
             })),
+        }
+    }
+
+    fn compare(key: &'static str) -> Compare {
+        Compare {
+            key: key.into(),
+            ..Compare::default()
         }
     }
 
@@ -100,6 +136,26 @@ mod tests {
         assert_eq!(kind(txn(&parent, 128)), None);
         parent.success.push(range("k"));
         assert_eq!(kind(txn(&parent, 128)), Some(ErrorKind::TooManyOperations));
+    }
+
+    #[test]
+    fn all_paths_together_have_a_budget_too() {
+        let wide = |siblings: usize, each: usize| TxnRequest {
+            success: vec![nested(ops(each)); siblings],
+            ..TxnRequest::default()
+        };
+        let too_many = Some(ErrorKind::TooManyOperations);
+        assert_eq!(kind(txn(&wide(40, 60), 128)), too_many);
+        // 16 times 128, with the nested transactions themselves.
+        assert_eq!(kind(txn(&wide(32, 63), 128)), None);
+        assert_eq!(kind(txn(&wide(32, 64), 128)), too_many);
+        // Both branches and the conditions count.
+        let mut all = wide(32, 62);
+        all.failure = vec![range("k"); 16];
+        all.compare = vec![compare("k"); 16];
+        assert_eq!(kind(txn(&all, 128)), None);
+        all.compare.push(compare("k"));
+        assert_eq!(kind(txn(&all, 128)), too_many);
     }
 
     #[test]

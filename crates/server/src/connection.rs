@@ -136,21 +136,25 @@ pub(crate) fn accept<S: Stream>(
 ) -> impl futures_util::Stream<Item = io::Result<Connection<S>>> {
     futures_util::stream::unfold(
         (Box::pin(incoming), connections, false),
-        move |(mut incoming, connections, mut full)| async move {
+        move |(mut incoming, connections, mut told)| async move {
             loop {
+                // One line for each time that something begins to stand in the way, not for each connection.
                 match incoming.next().await? {
                     Ok(stream) => {
                         if let Some(connection) = connections.admit(stream, most, greeting) {
                             return Some((Ok(connection), (incoming, connections, false)));
                         }
-                        // One line for each time that the bound is reached, not for each refusal.
-                        if !full {
+                        if !told {
                             tracing::warn!(most, "refusing connections: too many are open");
-                            full = true;
+                            told = true;
                         }
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "could not accept a connection");
+                        if !told {
+                            tracing::warn!(%error, "could not accept a connection");
+                            told = true;
+                        }
+                        // The next attempt would fail as soon.
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 }

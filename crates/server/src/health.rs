@@ -18,10 +18,14 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::Health;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-use crate::state::{Api, stopped};
+use crate::state::{Api, Counted, stopped};
 
 /// How often a client that watches the server's health hears of a change at the latest.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How many watches of the server's health there may be, each of which looks every [`HEALTH_INTERVAL`]: one for each
+/// connection that there may be unless told otherwise. They need no login, so they are counted apart.
+const MAX_WATCHES: u64 = 10_000;
 
 impl Api {
     /// Why the store does not serve; `None` when it does.
@@ -96,6 +100,7 @@ impl Health for Api {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let known = request.get_ref().service.is_empty();
+        let open = Counted::within(&self.state.health, MAX_WATCHES)?;
         let api = self.clone();
         let changes = futures_util::stream::unfold(None, move |last| {
             let api = api.clone();
@@ -115,7 +120,12 @@ impl Health for Api {
         });
         let stop = self.stop.clone().cancelled_owned();
         let end = futures_util::stream::once(async { Err(stopped()) });
-        Ok(Response::new(changes.take_until(stop).chain(end).boxed()))
+        let answers = changes.take_until(stop).chain(end).map(move |answer| {
+            // It counts for as long as this stream lives.
+            let _ = &open;
+            answer
+        });
+        Ok(Response::new(answers.boxed()))
     }
 }
 

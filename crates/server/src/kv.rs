@@ -31,10 +31,10 @@ impl Kv for Api {
         let access = self.access(request.metadata())?;
         let request = request.into_inner();
         checks::put(&request).map_err(status)?;
-        self.check_put(&access, &request).await?;
+        access.put(&request)?;
         self.check_size(&request)?;
         let request = request.try_into().map_err(status)?;
-        let response = self.store().put(request).await.map_err(status)?;
+        let response = self.put_as(&access, request).await.map_err(status)?;
         Ok(Response::new(response.into()))
     }
 
@@ -57,13 +57,13 @@ impl Kv for Api {
         let access = self.access(request.metadata())?;
         let request = request.into_inner();
         checks::txn(&request, self.options().max_txn_ops).map_err(status)?;
-        self.check_txn(&access, &request).await?;
+        Api::check_txn(&access, &request)?;
         let size = request.encoded_len();
         let txn: synod_store::Txn = request.try_into().map_err(status)?;
         if !txn.is_read_only() {
             check_size(size, self.options().max_request_bytes).map_err(status)?;
         }
-        let response = self.store().txn(txn).await.map_err(status)?;
+        let response = self.txn_as(&access, txn).await.map_err(status)?;
         Ok(Response::new(response.into()))
     }
 

@@ -13,7 +13,7 @@ use synod_wire::etcdserverpb::lease_server::Lease;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use crate::limits::name_oversize_status;
-use crate::state::{Api, status, stopped};
+use crate::state::{Api, Counted, status, stopped};
 
 /// How many renewals of one stream are under way at once. Their answers keep the requests' order.
 const RENEWALS: usize = 64;
@@ -35,9 +35,9 @@ impl Lease for Api {
         request: Request<pb::LeaseRevokeRequest>,
     ) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
         let access = self.access(request.metadata())?;
-        self.check_lease(&access, request.get_ref().id).await?;
+        access.somebody()?;
         let id = lease_id(request.get_ref().id).map_err(status)?;
-        let response = self.store().lease_revoke(id).await.map_err(status)?;
+        let response = self.revoke_as(&access, id).await.map_err(status)?;
         Ok(Response::new(response.into()))
     }
 
@@ -48,6 +48,7 @@ impl Lease for Api {
         request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
         self.access(request.metadata())?.somebody()?;
+        let open = self.endless()?;
         let api = self.clone();
         let answers = request
             .into_inner()
@@ -64,7 +65,7 @@ impl Lease for Api {
             let ended = std::mem::replace(failed, answer.is_err());
             future::ready((!ended).then_some(answer))
         });
-        Ok(Response::new(self.until_stopped(answers.boxed())))
+        Ok(Response::new(self.until_stopped(open, answers.boxed())))
     }
 
     async fn lease_time_to_live(
@@ -74,13 +75,13 @@ impl Lease for Api {
         let access = self.access(request.metadata())?;
         let pb::LeaseTimeToLiveRequest { id, keys } = request.into_inner();
         access.somebody()?;
-        if keys {
-            self.check_lease_keys(&access, id).await?;
-        }
         let response = match LeaseId::new(id) {
             Some(lease) => {
                 let response = self.store().lease_time_to_live(lease, keys).await;
-                response.map_err(status)?.into()
+                let response = response.map_err(status)?;
+                // Those of the answer itself: others may have come since any earlier look.
+                access.read_each(&response.keys)?;
+                response.into()
             }
             None => time_to_live_gone(id, self.header().await.map_err(status)?),
         };
@@ -114,17 +115,22 @@ impl Api {
     /// The answers of an endless call, which ends with the listener.
     pub(crate) fn until_stopped<T: Send + 'static>(
         &self,
+        open: Counted,
         answers: BoxStream<'static, Result<T, Status>>,
     ) -> BoxStream<'static, Result<T, Status>> {
         let stop = self.stop.clone();
         let mut answers = answers.take_until(Box::pin(stop.clone().cancelled_owned()));
         let mut ended = false;
-        futures_util::stream::poll_fn(move |cx| match answers.poll_next_unpin(cx) {
-            Poll::Ready(None) if stop.is_cancelled() && !ended => {
-                ended = true;
-                Poll::Ready(Some(Err(stopped())))
+        futures_util::stream::poll_fn(move |cx| {
+            // It counts for as long as this stream lives.
+            let _ = &open;
+            match answers.poll_next_unpin(cx) {
+                Poll::Ready(None) if stop.is_cancelled() && !ended => {
+                    ended = true;
+                    Poll::Ready(Some(Err(stopped())))
+                }
+                next => next,
             }
-            next => next,
         })
         .boxed()
     }

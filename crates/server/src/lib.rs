@@ -17,8 +17,9 @@
 //! - *Asks for a login where etcd 3.5.1 does not*, as later releases do: leases, alarms, the list of
 //!   members; for the role `root`: compaction and changes of members. Nested transactions are looked
 //!   into, and so are puts of a transaction that attach to a lease. An empty password is refused.
-//! - *Logins* are by password only, not by the name in a certificate, with simple tokens that end at a
-//!   restart; the revision of users and roles is never found to be old.
+//! - *Logins* are by password, or by the name in a certificate; tokens are simple ones that end at a restart; the revision
+//!   of users and roles is never found to be old. A stream of watches without a login is refused as it opens, not watch by
+//!   watch.
 //! - *Its own*: sizes, hashes (comparable between copies of one store only), the numbers of Raft; an
 //!   embedded store has no peer URLs; `/metrics` has its own names beside some of etcd's.
 //! - *Headers are always whole*: etcd 3.5 leaves the revision out of MemberList's and of the answer
@@ -33,14 +34,16 @@
 //!
 //! # Limits
 //!
-//! [`ServerOptions`] bounds connections, requests on each, watches, the size of a request and how
+//! [`ServerOptions`] bounds connections, requests on each, open streams, watches, the size of a request and how
 //! long it may take to arrive; of all requests that are still arriving at most 128 of the largest size
-//! are held. Answers have no limit, as in etcd: a range is as large as what it is asked for.
+//! are held, and 64 in the buffers of streams. All conditions and operations of a transaction, nested ones too, are at most
+//! 16 times [`ServerOptions::with_max_txn_ops`]. Answers of a range have no limit, as in etcd: a range is as large as what it is
+//! asked for; those of a transaction have that of its store.
 //!
 //! # Layout
 //!
 //! - `server.rs`: from the first connection to the last. `connection.rs`: one connection.
-//! - `direct.rs`: which service a call goes to. `limits.rs`: what a request may take. `options.rs`, `error.rs`: what a caller sets and gets.
+//! - `direct.rs`: which service a call goes to. `limits/`: what a request may take. `options.rs`, `error.rs`: what a caller sets and gets.
 //! - One file for each service: `kv.rs`, `watch/`, `lease.rs`, `maintenance.rs`, `cluster.rs`,
 //!   `auth/`, `lock.rs`, `election/`, `health.rs` (plain HTTP too), `info.rs` (Synod's own).
 //! - `snapshot.rs`: copies of the store. `meter.rs`, `metrics/`: what is counted, with the feature `metrics`.

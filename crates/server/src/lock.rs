@@ -20,6 +20,7 @@ impl Lock for Api {
         let access = self.access(request.metadata()).map_err(without_code)?;
         let LockRequest { name, lease } = request.into_inner();
         self.check_line(&access, &name, lease).await?;
+        let _open = self.endless()?;
         let lease = self.lease_or_new(lease).await?;
         let mut place = self.join(&name, lease, bytes::Bytes::new()).await?;
         let header = self.wait(&mut place, "mutex: session is expired").await?;

@@ -99,7 +99,8 @@ impl Maintenance for Api {
     ) -> Result<Response<Self::SnapshotStream>, Status> {
         self.access(request.metadata())?.root()?;
         let copy = self.begin_copy().await?;
-        Ok(Response::new(self.until_stopped(copy)))
+        let open = self.endless()?;
+        Ok(Response::new(self.until_stopped(open, copy)))
     }
 
     async fn move_leader(

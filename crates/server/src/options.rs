@@ -20,6 +20,7 @@ pub struct ServerOptions {
     pub(crate) max_txn_ops: usize,
     pub(crate) max_connections: usize,
     pub(crate) max_concurrent_streams: u32,
+    pub(crate) max_open_streams: u64,
     pub(crate) max_watchers: u64,
     pub(crate) keepalive_interval: Duration,
     pub(crate) keepalive_timeout: Duration,
@@ -44,6 +45,7 @@ impl Default for ServerOptions {
             max_txn_ops: 128,
             max_connections: 10_000,
             max_concurrent_streams: 10_000,
+            max_open_streams: 100_000,
             max_watchers: 1_000_000,
             keepalive_interval: Duration::from_secs(60),
             keepalive_timeout: Duration::from_secs(20),
@@ -108,7 +110,7 @@ impl ServerOptions {
     }
 
     /// The most conditions, or operations of one branch, that a transaction may have; 128 by
-    /// default. A nested transaction gets what its parent's largest list leaves.
+    /// default. A nested transaction gets what its parent's largest list leaves, all together 16 times as many.
     pub fn with_max_txn_ops(mut self, ops: usize) -> ServerOptions {
         self.max_txn_ops = ops;
         self
@@ -127,7 +129,16 @@ impl ServerOptions {
         self
     }
 
-    /// The most watches at once, of all clients together; 1,000,000 by default. One more is refused.
+    /// The most calls at once that last for as long as their clients want, of all clients together; 100,000 by default:
+    /// streams of watches, of renewals and of an election's leaders, and calls of Lock and Campaign that wait. One more is
+    /// refused. Each takes some KiB.
+    pub fn with_max_open_streams(mut self, streams: u64) -> ServerOptions {
+        self.max_open_streams = streams;
+        self
+    }
+
+    /// The most watches at once, of all clients together; 1,000,000 by default. One more is refused. Each KiB of a watch's
+    /// keys counts as one more.
     pub fn with_max_watchers(mut self, watchers: u64) -> ServerOptions {
         self.max_watchers = watchers;
         self

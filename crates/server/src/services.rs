@@ -15,6 +15,9 @@ use tonic_health::pb::health_server::HealthServer;
 use crate::direct::Direct;
 use crate::state::Api;
 
+/// Of the Lease service, whose messages hold two numbers at most: its streams need no large buffers.
+const LEASE_MESSAGE: usize = 4 * 1024;
+
 impl Api {
     /// Every service, and plain HTTP beside them. What none of them knows is UNIMPLEMENTED.
     pub(crate) fn services(&self) -> Direct {
@@ -22,7 +25,7 @@ impl Api {
         let kv = KvServer::new(self.clone()).max_decoding_message_size(most);
         let grpc = Routes::default()
             .add_service(WatchServer::new(self.clone()).max_decoding_message_size(most))
-            .add_service(LeaseServer::new(self.clone()).max_decoding_message_size(most))
+            .add_service(LeaseServer::new(self.clone()).max_decoding_message_size(LEASE_MESSAGE))
             .add_service(ClusterServer::new(self.clone()).max_decoding_message_size(most))
             .add_service(MaintenanceServer::new(self.clone()).max_decoding_message_size(most))
             .add_service(AuthServer::new(self.clone()).max_decoding_message_size(most))

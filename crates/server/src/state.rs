@@ -37,6 +37,12 @@ pub(crate) struct State {
     pub(crate) started: SystemTime,
     pub(crate) connections: Arc<AtomicUsize>,
     pub(crate) watchers: Arc<AtomicU64>,
+    /// What the watches count against their bound: those with long keys for more than one.
+    pub(crate) watch_shares: Arc<AtomicU64>,
+    /// Calls that end when their client wants.
+    pub(crate) endless: Arc<AtomicU64>,
+    /// The same of gRPC's health service, which needs no login.
+    pub(crate) health: Arc<AtomicU64>,
     pub(crate) requests: AtomicU64,
     pub(crate) arriving: Arc<Arriving>,
     listening: Mutex<Vec<String>>,
@@ -55,6 +61,9 @@ impl State {
             started: SystemTime::now(),
             connections: Arc::default(),
             watchers: Arc::default(),
+            watch_shares: Arc::default(),
+            endless: Arc::default(),
+            health: Arc::default(),
             requests: AtomicU64::new(0),
             arriving: Arc::default(),
             listening: Mutex::default(),
@@ -96,6 +105,11 @@ impl Api {
         &self.state.options
     }
 
+    /// Counts a call that may last for as long as its client wants, or refuses it.
+    pub(crate) fn endless(&self) -> Result<Counted, Status> {
+        Counted::within(&self.state.endless, self.options().max_open_streams)
+    }
+
     /// The header of an answer for which the store gave none.
     pub(crate) async fn header(&self) -> synod_store::Result<Header> {
         self.store().status().await.map(|status| status.header)
@@ -122,10 +136,67 @@ impl Counted {
         counter.fetch_add(1, Ordering::Relaxed);
         Counted(Arc::clone(counter))
     }
+
+    /// One of at most so many calls.
+    pub(crate) fn within(counter: &Arc<AtomicU64>, most: u64) -> Result<Counted, Status> {
+        let counted = Counted::new(counter);
+        if counter.load(Ordering::Relaxed) > most {
+            return Err(Status::resource_exhausted(
+                "synod: too many streams are open",
+            ));
+        }
+        Ok(counted)
+    }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A share of what all together may take, given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Share {
+    taken: Arc<AtomicU64>,
+    size: u64,
+}
+
+impl Share {
+    /// None when so much is not left of `most`.
+    pub(crate) fn take(taken: &Arc<AtomicU64>, size: u64, most: u64) -> Option<Share> {
+        let more = |taken: u64| Some(taken.saturating_add(size)).filter(|sum| *sum <= most);
+        taken
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .ok()?;
+        Some(Share {
+            taken: Arc::clone(taken),
+            size,
+        })
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.taken.fetch_sub(self.size, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_add_up_to_no_more_than_there_is() {
+        let taken = Arc::default();
+        let take = |size| Share::take(&taken, size, 10);
+        let (four, six) = (take(4).unwrap(), take(6).unwrap());
+        assert!(take(1).is_none());
+        drop(four);
+        assert!(take(5).is_none() && take(u64::MAX).is_none());
+        let again = take(4).unwrap();
+        assert!(take(1).is_none());
+        drop((six, again));
+        assert_eq!(taken.load(Ordering::Relaxed), 0);
     }
 }

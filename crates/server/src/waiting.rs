@@ -69,11 +69,6 @@ impl Api {
             }
         };
         check().map_err(without_code)?;
-        self.check_own_lease(access, lease).await
-    }
-
-    /// Refuses who may not attach a key to this lease.
-    pub(crate) async fn check_own_lease(&self, access: &Access, lease: i64) -> Result<(), Status> {
         let checked = self.check_lease(access, lease).await;
         checked.map_err(without_code)
     }

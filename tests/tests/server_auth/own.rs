@@ -2,7 +2,7 @@
 
 use synod_engine::{Engine, EngineOptions};
 use synod_server::{Server, ServerOptions};
-use synod_tests::raw::{Op, put, txn};
+use synod_tests::raw::{Op, get, put, txn};
 use synod_tests::target::{Served, Target, answer};
 use synod_tests::wait;
 use synod_wire::authpb::UserAddOptions;
@@ -192,6 +192,63 @@ async fn a_root_without_a_password_is_given_one() {
     let target = Target::Served(Served::serve(again, "http").await);
     let root = Who::login(&target, "root", "given").await.unwrap();
     root.try_put("anything").await.unwrap();
+}
+
+/// However often somebody without a role tries to end every lease there is: a key that was acknowledged stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_deletes_the_keys_of_others_by_ending_their_leases() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = Served::embedded(file(dir.path()), ServerOptions::new()).await;
+    let target = Target::Served(served);
+    let root = lock_up(&target).await;
+    root.add_user("stranger", "pass").await.unwrap();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let mut strangers = Vec::new();
+    for _ in 0..4 {
+        let stranger = Who::login(&target, "stranger", "pass").await.unwrap();
+        let stop = stop.clone();
+        strangers.push(tokio::spawn(async move {
+            while !stop.is_cancelled() {
+                let all = stranger.ask(pb::LeaseLeasesRequest {});
+                for lease in answer(stranger.leases().lease_leases(all).await).leases {
+                    let revoke = stranger.ask(pb::LeaseRevokeRequest { id: lease.id });
+                    // Refused, or gone already, or without keys.
+                    let _ = stranger.leases().lease_revoke(revoke).await;
+                }
+            }
+        }));
+    }
+    let mut kept = Vec::new();
+    for n in 0..100 {
+        let grant = root.ask(pb::LeaseGrantRequest { ttl: 600, id: 0 });
+        let lease = answer(root.leases().lease_grant(grant).await).id;
+        let key = format!("mine/{n}");
+        let attach = pb::PutRequest {
+            lease,
+            ..put(key.clone(), "v")
+        };
+        // A lease without keys is anybody's to end, as in etcd.
+        if root.kv().put(root.ask(attach)).await.is_ok() {
+            kept.push(key);
+        }
+    }
+    stop.cancel();
+    for stranger in strangers {
+        stranger.await.unwrap();
+    }
+    assert!(!kept.is_empty(), "no put came before the strangers");
+    let mut lost = Vec::new();
+    for key in &kept {
+        if answer(root.kv().range(root.ask(get(key.clone()))).await).count == 0 {
+            lost.push(key);
+        }
+    }
+    assert!(
+        lost.is_empty(),
+        "{} of {}: {lost:?}",
+        lost.len(),
+        kept.len()
+    );
 }
 
 /// A key of one's own on another's lease would keep its owner from using and ending it.

@@ -145,10 +145,11 @@ pub(crate) struct ServeArgs {
         help_heading = "Limits"
     )]
     pub(crate) max_request_bytes: usize,
-    /// The most operations in one transaction
+    /// The most operations in one list of a transaction; 16 times as many in all its lists
     #[arg(long, value_name = "N", default_value_t = 128, help_heading = "Limits")]
     pub(crate) max_txn_ops: usize,
-    /// The most connections at once; one more is closed as it opens
+    /// The most connections at once; one more is closed as it opens. Each is an open file: when the
+    /// system allows too few (ulimit -n), there are fewer connections, and the log says so
     #[arg(
         long,
         value_name = "N",
@@ -164,7 +165,16 @@ pub(crate) struct ServeArgs {
         help_heading = "Limits"
     )]
     pub(crate) max_concurrent_streams: u32,
-    /// The most watches at once, of all clients together
+    /// The most calls that last as long as their clients want, of all clients together: streams of
+    /// watches and renewals, waiting locks and candidates
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 100_000,
+        help_heading = "Limits"
+    )]
+    pub(crate) max_open_streams: u64,
+    /// The most watches at once, of all clients together; each KiB of their keys counts as one more
     #[arg(
         long,
         value_name = "N",

@@ -1,10 +1,13 @@
 //! What the sender of a request may do.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use synod_store::{LeaseId, Store};
+use synod_engine::{Engine, Permission, Reach};
+use synod_store::{
+    Error, ErrorKind, Key, LeaseId, LeaseRevokeResponse, PutRequest, PutResponse, Store, Txn,
+    TxnResponse,
+};
 use synod_wire::etcdserverpb as pb;
 use synod_wire::etcdserverpb::request_op::Request as Op;
 use tonic::Status;
@@ -129,7 +132,8 @@ impl Access {
         Ok(())
     }
 
-    fn put(&self, request: &pb::PutRequest) -> Checked {
+    /// The key alone: for that of its lease see [`Api::put_as`].
+    pub(crate) fn put(&self, request: &pb::PutRequest) -> Checked {
         self.write(&request.key, &Bytes::new())?;
         if request.prev_kv {
             self.read(&request.key, &Bytes::new())?;
@@ -137,8 +141,19 @@ impl Access {
         Ok(())
     }
 
-    /// All conditions and both branches, at any depth. The leases that its puts would attach to are noted.
-    fn txn(&self, request: &pb::TxnRequest, leases: &mut HashSet<i64>) -> Checked {
+    /// What a store is to ask about the keys of leases; none for those who may do everything.
+    fn permission(&self) -> Result<Option<Arc<dyn Permission>>, Error> {
+        match self {
+            Access::Open => Ok(None),
+            // It was refused before.
+            Access::Nobody => Err(ErrorKind::PermissionDenied.into()),
+            Access::User(_, allowed) if allowed.root => Ok(None),
+            Access::User(_, allowed) => Ok(Some(Arc::<Allowed>::clone(allowed))),
+        }
+    }
+
+    /// All conditions and both branches, at any depth.
+    fn txn(&self, request: &pb::TxnRequest) -> Checked {
         self.somebody()?;
         for compare in &request.compare {
             self.read(&compare.key, &compare.range_end)?;
@@ -146,14 +161,9 @@ impl Access {
         for op in request.success.iter().chain(&request.failure) {
             match &op.request {
                 Some(Op::RequestRange(range)) => self.range(range)?,
-                Some(Op::RequestPut(put)) => {
-                    self.put(put)?;
-                    if put.lease != 0 {
-                        leases.insert(put.lease);
-                    }
-                }
+                Some(Op::RequestPut(put)) => self.put(put)?,
                 Some(Op::RequestDeleteRange(delete)) => self.delete(delete)?,
-                Some(Op::RequestTxn(txn)) => self.txn(txn, leases)?,
+                Some(Op::RequestTxn(txn)) => self.txn(txn)?,
                 None => {}
             }
         }
@@ -178,44 +188,58 @@ impl Api {
         }
     }
 
-    /// Refuses a put that its sender may not make.
-    pub(crate) async fn check_put(&self, access: &Access, put: &pb::PutRequest) -> Checked {
-        access.put(put)?;
-        self.check_lease(access, put.lease).await
-    }
-
-    /// Refuses a transaction that its sender may not make.
-    pub(crate) async fn check_txn(&self, access: &Access, txn: &pb::TxnRequest) -> Checked {
+    /// Refuses a transaction that its sender may not make, but for the leases of its puts: see [`Api::txn_as`].
+    pub(crate) fn check_txn(access: &Access, txn: &pb::TxnRequest) -> Checked {
         if access.is_unlimited() {
             return Ok(());
         }
-        let mut leases = HashSet::new();
-        access.txn(txn, &mut leases)?;
-        for lease in leases {
-            self.check_lease(access, lease).await?;
-        }
-        Ok(())
+        access.txn(txn)
     }
 
-    /// Refuses who may not write all keys of a lease: ending it would delete them. As in etcd nobody attaches a key to
-    /// such a lease either.
-    pub(crate) async fn check_lease(&self, access: &Access, lease: i64) -> Checked {
-        self.each_key(access, lease, |key| access.write(key, &Bytes::new()))
-            .await
-    }
-
-    /// Refuses who may not read all keys of a lease.
-    pub(crate) async fn check_lease_keys(&self, access: &Access, lease: i64) -> Checked {
-        self.each_key(access, lease, |key| access.read(key, &Bytes::new()))
-            .await
-    }
-
-    async fn each_key(
+    /// Puts a key, unless its sender may not write all keys of its lease: ending that would delete them. As in etcd
+    /// nobody attaches a key to such a lease either.
+    ///
+    /// This and the next two are checked by the store itself, amid all changes: keys that were put a moment ago, and are
+    /// not durable yet, nobody else can see.
+    pub(crate) async fn put_as(
         &self,
         access: &Access,
-        lease: i64,
-        check: impl Fn(&Bytes) -> Checked + Send,
-    ) -> Checked {
+        request: PutRequest,
+    ) -> Result<PutResponse, Error> {
+        match access.permission()? {
+            None => self.store().put(request).await,
+            Some(permission) => self.engine()?.put_as(request, permission).await,
+        }
+    }
+
+    /// The same for a transaction.
+    pub(crate) async fn txn_as(&self, access: &Access, txn: Txn) -> Result<TxnResponse, Error> {
+        match access.permission()? {
+            None => self.store().txn(txn).await,
+            Some(permission) => self.engine()?.txn_as(txn, permission).await,
+        }
+    }
+
+    /// Ends a lease, unless its sender may not write all of its keys.
+    pub(crate) async fn revoke_as(
+        &self,
+        access: &Access,
+        lease: LeaseId,
+    ) -> Result<LeaseRevokeResponse, Error> {
+        match access.permission()? {
+            None => self.store().lease_revoke(lease).await,
+            Some(permission) => self.engine()?.lease_revoke_as(lease, permission).await,
+        }
+    }
+
+    /// The store that keeps users also asks what they may.
+    fn engine(&self) -> Result<&Engine, Error> {
+        let engine = self.state.engine.as_ref();
+        engine.ok_or_else(|| ErrorKind::PermissionDenied.into())
+    }
+
+    /// Refuses who may not write all keys that a lease is known to have.
+    pub(crate) async fn check_lease(&self, access: &Access, lease: i64) -> Checked {
         access.somebody()?;
         let (Some(lease), false) = (LeaseId::new(lease), access.is_unlimited()) else {
             return Ok(());
@@ -223,6 +247,28 @@ impl Api {
         let answer = self.store().lease_time_to_live(lease, true).await;
         let keys = answer.map_err(status)?.keys;
         keys.into_iter()
-            .try_for_each(|key| check(&key.into_bytes()))
+            .try_for_each(|key| access.write(&key.into_bytes(), &Bytes::new()))
+    }
+}
+
+impl Access {
+    /// Refuses who may not read all of these keys.
+    pub(crate) fn read_each(&self, keys: &[Key]) -> Checked {
+        self.somebody()?;
+        if self.is_unlimited() {
+            return Ok(());
+        }
+        let mut keys = keys.iter().cloned();
+        keys.try_for_each(|key| self.read(&key.into_bytes(), &Bytes::new()))
+    }
+}
+
+/// What may be written.
+impl Permission for Allowed {
+    fn reach(&self, key: &[u8]) -> Reach<'_> {
+        if self.root {
+            return Reach::End;
+        }
+        self.write.reach(key)
     }
 }

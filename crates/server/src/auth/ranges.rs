@@ -1,6 +1,7 @@
 //! Which keys may be read, or written: ranges of keys, joined where they touch.
 
 use bytes::Bytes;
+use synod_engine::Reach;
 
 /// Ranges of keys that neither overlap nor touch, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -64,6 +65,17 @@ impl Ranges {
         Ranges(joined)
     }
 
+    /// How far they go from a key on.
+    pub(super) fn reach(&self, key: &[u8]) -> Reach<'_> {
+        let after = self.0.partition_point(|range| range.start <= key);
+        let range = after.checked_sub(1).and_then(|index| self.0.get(index));
+        match range.map(|range| range.end.as_ref()) {
+            Some(None) => Reach::End,
+            Some(Some(end)) if end.as_ref() > key => Reach::To(end),
+            _ => Reach::Nowhere,
+        }
+    }
+
     /// Whether every key of this range is among them. Of a range without keys, its first one counts.
     pub(super) fn cover(&self, key: &Bytes, range_end: &Bytes) -> bool {
         let mut wanted = Range::of(key, range_end);
@@ -100,6 +112,9 @@ mod tests {
         assert!(covers("a", "e") && covers("b", "d") && covers("b", ""));
         assert!(!covers("a", "f") && !covers("e", "") && !covers("a", "\0"));
         assert!(covers("x", "") && !covers("x", "y") && !covers("x\0", ""));
+        assert_eq!(some.reach(b"zz"), Reach::End);
+        assert_eq!(some.reach(b"a"), Reach::To(b"e"));
+        assert_eq!(some.reach(b"e"), Reach::Nowhere);
         assert!(covers("z", "\0") && covers("zz", "zzz") && !covers("y", "\0"));
     }
 
@@ -125,6 +140,15 @@ mod tests {
             // Between two letters there are keys as well: all that begin with the first.
             let allowed = (key..end).all(|n| pairs.iter().any(|(from, to)| *from <= letter(n) && letter(n) < *to));
             prop_assert_eq!(ranges.cover(&letter(key), &letter(end)), allowed);
+            // Key by key the same comes out.
+            let one = ranges.cover(&letter(key), &Bytes::new());
+            let reach = match ranges.reach(&letter(key)) {
+                Reach::Nowhere => None,
+                Reach::To(end) => Some(end),
+                Reach::End => return Err(TestCaseError::fail("no range goes on for ever")),
+            };
+            prop_assert_eq!(reach.is_some(), one);
+            prop_assert_eq!(reach.is_some_and(|reach| letter(end) <= reach), allowed);
         }
     }
 }

@@ -8,6 +8,7 @@ mod observe;
 
 use futures_util::StreamExt;
 use futures_util::stream::{BoxStream, unfold};
+use prost::Message;
 use synod_store::{
     Compare, DeleteRequest, Header, Key, KeyRange, KeyValue, PutRequest, RangeRequest, Revision,
     SortOrder, SortTarget, Store, Txn,
@@ -21,6 +22,7 @@ use tonic::{Request, Response, Status, async_trait};
 
 use crate::auth::Access;
 use crate::kv::own;
+use crate::limits::check_size;
 use crate::state::Api;
 use crate::waiting::{prefix, unknown, without_code};
 use observe::Observer;
@@ -32,6 +34,7 @@ impl Election for Api {
         request: Request<CampaignRequest>,
     ) -> Result<Response<CampaignResponse>, Status> {
         let access = self.access(request.metadata()).map_err(without_code)?;
+        let size = request.get_ref().encoded_len();
         let CampaignRequest {
             name,
             lease,
@@ -39,13 +42,15 @@ impl Election for Api {
         } = request.into_inner();
         own(&mut value);
         self.check_line(&access, &name, lease).await?;
+        self.check_proposal(size)?;
+        let _open = self.endless()?;
         let lease = self.lease_or_new(lease).await?;
         let mut place = self.join(&name, lease, value.clone()).await?;
         let created = place.created();
         if place.found().is_some_and(|kv| kv.value != value) {
             // The same candidate again, with another proposal.
             let put = PutRequest::new(place.key().clone(), value).with_lease(lease);
-            self.proclaim_at(created, put).await?;
+            self.proclaim_at(&access, created, put).await?;
         }
         let header = self
             .wait(&mut place, "election: session is expired")
@@ -66,6 +71,7 @@ impl Election for Api {
         request: Request<ProclaimRequest>,
     ) -> Result<Response<ProclaimResponse>, Status> {
         let access = self.access(request.metadata()).map_err(without_code)?;
+        let size = request.get_ref().encoded_len();
         let ProclaimRequest { leader, mut value } = request.into_inner();
         own(&mut value);
         let Leader {
@@ -74,10 +80,10 @@ impl Election for Api {
             lease,
         } = Leader::read(leader)?;
         check_own(&access, &key)?;
-        self.check_own_lease(&access, lease).await?;
+        self.check_proposal(size)?;
         let lease = self.lease_or_new(lease).await?;
         let put = PutRequest::new(key, value).with_lease(lease);
-        let header = self.proclaim_at(created, put).await?;
+        let header = self.proclaim_at(&access, created, put).await?;
         Ok(Response::new(ProclaimResponse {
             header: Some(header.into()),
         }))
@@ -102,6 +108,7 @@ impl Election for Api {
     ) -> Result<Response<Self::ObserveStream>, Status> {
         let access = self.access(request.metadata()).map_err(without_code)?;
         self.check_reader(&access, &request.get_ref().name)?;
+        let open = self.endless()?;
         let observer = Observer::new(self.clone(), prefix(&request.get_ref().name));
         let leaders = unfold(Some(observer), |observer| async move {
             let mut observer = observer?;
@@ -110,7 +117,7 @@ impl Election for Api {
                 Err(failure) => Some((Err(failure), None)),
             }
         });
-        Ok(Response::new(self.until_stopped(leaders.boxed())))
+        Ok(Response::new(self.until_stopped(open, leaders.boxed())))
     }
 
     async fn resign(
@@ -168,12 +175,22 @@ fn leader_response(header: Header, leader: KeyValue) -> LeaderResponse {
 }
 
 impl Api {
+    /// Refuses a request of `bytes` whose proposal makes it larger than a put may be.
+    fn check_proposal(&self, bytes: usize) -> Result<(), Status> {
+        check_size(bytes, self.options().max_request_bytes).map_err(unknown)
+    }
+
     /// Changes the proposal of the candidate whose key was created then.
-    async fn proclaim_at(&self, created: Revision, put: PutRequest) -> Result<Header, Status> {
+    async fn proclaim_at(
+        &self,
+        access: &Access,
+        created: Revision,
+        put: PutRequest,
+    ) -> Result<Header, Status> {
         let txn = Txn::new()
             .when([Compare::created_at(put.key.clone(), created)])
             .and_then([put]);
-        let response = self.store().txn(txn).await.map_err(unknown)?;
+        let response = self.txn_as(access, txn).await.map_err(unknown)?;
         if !response.succeeded {
             return Err(Status::unknown("election: not leader"));
         }

@@ -4,6 +4,7 @@
 //!
 //! The client sends *create*, *cancel* and *progress*; each answer names a watch by its id.
 //!
+//! 0. Where logins are on, the stream is refused to who has none. (etcd lets it open, and refuses each watch.)
 //! 1. *create* is answered with `created` and the store's revision, before any event. A watch that
 //!    cannot be made is answered with `created` and `canceled` together, id -1 and a reason.
 //! 2. Events come in order, all of one revision in one answer, unless the client allowed fragments
@@ -52,11 +53,14 @@ impl Watch for Api {
         &self,
         request: Request<Streaming<pb::WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
+        // What a watch may see is checked when it is made; nobody who may make none holds a stream.
+        self.access(request.metadata())?.somebody()?;
+        let open = self.endless()?;
         let credentials = Credentials::of(request.metadata());
         let requests = request.into_inner();
         let state = Box::new(WatchStream::new(self.clone(), credentials, requests));
-        let answers = unfold(state, |mut state| async move {
-            state.next().await.map(|answer| (answer, state))
+        let answers = unfold((state, open), |(mut state, open)| async move {
+            state.next().await.map(|answer| (answer, (state, open)))
         });
         Ok(Response::new(answers.boxed()))
     }

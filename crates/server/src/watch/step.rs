@@ -10,6 +10,8 @@ use synod_wire::etcdserverpb as pb;
 use tokio::time::{Interval, Sleep};
 use tonic::{Status, Streaming};
 
+use crate::state::Share;
+
 /// What carrying out a command came to.
 pub(super) enum Step {
     Opened(Opened),
@@ -28,6 +30,7 @@ pub(super) struct Opened {
     pub(super) watch: synod_store::Result<Watch>,
     /// Where history begins, for a watch from before all history.
     pub(super) too_early: Option<Revision>,
+    pub(super) share: Share,
 }
 
 /// The next of these; never, when there are none.

@@ -3,13 +3,12 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{AbortHandle, Abortable, BoxStream, SelectAll};
 use futures_util::{StreamExt, future, stream};
-use synod_store::{Header, Revision, Store};
+use synod_store::{Header, KeyRange, Revision, Store};
 use synod_wire::convert::error::to_status;
 use synod_wire::convert::watch::{
     DUPLICATE_ID, EMPTY_RANGE, NO_WATCH, WatchAnswer, WatchCreate, WatchNews,
@@ -29,7 +28,7 @@ use crate::auth::Credentials;
 use crate::info::compact_revision;
 use crate::kv::own;
 use crate::limits::name_oversize_status;
-use crate::state::{Api, Counted, stopped};
+use crate::state::{Api, Counted, Share, stopped};
 
 /// One client's stream of watches.
 pub(super) struct WatchStream {
@@ -57,6 +56,18 @@ pub(super) struct WatchStream {
     pub(super) header: Header,
     pub(super) stop: Pin<Box<WaitForCancellationFutureOwned>>,
     pub(super) ended: bool,
+}
+
+/// So many bytes of a watch's keys count as one more watch: the server holds them for as long as it stands.
+const BYTES_A_WATCH: usize = 1024;
+
+/// What a watch counts against the bound on all watches.
+fn weight(range: &KeyRange) -> u64 {
+    let bytes = match range {
+        KeyRange::One(key) | KeyRange::From(key) => key.len(),
+        KeyRange::Between(start, end) => start.len().saturating_add(end.len()),
+    };
+    (bytes / BYTES_A_WATCH).saturating_add(1) as u64
 }
 
 /// Why no more watches can be opened.
@@ -171,9 +182,10 @@ impl WatchStream {
             return self.refuse(EMPTY_RANGE.to_owned());
         }
         let state = &self.api.state;
-        if state.watchers.load(Ordering::Relaxed) >= state.options.max_watchers {
+        let (shares, most) = (&state.watch_shares, state.options.max_watchers);
+        let Some(share) = Share::take(shares, weight(&create.request.range), most) else {
             return self.refuse(TOO_MANY.to_owned());
-        }
+        };
         let used = |id| self.watchers.contains_key(&id) || self.over.contains(&id);
         let Ok(id) = self.ids.take(create.watch_id, used) else {
             return self.refuse(DUPLICATE_ID.to_owned());
@@ -194,6 +206,7 @@ impl WatchStream {
                 create,
                 watch,
                 too_early,
+                share,
             })
         }));
     }
@@ -273,6 +286,7 @@ impl WatchStream {
             create,
             watch,
             too_early,
+            share,
         } = opened;
         let watch = match watch {
             Ok(watch) => watch,
@@ -315,6 +329,7 @@ impl WatchStream {
             ask,
             notify: create.request.progress_notify.then(Notify::default),
             _counted: Counted::new(&self.api.state.watchers),
+            _share: share,
         };
         self.watchers.insert(id, watcher);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::stream::AbortHandle;
 use synod_store::{Header, Revision, WatchItem};
 
-use crate::state::Counted;
+use crate::state::{Counted, Share};
 
 /// One watch.
 pub(super) struct Watcher {
@@ -21,6 +21,8 @@ pub(super) struct Watcher {
     pub(super) ask: Arc<dyn Fn() + Send + Sync>,
     pub(super) notify: Option<Notify>,
     pub(super) _counted: Counted,
+    /// What it takes of the bound on all watches.
+    pub(super) _share: Share,
 }
 
 /// The state of a watch that wants a sign of progress from time to time.

@@ -1,12 +1,13 @@
 //! `synod serve`: etcd's API over an embedded store, in the foreground.
 //!
 //! 1. Refuse what cannot be served with, and what would serve strangers: without TLS, or without asking who they
-//!    are (`guard.rs`).
+//!    are (`guard.rs`). Keep open files for the store (`files.rs`).
 //! 2. Hold the port, then open the data, then listen: a port in use touches no data, and whoever
 //!    connects is refused, not kept waiting, while the data are read.
 //! 3. Say so in one line, and serve until SIGTERM or Ctrl-C.
 //! 4. Answer what was begun, close the data, remove the state file.
 
+mod files;
 mod guard;
 mod listen;
 mod retention;
@@ -48,6 +49,7 @@ pub(super) async fn run(args: ServeArgs, mut context: Context) -> Result<()> {
     let guard = Guard::check(&args, listen::is_private(&addresses), tls.is_some())?;
     let root_password = args.root_password_file.as_deref();
     let root_password = root_password.map(guard::read_password).transpose()?;
+    let connections = files::connections(args.max_connections)?;
     let place = Place::of(&args, &context)?;
     let metrics = metrics()?;
     let options = engine_options(&args, &place)?.with_sync_observer(Arc::clone(&metrics) as _);
@@ -65,7 +67,9 @@ pub(super) async fn run(args: ServeArgs, mut context: Context) -> Result<()> {
             .map_err(|error| Failure::failed(place.cannot_open()).because(&error))?
             .map_err(|error| place.not_opened(&error))?,
     };
-    let mut options = server_options(&args, &place, tls).with_metrics(metrics);
+    let mut options = server_options(&args, &place, tls)
+        .with_max_connections(connections)
+        .with_metrics(metrics);
     if guard.needs_logins() {
         options = options.with_auth_that_stays_on();
     }
@@ -251,8 +255,8 @@ fn server_options(args: &ServeArgs, place: &Place, tls: Option<Tls>) -> ServerOp
         .with_max_request_bytes(args.max_request_bytes)
         .with_max_txn_ops(args.max_txn_ops)
         .with_auth_token_ttl(Duration::from_secs(args.auth_token_ttl.into()))
-        .with_max_connections(args.max_connections)
         .with_max_concurrent_streams(args.max_concurrent_streams)
+        .with_max_open_streams(args.max_open_streams)
         .with_max_watchers(args.max_watchers);
     match tls {
         Some(tls) => options.with_tls(tls),

@@ -1,6 +1,8 @@
 //! Synod's server and clients that mean it no good, or none at all: it bounds what they take, goes on
 //! serving the others, and ends when it is told to.
 
+mod bounds;
+
 use std::io;
 use std::net::SocketAddr;
 use std::panic;
@@ -16,8 +18,6 @@ use synod_tests::target::{Served, Target, answer, memory};
 use synod_tests::wait;
 use synod_wire::etcdserverpb::WatchCreateRequest;
 use synod_wire::etcdserverpb::watch_client::WatchClient;
-use synod_wire::synod_v1::InfoRequest;
-use synod_wire::synod_v1::synod_client::SynodClient;
 use synod_wire::v3lockpb::LockRequest;
 use synod_wire::v3lockpb::lock_client::LockClient;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -207,31 +207,6 @@ async fn bytes_that_are_no_http() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_so_many_connections() {
-    let target = serve(ServerOptions::new().with_max_connections(3)).await;
-    let mut idle = Vec::new();
-    for _ in 0..2 {
-        idle.push(TcpStream::connect(address(&target)).await.unwrap());
-    }
-    let mut client = kv(&target).await;
-    answer(client.put(put("a", "")).await);
-    let mut one_more = TcpStream::connect(address(&target)).await.unwrap();
-    let _ = closed(&mut one_more).await;
-    answer(client.put(put("a", "")).await);
-    // There is room again when one of them goes.
-    idle.pop();
-    wait::until("another connection is served", || async {
-        let endpoint = tonic::transport::Endpoint::from_shared(target.url()).unwrap();
-        let Ok(channel) = endpoint.connect().await else {
-            return false;
-        };
-        let mut client = synod_wire::etcdserverpb::kv_client::KvClient::new(channel);
-        client.range(get("a")).await.is_ok()
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_says_nothing_is_closed() {
     let timeout = Duration::from_millis(300);
     let target = serve(ServerOptions::new().with_receive_timeout(timeout)).await;
@@ -276,54 +251,6 @@ async fn a_request_that_does_not_end() {
     sender.send(create(WatchCreateRequest::default())).unwrap();
     let created = wait::soon("an answer", answers.message()).await;
     assert!(created.unwrap().unwrap().created);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn many_large_requests_that_do_not_end() {
-    // So 128 times 513 KiB may be arriving at once.
-    let target = serve(ServerOptions::new().with_max_request_bytes(1024)).await;
-    // A put with a value of 500,000 bytes.
-    let mut large = vec![0x12, 0xa0, 0xc2, 0x1e];
-    large.resize(500_004, 0);
-    let calls = (0..160).map(|_| endless(&target, large.clone()));
-    let mut calls: futures_util::stream::FuturesUnordered<_> = calls.collect();
-    let mut refused = 0;
-    // Those above the bound are refused, the others would be when their time is up.
-    while refused < 20 {
-        let refusal = futures_util::StreamExt::next(&mut calls).await.unwrap();
-        let refusal = refusal.unwrap_err();
-        assert_eq!(refusal.code(), Code::ResourceExhausted, "{refusal:?}");
-        refused += 1;
-    }
-    drop(calls);
-    wait::until("there is room again", || async {
-        kv(&target).await.put(put("a", "")).await.is_ok()
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn only_so_many_watches() {
-    let target = serve(ServerOptions::new().with_max_watchers(2)).await;
-    let watchers = async || {
-        let mut info = SynodClient::new(target.channel().await);
-        answer(info.info(InfoRequest {}).await).watchers
-    };
-    let (sender, requests) = tokio::sync::mpsc::unbounded_channel();
-    let mut watch = WatchClient::new(target.channel().await);
-    let mut answers = answer(watch.watch(UnboundedReceiverStream::new(requests)).await);
-    for expected in ["", "", "synod: too many watches are open"] {
-        sender.send(create(WatchCreateRequest::default())).unwrap();
-        let created = wait::soon("an answer", answers.message())
-            .await
-            .unwrap()
-            .unwrap();
-        assert!(created.created);
-        assert_eq!(created.cancel_reason, expected);
-    }
-    assert_eq!(watchers().await, 2);
-    drop((sender, answers));
-    wait::until("the watches are gone", async || watchers().await == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,8 @@
 //! It prints the table of `docs/hostile.md`. `SYNOD_FLOOD` is how many of each are tried, in percent: 10 unless it is
 //! set, 100 for the page.
 
+mod streams;
+
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -21,6 +23,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request};
 
+/// What a client says first, with its settings.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 fn share(of: usize) -> usize {
@@ -401,6 +404,8 @@ async fn everybody_else_is_served_meanwhile() {
     reset_streams(&mut flooded).await;
     many_watches(&mut flooded).await;
     unread_watch(&mut flooded).await;
+    streams::large_messages(&mut flooded).await;
+    streams::unread_requests(&mut flooded).await;
     lease_flood(&mut flooded).await;
     println!(
         "| what a client does | what becomes of it | MiB before | meanwhile | after |\n|---|---|---|---|---|"

@@ -1,0 +1,418 @@
+//! Requests as they arrive: how long they may take, and how much of them is held.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::time::Sleep;
+use tonic::Status;
+use tonic::body::Body;
+
+/// What a request that has not arrived whole takes besides its bytes: its task and its buffers.
+const WAITING: usize = 8 * 1024;
+
+/// Messages up to this size fit into the buffer that each stream of requests begins with.
+const SMALL: usize = 8 * 1024;
+
+/// How much of requests is held in memory, of all connections together.
+///
+/// The two are apart: streams that keep much must not shut out the requests of others.
+#[derive(Debug, Default)]
+pub(crate) struct Arriving {
+    /// Of those that are still arriving.
+    bytes: AtomicUsize,
+    /// The buffers of streams of requests. The transport makes a stream's buffer as large as its largest message, and
+    /// keeps it until the stream ends.
+    kept: AtomicUsize,
+}
+
+/// How much may be held.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Of requests that are arriving, in bytes.
+    pub(crate) arriving: usize,
+    /// Of the buffers of streams, in bytes.
+    pub(crate) kept: usize,
+    /// The largest message, in bytes.
+    pub(crate) message: usize,
+    /// How long a request may take to arrive.
+    pub(crate) time: Duration,
+}
+
+/// The paths of calls whose requests are streams: they may pause between two messages, not amid one.
+const STREAMS: [&str; 2] = [
+    "/etcdserverpb.Watch/Watch",
+    "/etcdserverpb.Lease/LeaseKeepAlive",
+];
+
+/// Bounds how long `request` may take to arrive, and how much all those arriving may hold.
+pub(crate) fn bound_arrival(
+    request: Request<Body>,
+    arriving: &Arc<Arriving>,
+    bounds: Bounds,
+) -> Request<Body> {
+    let framing = STREAMS
+        .contains(&request.uri().path())
+        .then(Framing::default);
+    request.map(|body| {
+        Body::new(Arrival {
+            body,
+            framing,
+            received: 0,
+            held: 0,
+            kept: 0,
+            bounds,
+            arriving: Arc::clone(arriving),
+            deadline: None,
+        })
+    })
+}
+
+/// Where a stream of messages stands: before each, gRPC puts a flag and four bytes of length.
+#[derive(Debug, Default)]
+struct Framing {
+    /// How many of those five bytes have come.
+    head: usize,
+    /// How much of the message is still to come, once they have.
+    left: usize,
+    /// How much of a message is here that has no end yet.
+    unfinished: usize,
+    /// The largest message that has been announced.
+    largest: usize,
+}
+
+impl Framing {
+    const HEAD: usize = 5;
+
+    /// Takes in what has come. Whether a message has ended with it.
+    fn take(&mut self, mut data: &[u8]) -> bool {
+        let mut ended = false;
+        while let Some((byte, rest)) = data.split_first() {
+            if self.head < Self::HEAD {
+                if self.head > 0 {
+                    self.left = (self.left << 8) | usize::from(*byte);
+                }
+                self.head = self.head.saturating_add(1);
+                self.unfinished = self.unfinished.saturating_add(1);
+                if self.head == Self::HEAD {
+                    self.largest = self.largest.max(self.left);
+                }
+                data = rest;
+            } else {
+                let more = self.left.min(data.len());
+                self.left = self.left.saturating_sub(more);
+                self.unfinished = self.unfinished.saturating_add(more);
+                data = data.get(more..).unwrap_or_default();
+            }
+            if self.head == Self::HEAD && self.left == 0 {
+                *self = Framing {
+                    largest: self.largest,
+                    ..Framing::default()
+                };
+                ended = true;
+            }
+        }
+        ended
+    }
+}
+
+/// A request's body as it arrives.
+struct Arrival {
+    body: Body,
+    /// Of a stream of messages.
+    framing: Option<Framing>,
+    /// How much is here: of a stream, of the message that has no end yet.
+    received: usize,
+    /// What of it is counted among what is arriving.
+    held: usize,
+    /// What is counted for the stream's buffer.
+    kept: usize,
+    bounds: Bounds,
+    arriving: Arc<Arriving>,
+    /// Set once there is something to wait for: most requests arrive in one piece.
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+/// Counts `now` in `total` instead of `before`. False when that makes more than `most`.
+fn recount(total: &AtomicUsize, before: &mut usize, now: usize, most: usize) -> bool {
+    let was = std::mem::replace(before, now);
+    if now <= was {
+        // Most streams keep nothing: what all share is left alone then.
+        if now < was {
+            total.fetch_sub(was.saturating_sub(now), Ordering::Relaxed);
+        }
+        return true;
+    }
+    let more = now.saturating_sub(was);
+    let sum = total.fetch_add(more, Ordering::Relaxed);
+    sum.saturating_add(more) <= most
+}
+
+impl Arrival {
+    /// Counts what has come.
+    fn count(&mut self, data: &[u8]) -> Result<(), Status> {
+        match &mut self.framing {
+            Some(framing) => {
+                if framing.take(data) {
+                    self.deadline = None;
+                }
+                self.received = framing.unfinished;
+                // What is larger is refused, and kept by nobody.
+                let largest = framing.largest.min(self.bounds.message);
+                let kept = if largest > SMALL { largest } else { 0 };
+                if !recount(&self.arriving.kept, &mut self.kept, kept, self.bounds.kept) {
+                    return Err(Status::resource_exhausted(
+                        "synod: too many streams have had large requests; try again",
+                    ));
+                }
+            }
+            None => self.received = self.received.saturating_add(data.len()),
+        }
+        self.hold()
+    }
+
+    /// Counts what is held now.
+    fn hold(&mut self) -> Result<(), Status> {
+        let waiting = if self.deadline.is_some() { WAITING } else { 0 };
+        let now = self.received.saturating_add(waiting);
+        let most = self.bounds.arriving;
+        if recount(&self.arriving.bytes, &mut self.held, now, most) {
+            return Ok(());
+        }
+        Err(Status::resource_exhausted(
+            "synod: too many large requests are arriving at once; try again",
+        ))
+    }
+
+    /// Whether nothing is expected: between two messages of a stream.
+    fn may_pause(&self) -> bool {
+        let framing = self.framing.as_ref();
+        framing.is_some_and(|framing| framing.unfinished == 0)
+    }
+}
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        recount(&self.arriving.bytes, &mut self.held, 0, usize::MAX);
+        recount(&self.arriving.kept, &mut self.kept, 0, usize::MAX);
+    }
+}
+
+impl HttpBody for Arrival {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        match Pin::new(&mut this.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                let counted = this.count(frame.data_ref().map_or(&[], |data| data));
+                Poll::Ready(Some(counted.map(|()| frame)))
+            }
+            Poll::Pending if this.may_pause() => Poll::Pending,
+            Poll::Pending => {
+                if this.deadline.is_none() {
+                    this.deadline = Some(Box::pin(tokio::time::sleep(this.bounds.time)));
+                    if let Err(refusal) = this.hold() {
+                        return Poll::Ready(Some(Err(refusal)));
+                    }
+                }
+                let Some(deadline) = &mut this.deadline else {
+                    return Poll::Pending;
+                };
+                if deadline.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Some(Err(Status::deadline_exceeded(
+                        "synod: the request did not arrive in time",
+                    ))));
+                }
+                Poll::Pending
+            }
+            other => other,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::*;
+
+    /// Pieces that have come, after which nothing more does.
+    struct Stalled(Vec<Bytes>);
+
+    impl HttpBody for Stalled {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            if self.0.is_empty() {
+                return Poll::Pending;
+            }
+            let piece = self.0.remove(0);
+            Poll::Ready(Some(Ok(Frame::data(piece))))
+        }
+    }
+
+    /// A stream on which so much has come, read until it stalls or ends: what is counted then, and how it
+    /// ends, as nothing more comes, if it does.
+    async fn stalled(
+        path: &str,
+        pieces: &[&[u8]],
+        bounds: Bounds,
+    ) -> (usize, Option<Result<(), Code>>) {
+        use std::future::poll_fn;
+
+        let arriving = Arc::new(Arriving::default());
+        let pieces = pieces.iter().map(|piece| Bytes::copy_from_slice(piece));
+        let request = Request::builder().uri(path);
+        let request = request.body(Body::new(Stalled(pieces.collect()))).unwrap();
+        let mut body = bound_arrival(request, &arriving, bounds).into_body();
+        let mut count = 0;
+        let read = async {
+            loop {
+                match poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+                    Some(Ok(_)) => count = arriving.bytes.load(Ordering::Relaxed),
+                    Some(Err(status)) => return Err(status.code()),
+                    None => return Ok(()),
+                }
+            }
+        };
+        // An end comes within a tick.
+        let end = tokio::time::timeout(Duration::from_millis(50), read).await;
+        drop(body);
+        for counted in [&arriving.bytes, &arriving.kept] {
+            assert_eq!(counted.load(Ordering::Relaxed), 0, "all is given back");
+        }
+        (count, end.ok())
+    }
+
+    /// Bounds that let this much arrive.
+    fn most(arriving: usize) -> Bounds {
+        Bounds {
+            arriving,
+            kept: 100_000,
+            message: 50_000,
+            time: Duration::ZERO,
+        }
+    }
+
+    const WATCH: &str = "/etcdserverpb.Watch/Watch";
+
+    #[tokio::test]
+    async fn a_stream_may_pause_between_messages_and_not_amid_one() {
+        let late = Some(Err(Code::DeadlineExceeded));
+        let message: &[u8] = &[0, 0, 0, 0, 3, 1, 2, 3];
+        assert_eq!(stalled(WATCH, &[], most(WAITING + 100)).await, (0, None));
+        assert_eq!(
+            stalled(WATCH, &[message], most(WAITING + 100)).await,
+            (0, None)
+        );
+        assert_eq!(
+            stalled(WATCH, &[message, message], most(WAITING + 100)).await,
+            (0, None)
+        );
+        for cut in 1..message.len() {
+            let (begin, end) = message.split_at(cut);
+            assert_eq!(
+                stalled(WATCH, &[begin, end], most(WAITING + 100)).await,
+                (0, None),
+                "{cut}"
+            );
+            let stands = stalled(WATCH, &[message, begin], most(WAITING + 100)).await;
+            assert_eq!(stands, (cut, late), "{cut}");
+            let both = [message, begin].concat();
+            assert_eq!(
+                stalled(WATCH, &[&both], most(WAITING + 100)).await,
+                (cut, late),
+                "{cut}"
+            );
+        }
+        // What is no stream is one message, and waited for to its end.
+        assert_eq!(
+            stalled("/etcdserverpb.KV/Put", &[message], most(WAITING + 100)).await,
+            (8, late)
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_held_of_messages_without_an_end_is_bounded() {
+        let full = Some(Err(Code::ResourceExhausted));
+        let begin: &[u8] = &[0, 0, 0x1f, 0xff, 0xff];
+        let zeros = [0; 50];
+        let (_, end) = stalled(WATCH, &[begin, &zeros, &zeros], most(100)).await;
+        assert_eq!(end, full);
+        // Of messages that end nothing is counted as arriving.
+        let message = [&[0, 0, 0, 0, 50], zeros.as_slice()].concat();
+        let messages = [message.as_slice(); 10];
+        assert_eq!(stalled(WATCH, &messages, most(100)).await, (0, None));
+    }
+
+    #[tokio::test]
+    async fn who_waits_counts_even_with_nothing() {
+        let late = Some(Err(Code::DeadlineExceeded));
+        let full = Some(Err(Code::ResourceExhausted));
+        assert_eq!(stalled("/x", &[], most(WAITING)).await, (0, late));
+        assert_eq!(stalled("/x", &[], most(WAITING - 1)).await, (0, full));
+    }
+
+    #[tokio::test]
+    async fn the_largest_message_of_a_stream_counts_until_its_end() {
+        let arriving = Arc::new(Arriving::default());
+        let message = |bytes: usize| {
+            let length = u32::try_from(bytes).unwrap().to_be_bytes();
+            Bytes::from([&[0], &length[..], &vec![0; bytes]].concat())
+        };
+        // The body of a stream on which these have come, and how reading them ended.
+        let stream = async |sizes: &[usize]| {
+            let pieces = sizes.iter().map(|size| message(*size)).collect();
+            let request = Request::builder().uri(WATCH);
+            let request = request.body(Body::new(Stalled(pieces))).unwrap();
+            let mut body = bound_arrival(request, &arriving, most(1 << 20)).into_body();
+            for _ in sizes {
+                let frame = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
+                if let Err(refusal) = frame.unwrap() {
+                    return Err(refusal.code());
+                }
+            }
+            Ok(body)
+        };
+        let kept = || arriving.kept.load(Ordering::Relaxed);
+        let small = stream(&[SMALL, 1, SMALL]).await.unwrap();
+        assert_eq!(kept(), 0);
+        let first = stream(&[20_000, 1, 50_000, 30_000]).await.unwrap();
+        assert_eq!(kept(), 50_000);
+        // More than any message may have is refused when it is read.
+        let second = stream(&[60_000]).await.unwrap();
+        assert_eq!(kept(), 100_000);
+        assert_eq!(
+            stream(&[1, 10_000]).await.err(),
+            Some(Code::ResourceExhausted)
+        );
+        assert_eq!(arriving.bytes.load(Ordering::Relaxed), 0);
+        drop((small, first));
+        assert_eq!(kept(), 50_000);
+        drop(second);
+        assert_eq!(kept(), 0);
+    }
+}
