@@ -7,9 +7,11 @@ use synod_store::{KeyRange, Revision, TxnOpResponse};
 use tokio::time::Instant;
 
 use super::Stm;
+use super::Tx;
+use super::attempt::{Attempt, Ended, Restart, Turns};
+use super::fetch::{Source, fetch};
 use super::hall::{Answer, Hall, Place, Presence};
 use super::sets::{Fetched, Sets, bounded};
-use super::tx::{Attempt, Ended, Restart, Source, Turns, Tx, fetch};
 use crate::span::traced;
 use crate::{Error, Result};
 

@@ -31,8 +31,10 @@
 //!
 //! *Interoperates with* the STM of etcd's Go package, which has no keys of its own either.
 
+mod attempt;
 mod course;
 mod delays;
+mod fetch;
 mod hall;
 mod isolation;
 mod run;

@@ -8,8 +8,8 @@ use synod_store::TxnOpResponse;
 use tokio::time::Instant;
 
 use super::{Answer, Hall};
+use crate::stm::fetch::{Source, fetch};
 use crate::stm::sets::{Fetched, bounded};
-use crate::stm::tx::{Source, fetch};
 use crate::{Client, Error};
 
 /// How long a group waits at most for those who are about to join it.
