@@ -29,9 +29,8 @@ async fn nothing_listens() {
     let url = format!("http://{}", port.address());
     let error = refused(EtcdOptions::new([url.clone()])).await;
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
-    let expected = format!(
-        "nothing listens at {url}; start one with `synod serve` or name another address with --addr"
-    );
+    let expected =
+        format!("nothing listens at {url}; start one with `synod serve` or name another address");
     assert_eq!(error.message(), expected);
 }
 

@@ -8,7 +8,8 @@ use crate::connector::Connector;
 /// How to reach an etcd cluster: `EtcdOptions::new(["http://h1:2379", "http://h2:2379"])`.
 ///
 /// An endpoint is `http://HOST:PORT` or `https://HOST:PORT`. Without a scheme it means http, or
-/// https when [TLS options](EtcdOptions::with_tls) are given; without a port it means 2379.
+/// https when [TLS options](EtcdOptions::with_tls) are given (one with `http://` is refused then); without a
+/// port it means 2379.
 ///
 /// # Examples
 ///

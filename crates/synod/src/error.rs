@@ -193,16 +193,6 @@ pub enum Error {
         count: u64,
     },
 
-    /// A participant died, or its wait ran out, before all had come: this round is over for
-    /// everybody. Enter again for the next one.
-    #[error("the round of {name:?} was broken: {reason}")]
-    Broken {
-        /// The name of the double barrier.
-        name: String,
-        /// Why.
-        reason: String,
-    },
-
     /// A program with etcd's Go recipes uses the same name, and the layout of its keys is another.
     #[error(
         "{key:?} belongs to a program with etcd's Go recipes, which cannot see the native layout \

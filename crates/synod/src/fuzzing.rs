@@ -15,11 +15,11 @@ use crate::settle::{Record, Token};
 /// When an address is read that is none.
 pub fn url(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
-    match Address::parse(&text) {
+    match Address::parse(&text, false) {
         Ok(Address::Etcd(endpoints)) => {
             assert!(!endpoints.is_empty());
             for endpoint in endpoints {
-                let again = Address::parse(&endpoint);
+                let again = Address::parse(&endpoint, true);
                 assert_eq!(again.ok(), Some(Address::Etcd(vec![endpoint])));
             }
         }

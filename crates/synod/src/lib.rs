@@ -11,7 +11,7 @@
 //! // Rises from holder to holder: let other systems refuse a lower one than they have seen.
 //! println!("fencing token {}", guard.fencing_token());
 //! // Changes nothing once the lock has passed on to another.
-//! guard.txn().and_then([put("report/owner", "me")]).await?;
+//! guard.txn().and_then([put("report-owner", "me")]).await?;
 //! guard.unlock().await?;
 //! # client.close().await
 //! # }
@@ -57,6 +57,7 @@ mod client;
 pub mod clock;
 pub mod double_barrier;
 pub mod election;
+mod errand;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -112,6 +113,19 @@ pub mod __mechanism {
 
 #[doc = include_str!("../docs/guide.md")]
 pub mod guide {}
+
+/// What `future` gives, or `None` when that takes longer than `timeout`.
+async fn within<T>(
+    timeout: std::time::Duration,
+    future: impl Future<Output = Result<T>>,
+) -> Result<Option<T>> {
+    // Without one a timer cannot even be made.
+    runtime()?;
+    match tokio::time::timeout(timeout, future).await {
+        Ok(done) => done.map(Some),
+        Err(_) => Ok(None),
+    }
+}
 
 /// The runtime that the call is made in.
 fn runtime() -> Result<tokio::runtime::Handle> {

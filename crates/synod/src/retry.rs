@@ -57,6 +57,8 @@ pub(crate) async fn insist<T, F>(patience: Duration, mut ask: impl FnMut() -> F)
 where
     F: Future<Output = Result<T>>,
 {
+    // The timer would panic without one.
+    crate::runtime()?;
     let deadline = Instant::now() + patience;
     let mut backoff = Backoff::new();
     loop {

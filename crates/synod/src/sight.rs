@@ -18,12 +18,13 @@ use std::time::Duration;
 
 use synod_store::{Event, EventKind, Key, KeyRange, KeyValue, RangeRequest, Revision, Store};
 use synod_store::{RangeResponse, WatchRequest};
-use tokio::runtime::Handle;
+use tokio::runtime::{self, Handle};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::linger::{Ends, is_driven};
 use crate::retry::{self, Backoff};
+use crate::slot::Slot;
 use crate::span;
 use crate::watch::{Lookout, Nudge};
 use crate::{Error, Result};
@@ -82,6 +83,7 @@ pub(crate) struct Sight {
     view: watch::Receiver<View>,
     task: AbortHandle,
     driven: bool,
+    runtime: runtime::Id,
 }
 
 impl Drop for Sight {
@@ -112,6 +114,7 @@ impl Sight {
             view,
             task: task.abort_handle(),
             driven: is_driven(runtime),
+            runtime: runtime.id(),
         }
     }
 
@@ -145,6 +148,67 @@ impl Sight {
             if view.changed().await.is_err() {
                 // The task ends with the runtime only.
                 return Err(Error::NoRuntime);
+            }
+        }
+    }
+}
+
+/// A range of keys that is kept in sight for as long as this lives, although runtimes end in which it is.
+#[derive(Debug)]
+pub(crate) struct LastingSight {
+    store: Arc<dyn Store>,
+    range: KeyRange,
+    patience: Duration,
+    /// One that tasks of any runtime look at. One more for each runtime that gets on only while somebody waits in it:
+    /// nobody else is to depend on that.
+    sights: Slot<Vec<Arc<Sight>>>,
+}
+
+/// How often somebody looks again because the runtime has ended in which the range was kept in sight.
+const RESTARTS: usize = 8;
+
+impl LastingSight {
+    /// Asks nobody yet.
+    pub(crate) fn new(store: Arc<dyn Store>, range: KeyRange, patience: Duration) -> LastingSight {
+        LastingSight {
+            store,
+            range,
+            patience,
+            sights: Slot::default(),
+        }
+    }
+
+    /// Begins to look, in this runtime, unless it is looked already.
+    pub(crate) fn open(&self, runtime: &Handle) -> Arc<Sight> {
+        let mut sights = self.sights.lock();
+        sights.retain(|sight| !sight.is_over());
+        let serves = |sight: &&Arc<Sight>| sight.driven || sight.runtime == runtime.id();
+        if let Some(sight) = sights.iter().find(serves) {
+            return Arc::clone(sight);
+        }
+        let (store, range) = (Arc::clone(&self.store), self.range.clone());
+        let sight = Arc::new(Sight::open(store, runtime, range, self.patience));
+        sights.push(Arc::clone(&sight));
+        sight
+    }
+
+    /// As [`Sight::find`]; it is looked in this runtime, or when that has ended, in the caller's.
+    pub(crate) async fn find<T>(
+        &self,
+        runtime: &Handle,
+        mut seen: impl FnMut(&View) -> Option<T>,
+    ) -> Result<T> {
+        let mut sight = self.open(runtime);
+        let mut restarts = RESTARTS;
+        loop {
+            match sight.find(&mut seen).await {
+                Err(Error::NoRuntime) if restarts > 0 => {
+                    restarts = restarts.saturating_sub(1);
+                    // If it was the runtime of this caller, this is where it ends too.
+                    tokio::task::yield_now().await;
+                    sight = self.open(&crate::runtime()?);
+                }
+                found => return found,
             }
         }
     }

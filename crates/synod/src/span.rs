@@ -8,7 +8,7 @@
 //! # Cost
 //!
 //! Without a subscriber that asks for `debug`, one atomic load and a branch an operation; nothing is formatted, nothing
-//! allocated. The future of an operation grows by the 56 bytes of [`Traced`], and is not boxed.
+//! allocated. The future of an operation grows by the 64 bytes of [`Traced`], and is not boxed.
 
 use std::fmt::{self, Write};
 use std::future::Future;
@@ -68,6 +68,7 @@ pin_project! {
         // None of any effect once the operation has ended.
         span: Span,
         tell: fn(&F::Output, &Span),
+        begun: bool,
     }
 
     impl<F: Future> PinnedDrop for Traced<F> {
@@ -87,7 +88,12 @@ impl<T: Told, F: Future<Output = Result<T>>> Traced<F> {
 impl<F: Future> Traced<F> {
     /// As [`Traced::new`], for answers of another form.
     pub(crate) fn telling(span: Span, work: F, tell: fn(&F::Output, &Span)) -> Traced<F> {
-        Traced { work, span, tell }
+        Traced {
+            work,
+            span,
+            tell,
+            begun: false,
+        }
     }
 
     /// With a lease that is known from the beginning.
@@ -103,14 +109,27 @@ impl<F: Future> Traced<F> {
     }
 }
 
-impl<F: Future> Future for Traced<F> {
+impl<T, E: From<Error>, F: Future<Output = Result<T, E>>> Future for Traced<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let entered = this.span.enter();
-        let answer = ready!(this.work.poll(cx));
-        drop(entered);
+        // Asked here, once for all operations: the first timer or task would panic without a runtime.
+        let runtime = if *this.begun {
+            Ok(())
+        } else {
+            crate::runtime().map(drop)
+        };
+        *this.begun = true;
+        let answer = match runtime {
+            Ok(()) => {
+                let entered = this.span.enter();
+                let answer = ready!(this.work.poll(cx));
+                drop(entered);
+                answer
+            }
+            Err(error) => Err(error.into()),
+        };
         if !this.span.is_disabled() {
             (this.tell)(&answer, this.span);
             *this.span = Span::none();
@@ -285,6 +304,10 @@ impl Told for (Revision, Option<u32>) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[test]
@@ -302,9 +325,44 @@ mod tests {
     }
 
     #[test]
+    fn without_a_runtime_every_operation_says_so() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let (client, guard) = runtime.block_on(async {
+            let client = crate::Client::connect("memory:").await.unwrap();
+            let guard = client.mutex("held").lock().await.unwrap();
+            (client, guard)
+        });
+        fn refused<T>(work: impl Future<Output = Result<T>>) -> bool {
+            matches!(work.now_or_never(), Some(Err(Error::NoRuntime)))
+        }
+        let short = Duration::from_millis(1);
+        let (queue, urgent) = (client.queue("q"), client.priority_queue("p"));
+        let (mutex, rwlock) = (client.mutex("m"), client.rwlock("r"));
+        let (election, semaphore) = (client.election("e"), client.semaphore("s", 1));
+        let (barrier, double) = (client.barrier("b"), client.double_barrier("d", 1));
+        assert!(refused(crate::Client::connect("memory:")));
+        assert!(refused(crate::Client::connect("http://127.0.0.1:1")));
+        assert!(refused(queue.enqueue("a")) && refused(urgent.enqueue("a", 1)));
+        assert!(refused(queue.dequeue()) && refused(urgent.dequeue()));
+        assert!(refused(queue.dequeue_timeout(short)) && refused(urgent.dequeue_timeout(short)));
+        assert!(
+            refused(queue.take()) && refused(queue.take_timeout(short)) && refused(queue.len())
+        );
+        assert!(refused(mutex.lock()) && refused(mutex.lock_timeout(short)));
+        assert!(refused(rwlock.read()) && refused(rwlock.write_timeout(short)));
+        assert!(refused(semaphore.acquire()) && refused(semaphore.acquire_timeout(short)));
+        assert!(refused(election.campaign("v")) && refused(election.leader()));
+        assert!(refused(barrier.hold()) && refused(barrier.wait()));
+        assert!(refused(barrier.wait_timeout(short)) && refused(double.enter()));
+        assert!(refused(double.enter_timeout(short)) && refused(client.session().build()));
+        assert!(refused(guard.check()) && refused(guard.unlock()));
+        assert!(refused(client.close()));
+    }
+
+    #[test]
     fn a_span_costs_a_future_what_is_documented() {
         let work = async { Ok::<(), Error>(()) };
         let bare = size_of_val(&work);
-        assert!(size_of_val(&Traced::new(Span::none(), work)) - bare <= 56);
+        assert!(size_of_val(&Traced::new(Span::none(), work)) - bare <= 64);
     }
 }

@@ -74,6 +74,15 @@ impl Channels {
         let mut slots: Vec<Slot> = Vec::new();
         for text in &options.endpoints {
             let address = Address::parse(text, secure)?;
+            if secure && !address.is_secure() {
+                return Err(Error::new(
+                    ErrorKind::InvalidAddress,
+                    format!(
+                        "`{address}` is without TLS, and TLS options are given: write https://, or \
+                         leave them away"
+                    ),
+                ));
+            }
             if slots.iter().all(|slot| slot.address != address) {
                 slots.push(Slot {
                     endpoint: endpoint(&address, &options)?,
@@ -285,6 +294,21 @@ mod tests {
             is_learner,
             ..Member::default()
         }
+    }
+
+    #[tokio::test]
+    async fn with_certificates_nothing_is_said_in_the_clear() {
+        let channels = |endpoints: &[&str]| {
+            let options = EtcdOptions::new(endpoints.iter().copied());
+            let options = options.with_tls(crate::TlsOptions::new().with_domain("x"));
+            Channels::new(options, Arc::new(Auth::new(None)))
+        };
+        let error = channels(&["10.0.0.1:1", "http://10.0.0.2:1"]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidAddress);
+        assert!(error.to_string().contains("http://10.0.0.2:1"), "{error}");
+        let channels = channels(&["10.0.0.1:1"]).unwrap();
+        channels.learn(&[member("http://10.0.0.3:1", false)]);
+        assert_eq!(urls(&channels), ["https://10.0.0.1:1"]);
     }
 
     #[tokio::test]

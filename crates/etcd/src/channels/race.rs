@@ -116,7 +116,7 @@ fn none_answers(mut errors: Vec<Error>) -> Error {
     };
     if error.kind() == ErrorKind::ConnectionRefused {
         let message = format!(
-            "{}; start one with `synod serve` or name another address with --addr",
+            "{}; start one with `synod serve` or name another address",
             error.message()
         );
         error = Error::new(ErrorKind::ConnectionRefused, message).with_source(error);
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(one.kind(), ErrorKind::ConnectionRefused);
         assert_eq!(
             one.message(),
-            "nothing listens at a; start one with `synod serve` or name another address with --addr"
+            "nothing listens at a; start one with `synod serve` or name another address"
         );
         let mixed = none_answers(vec![
             refused(),

@@ -312,10 +312,8 @@ impl Barrier {
     ///
     /// As [`Barrier::wait`].
     pub async fn wait_timeout(&self, timeout: Duration) -> Result<bool> {
-        match tokio::time::timeout(timeout, self.wait()).await {
-            Ok(open) => open.map(|()| true),
-            Err(_) => Ok(false),
-        }
+        let open = crate::within(timeout, self.wait()).await?;
+        Ok(open.is_some())
     }
 
     /// Whether the barrier is held at this moment. One round trip.

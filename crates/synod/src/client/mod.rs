@@ -37,6 +37,14 @@ pub(crate) use url::Address;
 /// client.close().await?;
 /// # Ok(()) }) }
 /// ```
+///
+/// # Runtimes
+///
+/// A client may be used from several Tokio runtimes. What its callers share (a watch, the claims of a
+/// queue, a commit) runs on the runtime of the caller who began it. When that one *ends*, the others begin
+/// anew; while it only *stands still*, as a current-thread runtime does outside of `block_on`, those who
+/// wait for what it carries wait with it. So give a runtime that is not always driven a client of its own. The
+/// client's own session is kept by the runtime in which it was first needed, and is lost with it.
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
@@ -133,6 +141,8 @@ impl Client {
 
     /// The queue of this name. Asks nobody: a queue exists as long as it holds something.
     ///
+    /// Objects of different kinds need [different names](crate::guide#names).
+    ///
     /// Handles of one name in one client share their reading, so that their callers do not compete.
     #[must_use]
     pub fn queue(&self, name: impl Into<Key>) -> Queue {
@@ -172,7 +182,9 @@ impl Client {
     /// back. The client's own session ends too, and with it what its locks and the like still hold;
     /// sessions that were made with [`Client::session`] are closed on their own.
     ///
-    /// Other handles of the client stay usable.
+    /// Other handles of the client stay usable, and whoever waits through one of them goes on waiting
+    /// (locks, elections, semaphores and double barriers end with the session): such waits are among what
+    /// is under way, so end them first.
     ///
     /// # Cancel safety
     ///

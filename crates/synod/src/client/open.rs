@@ -9,7 +9,7 @@ use super::url::Address;
 use crate::{Error, Result};
 
 pub(super) async fn open(options: &ConnectOptions) -> Result<Arc<dyn Store>> {
-    match Address::parse(&options.url)? {
+    match Address::parse(&options.url, options.tls.is_some())? {
         Address::Memory => {
             refuse_network_options(options)?;
             memory(options).await
@@ -18,7 +18,10 @@ pub(super) async fn open(options: &ConnectOptions) -> Result<Arc<dyn Store>> {
             refuse_network_options(options)?;
             file(options, path).await
         }
-        Address::Etcd(endpoints) => etcd(options, endpoints).await,
+        Address::Etcd(endpoints) => {
+            refuse_plain_text(options, &endpoints)?;
+            etcd(options, endpoints).await
+        }
     }
 }
 
@@ -34,6 +37,19 @@ fn refuse_network_options(options: &ConnectOptions) -> Result<()> {
     }
     if options.tls.is_some() {
         return Err(refuse("a TLS option"));
+    }
+    Ok(())
+}
+
+/// Who gives certificates does not want a password to travel where they are not used.
+fn refuse_plain_text(options: &ConnectOptions, endpoints: &[String]) -> Result<()> {
+    let plain = |endpoint: &String| endpoint.starts_with("http://");
+    if options.tls.is_some() && endpoints.iter().any(plain) {
+        return Err(Error::InvalidOption {
+            url: super::url::without_secrets(&options.url),
+            option: "a TLS option",
+            reason: "http:// is without TLS; write https://, or leave the certificates away",
+        });
     }
     Ok(())
 }
@@ -81,7 +97,8 @@ async fn etcd(options: &ConnectOptions, endpoints: Vec<String>) -> Result<Arc<dy
     // No attempt may take longer than the whole call.
     let mut etcd = EtcdOptions::new(endpoints)
         .with_connect_timeout(timeout.min(Duration::from_secs(3)))
-        .with_request_timeout(timeout.min(Duration::from_secs(5)));
+        .with_request_timeout(timeout.min(Duration::from_secs(5)))
+        .with_member_sync(options.member_sync);
     if let Some((name, password)) = &options.user {
         etcd = etcd.with_user(name, password);
     }

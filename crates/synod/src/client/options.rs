@@ -34,6 +34,7 @@ pub struct ConnectOptions {
     pub(super) url: String,
     pub(super) user: Option<(String, String)>,
     pub(super) tls: Option<TlsOptions>,
+    pub(super) member_sync: Option<Duration>,
     pub(super) settings: Settings,
 }
 
@@ -62,6 +63,9 @@ impl Default for Settings {
     }
 }
 
+/// How often a cluster is asked for its members.
+const MEMBER_SYNC: Duration = Duration::from_secs(60);
+
 /// Longer than anybody waits, and short enough to be added to any time.
 const LONGEST: Duration = Duration::from_secs(60 * 60 * 24 * 365);
 
@@ -84,6 +88,7 @@ impl ConnectOptions {
             url: url.as_ref().to_owned(),
             user: None,
             tls: None,
+            member_sync: Some(MEMBER_SYNC),
             settings: Settings::default(),
         }
     }
@@ -105,9 +110,18 @@ impl ConnectOptions {
         self
     }
 
-    /// Certificates for an etcd cluster; without this, `https` trusts the system's.
+    /// Certificates for an etcd cluster; without this, `https` trusts the system's. An endpoint without a
+    /// scheme means `https` then, and one with `http://` is refused when connecting.
     pub fn with_tls(mut self, tls: TlsOptions) -> ConnectOptions {
         self.tls = Some(tls);
+        self
+    }
+
+    /// How often an etcd cluster is asked for its members, whose addresses are then used beside those of the
+    /// URL; `None` for never, as where all must go through a proxy. Every 60 s unless set. An embedded
+    /// store has no members.
+    pub fn with_member_sync(mut self, interval: impl Into<Option<Duration>>) -> ConnectOptions {
+        self.member_sync = interval.into();
         self
     }
 
@@ -187,6 +201,7 @@ impl fmt::Debug for ConnectOptions {
             .field("url", &super::url::without_secrets(&self.url))
             .field("user", &self.user.as_ref().map(|(name, _)| name))
             .field("tls", &self.tls)
+            .field("member_sync", &self.member_sync)
             .field("settings", &self.settings)
             .finish()
     }

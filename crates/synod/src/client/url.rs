@@ -16,7 +16,8 @@ pub(crate) enum Address {
 }
 
 impl Address {
-    pub(crate) fn parse(url: &str) -> Result<Address> {
+    /// Reads what a user wrote. An endpoint without a scheme means https when `secure`.
+    pub(crate) fn parse(url: &str, secure: bool) -> Result<Address> {
         let fail = |reason: &str| Error::InvalidUrl {
             url: without_secrets(url),
             reason: reason.to_owned(),
@@ -46,7 +47,7 @@ impl Address {
             };
         }
         text.split(',')
-            .map(|endpoint| parse_endpoint(endpoint.trim()).map_err(|reason| fail(&reason)))
+            .map(|endpoint| parse_endpoint(endpoint.trim(), secure).map_err(|reason| fail(&reason)))
             .collect::<Result<Vec<_>>>()
             .map(Address::Etcd)
     }
@@ -73,12 +74,13 @@ fn strip_scheme<'t>(text: &'t str, scheme: &str) -> Option<&'t str> {
 }
 
 /// One endpoint, with its scheme; or what is wrong with it.
-fn parse_endpoint(endpoint: &str) -> Result<String, String> {
+fn parse_endpoint(endpoint: &str, secure: bool) -> Result<String, String> {
     if endpoint.is_empty() {
         return Err("an address in the list is empty".to_owned());
     }
     let (scheme, rest) = match endpoint.split_once("://") {
         Some((scheme, rest)) => (scheme.to_ascii_lowercase(), rest),
+        None if secure => ("https".to_owned(), endpoint),
         None => ("http".to_owned(), endpoint),
     };
     if scheme != "http" && scheme != "https" {
@@ -87,6 +89,11 @@ fn parse_endpoint(endpoint: &str) -> Result<String, String> {
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     if authority.is_empty() {
         return Err("the host is missing".to_owned());
+    }
+    if endpoint == "memory" || endpoint == "file" {
+        return Err(format!(
+            "an embedded store has a colon, {endpoint}:, and a host of that name a port"
+        ));
     }
     if let Some(bad) = authority
         .chars()
@@ -144,14 +151,14 @@ mod tests {
     #[test]
     fn brackets_hold_an_ipv6_address() {
         for url in ["\\::0t]", "a]", "[a]", "[::1", "[::1]x", "[::1]]", "[]:1"] {
-            assert!(Address::parse(url).is_err(), "{url}");
+            assert!(Address::parse(url, false).is_err(), "{url}");
         }
         assert_eq!(
-            Address::parse("[::1]").unwrap(),
+            Address::parse("[::1]", false).unwrap(),
             etcd(&["http://[::1]:2379"])
         );
         assert_eq!(
-            Address::parse("[fe80::1%eth0]:1").unwrap(),
+            Address::parse("[fe80::1%eth0]:1", false).unwrap(),
             etcd(&["http://[fe80::1%eth0]:1"])
         );
     }
@@ -163,7 +170,7 @@ mod tests {
             "root:hunter2@h",
             "http://a,https://root:hunter@2@b/",
         ] {
-            let error = Address::parse(url).unwrap_err();
+            let error = Address::parse(url, false).unwrap_err();
             let (shown, debugged) = (error.to_string(), format!("{error:?}"));
             assert!(!shown.contains("hunter"), "{shown}");
             assert!(!debugged.contains("hunter"), "{debugged}");
@@ -199,8 +206,17 @@ mod tests {
             ),
         ];
         for (url, address) in cases {
-            assert_eq!(Address::parse(url).unwrap(), address, "{url}");
+            assert_eq!(Address::parse(url, false).unwrap(), address, "{url}");
         }
+    }
+
+    #[test]
+    fn an_endpoint_without_a_scheme_is_as_safe_as_it_can_be() {
+        let parsed = Address::parse("a:1,http://b:2,c", true).unwrap();
+        assert_eq!(
+            parsed,
+            etcd(&["https://a:1", "http://b:2", "https://c:2379"])
+        );
     }
 
     #[test]
@@ -222,10 +238,11 @@ mod tests {
             "::1",
             "http://:1",
             "a b:1",
+            "memory",
             "zk://a:1",
         ];
         for url in bad {
-            let error = Address::parse(url).expect_err(url);
+            let error = Address::parse(url, false).expect_err(url);
             let text = error.to_string();
             for form in ["http://HOST:PORT", "file:PATH", "memory:"] {
                 assert!(text.contains(form), "{url:?}: {text}");

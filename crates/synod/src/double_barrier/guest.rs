@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use synod_store::Key;
-use tokio::runtime::Handle;
 use tokio::time::Instant;
-use tokio_util::sync::DropGuard;
 
+use super::Stay;
 use super::go::{self, Hall};
 use super::house::House;
 pub(super) use super::member::Hint;
@@ -28,11 +27,11 @@ pub(super) enum Guest {
 }
 
 impl Building {
-    pub(super) fn of(client: &Client, name: &Key, go: bool, runtime: &Handle) -> Building {
+    pub(super) fn of(client: &Client, name: &Key, go: bool) -> Building {
         if go {
-            Building::Go(Hall::of(client, name, runtime))
+            Building::Go(Hall::of(client, name))
         } else {
-            Building::Native(House::of(client, name, runtime))
+            Building::Native(House::of(client, name))
         }
     }
 
@@ -43,7 +42,7 @@ impl Building {
         session: Session,
         count: u32,
         hint: Option<Hint>,
-        stay: DropGuard,
+        stay: Stay,
     ) -> Result<Guest> {
         match self {
             Building::Native(house) => {

@@ -6,15 +6,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use rand::seq::IndexedRandom;
 use synod_store::{
-    Compare, CompareOp, DeleteRequest, Key, PutRequest, RangeRequest, Revision, Store, Txn, TxnOp,
-    TxnOpResponse,
+    Applied, Compare, CompareOp, DeleteRequest, ErrorKind, Key, PutRequest, RangeRequest, Revision,
+    Store, Txn, TxnOp, TxnOpResponse,
 };
 use tokio::runtime::Handle;
 
 use super::keys::{Keys, MOST, Round};
+use crate::errand::{Runtimes, errand};
 use crate::retry::Sent;
 use crate::settle::{Outcome, Settle, Work};
-use crate::sight::Sight;
+use crate::sight::LastingSight;
+use crate::slot::Slot;
 use crate::{Client, Error, Result, Session, retry, session};
 
 /// What all participants of one double barrier in one client share.
@@ -25,9 +27,10 @@ pub(super) struct House {
     pub(super) store: Arc<dyn Store>,
     pub(super) settle: Settle,
     pub(super) patience: Duration,
-    pub(super) runtime: Handle,
     /// The round's key and the one that says that it is over.
-    pub(super) at: Sight,
+    pub(super) at: LastingSight,
+    /// Where the last one who entered keeps its session.
+    pub(super) home: Slot<Option<Handle>>,
 }
 
 /// What is known of the round that gathers, until a Txn objects.
@@ -56,7 +59,7 @@ pub(super) enum Out {
     /// The last of a round.
     Last,
     /// Of a full round; others may still be in it.
-    Left(Revision),
+    Left,
     /// The place was not held any more.
     Gone,
 }
@@ -67,31 +70,41 @@ impl Drop for House {
         let txn = Txn::new()
             .when([Compare::absent(self.keys.places())])
             .and_then([DeleteRequest::new(self.keys.all())]);
-        let store = Arc::clone(&self.store);
-        let patience = self.patience;
-        self.settle
-            .spawn(&self.runtime, "double_barrier.tidy", async move {
+        let home = self.home.lock().take();
+        let runtimes = match (Handle::try_current(), home) {
+            (Ok(first), second) => Runtimes { first, second },
+            (Err(_), Some(first)) => Runtimes {
+                first,
+                second: None,
+            },
+            (Err(_), None) => return,
+        };
+        let (store, patience) = (Arc::clone(&self.store), self.patience);
+        errand(&self.settle, runtimes, "double_barrier.tidy", move || {
+            let (store, txn) = (Arc::clone(&store), txn.clone());
+            async move {
                 let sweep = retry::read(patience, || store.txn(txn.clone()));
                 if let Err(error) = sweep.await {
                     tracing::debug!(%error, "the records of a double barrier are left behind");
                 }
-            });
+            }
+        });
     }
 }
 
 impl House {
-    pub(super) fn of(client: &Client, name: &Key, runtime: &Handle) -> Arc<House> {
+    pub(super) fn of(client: &Client, name: &Key) -> Arc<House> {
         client.registry().get("double-barrier", name, || {
             let keys = Keys::new(client.own_prefix("double-barrier", name), name);
             let store = client.shared_store();
             House {
                 name: name.clone(),
-                at: Sight::open(Arc::clone(&store), runtime, keys.at(), client.timeout()),
+                at: LastingSight::new(Arc::clone(&store), keys.at(), client.timeout()),
+                home: Slot::default(),
                 keys,
                 store,
                 settle: client.settle(),
                 patience: client.timeout(),
-                runtime: runtime.clone(),
             }
         })
     }
@@ -224,10 +237,8 @@ impl House {
             Err(error) => {
                 // A lease does not come back: no copy can apply, and what one has put is gone.
                 let open = doubt && !error.is_lease_gone();
-                let error = match open {
-                    true => self.late(),
-                    false => session::lease_gone(session, error.into()),
-                };
+                // Which says itself whether a copy may have applied.
+                let error = session::lease_gone(session, error.into());
                 return Take::Failed { error, open };
             }
         };
@@ -251,16 +262,13 @@ impl House {
                 doubt: false,
             }),
             Ok(_) => Take::Stale,
-            Err(_) => Take::Failed {
-                error: self.late(),
-                open: true,
-            },
-        }
-    }
-
-    fn late(&self) -> Error {
-        Error::Timeout {
-            after: self.patience,
+            Err(_) => {
+                let error = synod_store::Error::from_kind(ErrorKind::Timeout);
+                Take::Failed {
+                    error: error.with_applied(Applied::Maybe).into(),
+                    open: true,
+                }
+            }
         }
     }
 
@@ -330,7 +338,6 @@ impl House {
         }
         let Sent { answer, doubt } = retry::txn(&*self.store, &txn, self.patience).await;
         let response = answer?;
-        let revision = response.header.revision;
         let left = if full {
             response.succeeded.then_some(response.responses)
         } else if response.succeeded {
@@ -347,11 +354,11 @@ impl House {
                 let last = last.and_then(TxnOpResponse::into_txn);
                 Ok(match last {
                     Some(last) if last.succeeded => Out::Last,
-                    _ => Out::Left(revision),
+                    _ => Out::Left,
                 })
             }
             // Nobody else deletes the place as long as the lease lives: an earlier copy has.
-            None if doubt && self.is_alive(session).await? => Ok(Out::Left(revision)),
+            None if doubt && self.is_alive(session).await? => Ok(Out::Left),
             None => Ok(Out::Gone),
         }
     }

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use synod_store::{EventFilter, EventKind, Revision, WatchRequest};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio_util::sync::DropGuard;
 
 use super::house::{Free, Held, House, Known, Out, Take};
 use super::keys::occupant;
+use super::{Stay, while_kept};
+use crate::errand::errand;
 use crate::retry::Backoff;
-use crate::sight::{Sight, View};
+use crate::sight::{LastingSight, View};
 use crate::watch::{Lookout, Nudge};
 use crate::{Client, Error, Result, Session, retry};
 
@@ -29,8 +31,7 @@ pub(super) struct Member {
     /// When the round was full, once that is known.
     full: Option<Revision>,
     out: bool,
-    /// Dropped once the place is given up.
-    stay: Option<DropGuard>,
+    stay: Stay,
 }
 
 /// What to remember for the next round.
@@ -42,27 +43,31 @@ pub(super) struct Hint {
 
 /// Takes a place.
 ///
-/// The Txn runs in a task: when the caller goes, the place is given up again.
+/// The Txn runs in a task, where the session is kept: when the caller goes, or its runtime, the place is given up
+/// again.
 pub(super) async fn join(
     client: &Client,
     house: &Arc<House>,
     session: Session,
     count: u32,
     hint: Option<Hint>,
-    stay: DropGuard,
+    stay: Stay,
 ) -> Result<Member> {
+    let runtime = session.runtimes().first;
+    house.at.open(&runtime);
+    *house.home.lock() = Some(session.home().clone());
     let (answer, answered) = oneshot::channel();
     let task = {
         let (house, identity) = (Arc::clone(house), client.identity());
+        let session = session.clone();
         async move {
             // A caller who has gone gives the place back, which is given up then.
             drop(answer.send(join_now(house, session, count, hint, &identity, stay).await));
         }
     };
-    house
-        .settle
-        .spawn(&house.runtime, "double_barrier.enter", task);
-    answered.await.unwrap_or(Err(Error::NoRuntime))
+    house.settle.spawn(&runtime, "double_barrier.enter", task);
+    let joined = answered.await;
+    joined.unwrap_or_else(|_| Err(session.no_answer_from(&runtime)))
 }
 
 async fn join_now(
@@ -71,7 +76,7 @@ async fn join_now(
     count: u32,
     hint: Option<Hint>,
     identity: &Bytes,
-    stay: DropGuard,
+    stay: Stay,
 ) -> Result<Member> {
     let word: u128 = rand::random();
     let occupant = occupant(word, identity);
@@ -85,25 +90,22 @@ async fn join_now(
             Some(free) => free,
             None => house.look(count, hint.map(|hint| hint.place)).await?,
         };
-        let taken = match house.take(count, chosen, &occupant, &session).await {
+        let mut unseen = Unseen {
+            house: Arc::clone(&house),
+            session: session.clone(),
+            count,
+            chosen,
+            occupant: occupant.clone(),
+            stay: Some(Arc::clone(&stay)),
+        };
+        let take = house.take(count, chosen, &occupant, &session).await;
+        if !matches!(take, Take::Failed { open: true, .. }) {
+            unseen.stay = None;
+        }
+        let taken = match take {
             Take::Taken(taken) => taken,
             Take::Stale => continue,
-            Take::Failed { error, open } => {
-                if open {
-                    let unseen = Unseen {
-                        count,
-                        chosen,
-                        occupant,
-                    };
-                    let settle = house.settle.clone();
-                    let runtime = house.runtime.clone();
-                    settle.spawn(&runtime, "double_barrier.give_up", async move {
-                        unseen.give_up(house, session).await;
-                        drop(stay);
-                    });
-                }
-                return Err(error);
-            }
+            Take::Failed { error, .. } => return Err(error),
         };
         return Ok(Member {
             house,
@@ -118,21 +120,44 @@ async fn join_now(
             number: chosen.known.number.saturating_add(1),
             full: taken.full.then_some(taken.created),
             out: false,
-            stay: Some(stay),
+            stay,
         });
     }
 }
 
-/// A place that was taken, or not: its taker was told that nobody knows.
+/// A place that was taken, or not: its taker was told that nobody knows, or has gone with its runtime. Dropping it
+/// gives the place up once it is known that it was taken, unless there is nothing to stay for. The lease is the
+/// backstop.
+#[derive(Clone)]
 struct Unseen {
+    house: Arc<House>,
+    session: Session,
     count: u32,
     chosen: Free,
     occupant: Bytes,
+    stay: Option<Stay>,
+}
+
+impl Drop for Unseen {
+    fn drop(&mut self) {
+        let Some(stay) = self.stay.take() else { return };
+        // Without anything to stay for: it ends here.
+        let unseen = self.clone();
+        let runtimes = self.session.runtimes();
+        let settle = &self.house.settle;
+        errand(settle, runtimes, "double_barrier.give_up", move || {
+            let (unseen, stay) = (unseen.clone(), Arc::clone(&stay));
+            async move {
+                unseen.give_up().await;
+                drop(stay);
+            }
+        });
+    }
 }
 
 impl Unseen {
-    /// Gives the place up once it is known that it was taken. The lease is the backstop.
-    async fn give_up(self, house: Arc<House>, session: Session) {
+    async fn give_up(&self) {
+        let (house, session) = (&self.house, &self.session);
         let mut backoff = Backoff::new();
         while session.is_alive() && !house.settle.is_abandoned() {
             let Ok(standing) = house.stand_for_good(self.chosen).await else {
@@ -156,9 +181,9 @@ impl Unseen {
 }
 
 /// Gives a place up. As long as the session lives nobody else does, so it is tried again and again.
-async fn give_up(house: Arc<House>, session: Session, held: Held, full: bool) {
+async fn give_up(house: &House, session: &Session, held: Held, full: bool) {
     let mut backoff = Backoff::new();
-    while let Err(error) = house.leave(held, &session, full).await {
+    while let Err(error) = house.leave(held, session, full).await {
         tracing::debug!(name = %house.name, %error, "a place could not be given up");
         if !session.is_alive() || house.settle.is_abandoned() {
             return;
@@ -180,13 +205,7 @@ impl Member {
     /// Waits until the round is full.
     pub(super) async fn wait_full(&mut self) -> Result<()> {
         if self.full.is_none() {
-            let over = self.session.lost();
-            let full = tokio::select! {
-                // Asked first: whose session has ended is told nothing else.
-                biased;
-                () = over => return Err(Error::SessionLost),
-                full = self.watch_round() => full?,
-            };
+            let full = while_kept(&self.session, self.watch_round()).await?;
             self.full = Some(full);
         }
         self.session.check()
@@ -194,11 +213,12 @@ impl Member {
 
     async fn watch_round(&self) -> Result<Revision> {
         let house = &self.house;
+        let runtime = self.session.runtimes().first;
         let seen = |view: &View| {
             let round = view.modified(&house.keys.round);
             (round > self.held.known.since).then_some(round)
         };
-        if let Ok(full) = tokio::time::timeout(SOON, house.at.find(seen)).await {
+        if let Ok(full) = tokio::time::timeout(SOON, house.at.find(&runtime, seen)).await {
             return full;
         }
         // It takes longer: from now on the own place is watched too.
@@ -228,7 +248,7 @@ impl Member {
                     Err(error) if error.is_transient() => tokio::time::sleep(SOON).await,
                     Err(error) => return Err(error),
                 },
-                full = house.at.find(seen) => return full,
+                full = house.at.find(&runtime, seen) => return full,
             }
         }
     }
@@ -253,7 +273,7 @@ impl Member {
 
     /// Gives the place up in a full round. Returns what waits for the others, and what to remember.
     ///
-    /// The Txn runs in a task: once this has begun, it leaves.
+    /// The Txn runs in a task, where the session is kept: once this has begun, it leaves.
     pub(super) async fn leave(mut self) -> Result<(Rest, Hint)> {
         let Some(full) = self.full else {
             // Its caller has seen the round full.
@@ -269,29 +289,45 @@ impl Member {
             },
         };
         let (answer, answered) = oneshot::channel();
+        let mut answer = Some(answer);
         let (house, held) = (Arc::clone(&self.house), self.held);
-        let (session, stay) = (self.session.clone(), self.stay.take());
-        let task = async move {
-            let out = house.leave(held, &session, true).await;
-            let failed = out.is_err();
-            // A caller who has gone has left.
-            drop(answer.send(out));
-            if failed {
-                give_up(house, session, held, true).await;
+        let (session, stay) = (self.session.clone(), Arc::clone(&self.stay));
+        let leave = move || {
+            let (house, session) = (Arc::clone(&house), session.clone());
+            let (answer, stay) = (answer.take(), Arc::clone(&stay));
+            async move {
+                // Whoever asked has gone with the first runtime.
+                let Some(answer) = answer else {
+                    return give_up(&house, &session, held, true).await;
+                };
+                let out = house.leave(held, &session, true).await;
+                let failed = out.is_err();
+                // A caller who has gone has left.
+                drop(answer.send(out));
+                if failed {
+                    give_up(&house, &session, held, true).await;
+                }
+                drop(stay);
             }
-            drop(stay);
         };
-        self.house
-            .settle
-            .spawn(&self.house.runtime, "double_barrier.leave", task);
-        let out = answered.await.unwrap_or(Err(Error::NoRuntime))?;
-        let left = match out {
-            Out::Last => None,
-            Out::Left(revision) => Some(revision),
+        let runtimes = self.session.runtimes();
+        let runtime = runtimes.first.clone();
+        errand(&self.house.settle, runtimes, "double_barrier.leave", leave);
+        let left = answered.await;
+        let out = left.unwrap_or_else(|_| Err(self.session.no_answer_from(&runtime)))?;
+        let last = match out {
+            Out::Last => true,
+            Out::Left => false,
             Out::Gone | Out::Withdrawn => return Err(Error::SessionLost),
         };
         let house = Arc::clone(&self.house);
-        Ok((Rest { house, full, left }, hint))
+        let rest = Rest {
+            house,
+            full,
+            last,
+            runtime,
+        };
+        Ok((rest, hint))
     }
 }
 
@@ -301,13 +337,17 @@ impl Drop for Member {
             return;
         }
         let (house, held, full) = (Arc::clone(&self.house), self.held, self.is_full());
-        let (session, stay) = (self.session.clone(), self.stay.take());
-        self.house
-            .settle
-            .spawn(&self.house.runtime, "double_barrier.give_up", async move {
-                give_up(house, session, held, full).await;
+        let (session, stay) = (self.session.clone(), Arc::clone(&self.stay));
+        let runtimes = session.runtimes();
+        let settle = &self.house.settle;
+        errand(settle, runtimes, "double_barrier.give_up", move || {
+            let (house, session) = (Arc::clone(&house), session.clone());
+            let stay = Arc::clone(&stay);
+            async move {
+                give_up(&house, &session, held, full).await;
                 drop(stay);
-            });
+            }
+        });
     }
 }
 
@@ -316,16 +356,18 @@ impl Drop for Member {
 pub(super) struct Rest {
     house: Arc<House>,
     full: Revision,
-    /// When this one left; `None` when it was the last.
-    left: Option<Revision>,
+    /// Whether this one was the last.
+    last: bool,
+    /// Where it is looked.
+    runtime: Handle,
 }
 
 impl Rest {
     /// Waits until all of the round have left, or died.
     pub(super) async fn wait_over(self, client: &Client) -> Result<()> {
-        let Some(left) = self.left else {
+        if self.last {
             return Ok(());
-        };
+        }
         let house = &self.house;
         let seen = |view: &View| {
             let round = view.modified(&house.keys.round);
@@ -334,7 +376,7 @@ impl Rest {
             let over = done > self.full || round > self.full || round.is_zero();
             (over && view.revision > self.full).then_some(())
         };
-        if let Ok(over) = tokio::time::timeout(SOON, house.at.find(seen)).await {
+        if let Ok(over) = tokio::time::timeout(SOON, house.at.find(&self.runtime, seen)).await {
             return over;
         }
         // It takes longer: somebody may have died, who says nothing. From now on the places tell.
@@ -342,16 +384,18 @@ impl Rest {
             .registry()
             .get("double-barrier/places", &house.name, || {
                 let store = Arc::clone(&house.store);
-                Sight::open(store, &house.runtime, house.keys.places(), house.patience)
+                LastingSight::new(store, house.keys.places(), house.patience)
             });
+        // Those of the round were there when it was full, the own one too, and later ones do not count: once none is
+        // left, none will be.
         let empty = |view: &View| {
             let inside = |created: Revision| created <= self.full;
             let none = !view.kvs.values().any(|kv| inside(kv.create_revision));
-            (view.revision >= left && none).then_some(())
+            (view.revision >= self.full && none).then_some(())
         };
         tokio::select! {
-            over = house.at.find(seen) => over,
-            over = places.find(empty) => over,
+            over = house.at.find(&self.runtime, seen) => over,
+            over = places.find(&self.runtime, empty) => over,
         }
     }
 }

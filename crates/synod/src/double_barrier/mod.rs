@@ -54,7 +54,9 @@
 //! *Go last*: when a client's last handle goes: `If no place Then delete(all of P)`.
 //!
 //! Bowing out of a call whose time is up goes through a lane on stores that can lose answers, as its
-//! caller must know which it was. All of these run in tasks: a place whose caller has gone is given up,
+//! caller must know which it was. All of these run in tasks, in the runtime that keeps the session: as long as
+//! a place can stay, tasks run there. (One of a single thread gets on only while somebody waits in it: then they run
+//! in the caller's, and are begun anew in the session's when that ends.) A place whose caller has gone is given up,
 //! however often that has to be tried while the session lives. Until then the next call on the same handle
 //! waits, so that no participant counts twice.
 //!
@@ -103,12 +105,12 @@ mod member;
 mod tests;
 
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use synod_store::Key;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::slot::Slot;
 use crate::span::traced;
@@ -133,6 +135,19 @@ pub struct DoubleBarrier {
     state: Slot<State>,
     /// Cancelled when the place of the last call to enter is given up.
     last: Slot<Option<CancellationToken>>,
+}
+
+/// The last of these is dropped once a place is given up.
+type Stay = Arc<DropGuard>;
+
+/// What `waiting` gives, as long as the session is kept.
+async fn while_kept<T>(session: &Session, waiting: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        // Asked first: whose session has ended is told nothing else.
+        biased;
+        () = session.lost() => Err(Error::SessionLost),
+        done = waiting => done,
+    }
 }
 
 /// Where a participant is.
@@ -258,8 +273,10 @@ impl DoubleBarrier {
     /// - [`Error::GoLayout`]: a Go program uses the name; see [`DoubleBarrier::go_compatible`].
     /// - [`Error::SessionLost`]: the session was lost while it waited.
     /// - [`Error::InvalidArgument`]: the count is 0 or too large, or this handle is inside already.
-    /// - [`Error::Timeout`], or what else the store answered: it could not be reached for the client's
-    ///   timeout. With the Go layout also [`Error::Unknown`].
+    /// - What the store answered, or [`Error::Timeout`], when it could not be reached for the client's
+    ///   timeout. If the request [may have happened](Error::is_maybe_committed), the place counts for the others
+    ///   until it is given up, or its lease ends. [`Error::Unknown`] when it could not be reached while the participant bowed out, or, with the Go
+    ///   layout, entered.
     pub async fn enter_timeout(&self, timeout: Duration) -> Result<bool> {
         self.enter_by(Some(deadline(timeout))).await
     }
@@ -277,7 +294,7 @@ impl DoubleBarrier {
                         self.count
                     )));
                 }
-                let runtime = crate::runtime()?;
+                crate::runtime()?;
                 let mut hint = None;
                 let mut passage = self.pass(|state| match state {
                     State::New => Ok(()),
@@ -296,7 +313,7 @@ impl DoubleBarrier {
                 }
                 let building = self
                     .building
-                    .get_or_init(|| Building::of(&self.client, &self.name, self.go, &runtime));
+                    .get_or_init(|| Building::of(&self.client, &self.name, self.go));
                 let session = match &self.session {
                     Some(session) => session.clone(),
                     None => self.client.own_session().await?,
@@ -304,7 +321,13 @@ impl DoubleBarrier {
                 let gone = CancellationToken::new();
                 *self.last.lock() = Some(gone.clone());
                 let mut guest = building
-                    .join(&self.client, session, self.count, hint, gone.drop_guard())
+                    .join(
+                        &self.client,
+                        session,
+                        self.count,
+                        hint,
+                        Arc::new(gone.drop_guard()),
+                    )
                     .await?;
                 let waited = match deadline {
                     None => Ok(guest.wait_full().await),

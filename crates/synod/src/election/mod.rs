@@ -65,6 +65,8 @@ pub use observe::Leaders;
 
 impl Client {
     /// The election of this name. Asks nobody.
+    ///
+    /// Objects of different kinds need [different names](crate::guide#names).
     #[must_use]
     pub fn election(&self, name: impl Into<Key>) -> Election {
         Election {

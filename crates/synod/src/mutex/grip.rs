@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::baton::{Baton, Out};
 use super::held::Held;
 use crate::span;
-use crate::waiters::{Hold, Turn};
+use crate::waiters::{Hold, Settled, Turn};
 use crate::{Error, Result};
 
 /// After so many turns, or so long, the lock goes back to the store if others wait there.
@@ -51,6 +51,10 @@ impl Series {
 
     fn baton(&self) -> &Arc<Baton> {
         self.out.baton()
+    }
+
+    fn patience(&self) -> Duration {
+        self.hold.client().timeout()
     }
 
     /// Whether the lock must go back to the store: it is not ours any more, or others wait and it was
@@ -97,6 +101,13 @@ impl Series {
     }
 }
 
+/// Waits until the turn's transactions are settled. One whose future nobody drives would keep everybody
+/// waiting for ever: after the client's timeout it is in doubt like one that was dropped.
+async fn settled(turn: &Turn, patience: Duration) -> Settled {
+    let settled = tokio::time::timeout(patience, turn.settled()).await;
+    settled.unwrap_or(Settled { doubt: true })
+}
+
 impl Grip {
     pub(super) fn number(&self) -> u64 {
         self.number
@@ -104,6 +115,12 @@ impl Grip {
 
     pub(super) fn turn(&self) -> &Turn {
         &self.turn
+    }
+
+    /// How long the turn's transactions are waited for.
+    fn patience(&self) -> Duration {
+        let series = self.series.as_ref();
+        series.map_or(Duration::ZERO, Series::patience)
     }
 
     /// The lock, for the one to whom it was handed, if it is not lost by the clock of this moment: the
@@ -120,7 +137,7 @@ impl Grip {
         let settled = match self.turn.end() {
             Some(settled) => settled,
             // Dropped here, the lock is handed on later, as below.
-            None => self.turn.settled().await,
+            None => settled(&self.turn, self.patience()).await,
         };
         let Some(series) = self.series.take() else {
             return Ok(());
@@ -157,8 +174,9 @@ impl Drop for Grip {
         }
         // The next one must not write before the last transaction of this one is settled.
         let (turn, runtime) = (self.turn.clone(), series.runtime.clone());
+        let patience = series.patience();
         runtime.spawn(span::task("mutex.settle", async move {
-            if !turn.settled().await.doubt {
+            if !settled(&turn, patience).await.doubt {
                 drop(series.pass());
             }
         }));

@@ -73,6 +73,8 @@ pub struct Mutex {
 
 impl Client {
     /// The mutex of this name. Asks nobody.
+    ///
+    /// Objects of different kinds need [different names](crate::guide#names).
     #[must_use]
     pub fn mutex(&self, name: impl Into<Key>) -> Mutex {
         let name = name.into();
@@ -208,10 +210,7 @@ impl Mutex {
     ///
     /// As [`Mutex::lock`].
     pub async fn lock_timeout(&self, timeout: Duration) -> Result<Option<MutexGuard>> {
-        match tokio::time::timeout(timeout, self.lock()).await {
-            Ok(locked) => locked.map(Some),
-            Err(_) => Ok(None),
-        }
+        crate::within(timeout, self.lock()).await
     }
 
     /// Who has the lock at this moment, and how many wait for it. One round trip.

@@ -387,10 +387,7 @@ impl PriorityQueue {
     ///
     /// As [`PriorityQueue::dequeue`].
     pub async fn dequeue_timeout(&self, timeout: Duration) -> Result<Option<Bytes>> {
-        match tokio::time::timeout(timeout, self.dequeue()).await {
-            Ok(value) => value.map(Some),
-            Err(_) => Ok(None),
-        }
+        crate::within(timeout, self.dequeue()).await
     }
 
     /// Takes up to `max` values out, in order; waits until there is at least one. Asking for none

@@ -85,6 +85,8 @@ enum Access {
 
 impl Client {
     /// The readers-writer lock of this name. Asks nobody.
+    ///
+    /// Objects of different kinds need [different names](crate::guide#names).
     #[must_use]
     pub fn rwlock(&self, name: impl Into<Key>) -> RwLock {
         let name = name.into();

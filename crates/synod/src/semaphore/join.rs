@@ -7,7 +7,6 @@ use synod_store::{
     Compare, CompareOp, ErrorKind, Key, KeyValue, PutRequest, RangeRequest, Revision, Txn, TxnOp,
     TxnOpResponse, TxnResponse,
 };
-use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::keys::Keys;
@@ -48,32 +47,28 @@ pub(super) async fn join(
     permits: u32,
 ) -> Result<Ticket> {
     let runtime = crate::runtime()?;
+    shared.client.vigils().leftovers().see_to(&runtime);
     let (answer, answered) = oneshot::channel();
     let shared = Arc::clone(shared);
-    let task = {
-        let runtime = runtime.clone();
-        async move {
-            // If the caller has left, the ticket comes back, and is taken back in its turn.
-            drop(answer.send(join_now(&shared, runtime, session, total, permits).await));
-        }
+    let task = async move {
+        // If the caller has left, the ticket comes back, and is taken back in its turn.
+        drop(answer.send(join_now(&shared, session, total, permits).await));
     };
     runtime.spawn(span::task("semaphore.join", task));
     answered.await.unwrap_or(Err(Error::NoRuntime))
 }
 
-async fn join_now(
-    shared: &Shared,
-    runtime: Handle,
-    session: Session,
-    total: u32,
-    permits: u32,
-) -> Result<Ticket> {
+async fn join_now(shared: &Shared, session: Session, total: u32, permits: u32) -> Result<Ticket> {
     let keys = &shared.keys;
     let key = keys.ticket(permits, &own_suffix(&shared.client, &session));
     let client = &shared.client;
     let put = PutRequest::new(key.clone(), client.identity()).with_lease(session.lease());
     let txn = request(keys, &key, put, total);
+    let leftovers = client.vigils().leftovers();
+    let (home, lease) = (session.home(), session.lease());
+    let joining = leftovers.joining(home, key.clone(), lease);
     let sent = retry::txn(&**client.store(), &txn, client.timeout()).await;
+    joining.answered();
     let doubt = sent.doubt;
     let found = match sent.answer {
         Ok(response) => read(response),
@@ -92,8 +87,7 @@ async fn join_now(
         refused => {
             if doubt {
                 // A copy may have come in, or may still.
-                let leftovers = client.vigils().leftovers();
-                leftovers.expect_copies(&runtime, key, session.lease());
+                leftovers.expect_copies(home, key, lease);
             }
             return Err(match refused {
                 Ok(Found::Total(stored)) => shared.disagrees(&stored, total),
@@ -103,7 +97,7 @@ async fn join_now(
         }
     };
     let granted = view.standings().of(&(created, key.clone())) == Standing::Granted;
-    let place = Place::of_own_key(client, runtime, key, created, session.lease(), doubt);
+    let place = Place::of_own_key(client, &session, key, created, doubt);
     let hold = Hold::new(place, session, client.clone());
     Ok(Ticket {
         hold,

@@ -34,7 +34,9 @@
 //!
 //! A waiter whose call is dropped deletes its ticket in the background, guarded by `c`. A joining Txn
 //! without answer is sent again; it is idempotent. When an early copy of it can still come after the
-//! ticket was taken back, the ticket is looked for in the background, and deleted, until its lease is gone.
+//! ticket was taken back, the ticket is looked for in the background, and deleted, until its lease is gone. All
+//! of that is done where the session is kept. (A copy that comes after *Remove* also puts the total that it came
+//! with: as whoever asks next would, but it stays.)
 //!
 //! # Round trips
 //!
@@ -259,10 +261,7 @@ impl Semaphore {
         permits: u32,
         timeout: Duration,
     ) -> Result<Option<SemaphorePermit>> {
-        match tokio::time::timeout(timeout, self.acquire_many(permits)).await {
-            Ok(acquired) => acquired.map(Some),
-            Err(_) => Ok(None),
-        }
+        crate::within(timeout, self.acquire_many(permits)).await
     }
 
     /// How many permits are free. Those who wait do not count: they may want more than are free. While

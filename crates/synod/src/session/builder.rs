@@ -97,6 +97,7 @@ impl SessionBuilder {
                     ttl,
                     patience: self.timeout,
                     ending,
+                    runtime,
                 }),
             })
         })

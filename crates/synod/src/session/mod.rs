@@ -32,9 +32,11 @@ use std::time::Duration;
 
 use futures_util::Stream;
 use synod_store::{Applied, ErrorKind, LeaseId, Store};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::errand::Runtimes;
 use crate::retry::Backoff;
 use crate::span::traced;
 use crate::{Client, Error, Result};
@@ -91,6 +93,8 @@ struct Inner {
     /// How long `close` waits for an answer.
     patience: Duration,
     ending: CancellationToken,
+    /// The keeper's.
+    runtime: Handle,
 }
 
 impl Drop for Inner {
@@ -170,6 +174,27 @@ impl Session {
         async move {
             // An error means that the keeper is gone, and with it the session.
             let _ = receiver.wait_for(|state| state.is_over()).await;
+        }
+    }
+
+    /// The runtime that keeps the session. When it ends, the session is lost.
+    pub(crate) fn home(&self) -> &Handle {
+        &self.inner.runtime
+    }
+
+    /// Where to work for keys of this session.
+    pub(crate) fn runtimes(&self) -> Runtimes {
+        Runtimes::of(self.home())
+    }
+
+    /// Why a task of this runtime, which works for a key of this session, gave no answer.
+    pub(crate) fn no_answer_from(&self, runtime: &Handle) -> Error {
+        let home = self.home().id();
+        let here = Handle::try_current().is_ok_and(|here| here.id() == home);
+        if runtime.id() == home && !here {
+            Error::SessionLost
+        } else {
+            Error::NoRuntime
         }
     }
 

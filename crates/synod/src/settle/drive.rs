@@ -98,7 +98,7 @@ impl Inner {
                     backoff.wait().await;
                     continue;
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(self.certain(error)),
             };
             let Some(lane) = lane else { continue };
             match self.pass(lane, job, op, phase).await? {
@@ -113,21 +113,35 @@ impl Inner {
         self.settings.patience.clamp(SHORTEST, ATTEMPT)
     }
 
-    fn late(&self) -> Error {
+    pub(super) fn late(&self) -> Error {
         Error::Timeout {
             after: self.settings.patience,
+        }
+    }
+
+    /// The error of what was needed before an operation could be sent, as the operation's own: what may
+    /// have happened then is a lease or a fence, and not the operation.
+    fn certain(&self, error: Error) -> Error {
+        match error {
+            Error::Store(error) if error.is_maybe_applied() => {
+                let message = error.message().to_owned();
+                let certain = synod_store::Error::new(error.kind(), message);
+                Error::Store(Arc::new(certain.with_source(error)))
+            }
+            error if error.is_maybe_committed() => self.late(),
+            error => error,
         }
     }
 
     /// Notes trouble while nothing is on its way; an error once nobody waits for the end of it.
     fn bear(&self, error: Error, phase: Option<&Slot<Phase>>) -> Result<()> {
         if self.is_abandoned() {
-            return Err(error);
+            return Err(self.certain(error));
         }
         if let Some(phase) = phase {
             let mut phase = phase.lock();
             if let Phase::Quiet(trouble) = &mut *phase {
-                *trouble = Some(error);
+                *trouble = Some(self.certain(error));
             }
         }
         Ok(())
@@ -206,9 +220,9 @@ impl Inner {
                         }
                     }
                 }
-                // The lane is open, so no copy has applied; and none will, as a lease does not come
-                // back. The lane is closed all the same, for whoever has the token.
-                Ok(Err(error)) if doubt && error.is_lease_gone() => {
+                // This copy is refused for good, and so would be the next. An earlier one may have applied,
+                // or still may when the cause goes away: the lane tells, and is closed.
+                Ok(Err(error)) if doubt && !error.is_transient() && !error.is_maybe_applied() => {
                     return match self.void(lane, &ticket, phase).await? {
                         Passage::Settled(Outcome::GuardsFalse) => Err(error.into()),
                         passage => Ok(passage),

@@ -35,8 +35,8 @@
 //! 6. The guards were false on a *resend*: an earlier copy may still arrive when they are true
 //!    again. Put `OP -` into the lane, under the same two compares; only then report it. If that
 //!    finds `OP` in the lane, the earlier copy has won: it happened.
-//!    Likewise when the store says of a resend that a lease which WORK attaches is gone: leases do not
-//!    come back.
+//!    Likewise when the store refuses a resend for good, as when a lease which WORK attaches is gone
+//!    (leases do not come back), or a grant was taken away: the refusal is reported.
 //! 7. The caller waits no longer: [`Error::Unknown`] with a token. The task goes on with 2. to 6., and
 //!    whoever [resolves](crate::Client::resolve) the token waits for it; another process looks at
 //!    the lane itself, and closes it as in 6.
@@ -265,9 +265,20 @@ impl Settle {
         // Still what the caller does, even if it has left.
         let task = task.in_current_span();
         self.inner.tasks.spawn_on(task, &crate::runtime()?);
+        let begun = Instant::now();
         let timely = tokio::time::timeout(patience, &mut answered).await;
         if let Ok(answered) = timely {
-            return answered.unwrap_or(Err(Error::NoRuntime));
+            return answered.unwrap_or_else(|_| {
+                // The task has ended with its runtime: nobody sends the Txn again, but a copy of it
+                // may be on its way, or may have happened. The lane is not used again.
+                Err(match &*leave.0.lock() {
+                    Phase::Doubt(token) => Error::Unknown {
+                        token: token.clone(),
+                        after: begun.elapsed(),
+                    },
+                    _ => Error::NoRuntime,
+                })
+            });
         }
         let left = {
             let mut phase = leave.0.lock();
@@ -383,16 +394,23 @@ impl Settle {
 
     /// Waits for what is under way, then ends the epoch. Bounded by the patience.
     pub(crate) async fn close(&self) -> Result<()> {
+        let patience = self.inner.settings.patience;
+        let begun = Instant::now();
         self.inner.tasks.close();
         self.inner.closing.send_replace(true);
-        let waited =
-            tokio::time::timeout(self.inner.settings.patience, self.inner.tasks.wait()).await;
+        let waited = tokio::time::timeout(patience, self.inner.tasks.wait()).await;
         self.inner.tasks.reopen();
         self.inner.closing.send_replace(false);
         if waited.is_err() {
             tracing::warn!("a client closes while operations are still on their way");
         }
-        let epoch = self.inner.epoch.lock().await.take();
+        // One of those operations may be about to begin an epoch on a store that does not answer; then
+        // there is none to end. Tried at least once, also when the time is over.
+        let rest = patience.saturating_sub(begun.elapsed());
+        let epoch = tokio::time::timeout(rest, self.inner.epoch.lock())
+            .await
+            .map_err(|_| self.inner.late())?
+            .take();
         match epoch {
             Some(epoch) => epoch.close(&*self.inner.store).await,
             None => Ok(()),

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use synod_store::{
-    Compare, DeleteRequest, Key, KeyRange, PutRequest, RangeRequest, Replies, Store,
+    Compare, DeleteRequest, ErrorKind, Key, KeyRange, PutRequest, RangeRequest, Replies, Store,
 };
 
 use super::{Outcome, Work};
 
 use crate::clock::{Clock, ManualClock};
-use crate::testing::{Fault, Faulty, overdue_at_gate, until_async};
+use crate::testing::{Fault, Faulty, overdue_at_gate, soon, until, until_async};
 use crate::{ConnectOptions, Resolution};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -325,5 +325,104 @@ async fn a_resend_whose_lease_is_gone_ends_at_once() {
         }
         faulty.deliver_late().await;
         assert_eq!(keys(&faulty.engine, "b").await.len(), 0, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_resend_that_is_refused_for_good_is_reported_once_no_copy_can_land() {
+    for (first, done) in [
+        (Fault::Drop, false),
+        (Fault::Late, false),
+        (Fault::Lose, true),
+    ] {
+        let faulty = Faulty::new();
+        let client = faulty.client(LONG);
+        client.queue("q").enqueue("a").await.unwrap();
+        let work = Work::new(
+            vec![Compare::absent("k")],
+            vec![PutRequest::new("k", "").into()],
+        );
+        // The grant is taken away between the two copies.
+        faulty.script([first, Fault::Deny]);
+        let settle = client.settle();
+        let running = tokio::spawn(async move { settle.run(work).await });
+        match soon(running).await.unwrap() {
+            Ok(Outcome::Done { .. }) => assert!(done, "{first:?}"),
+            Ok(Outcome::GuardsFalse) => panic!("the guards held"),
+            Err(error) => {
+                assert_eq!(error.kind(), Some(ErrorKind::PermissionDenied), "{first:?}");
+                assert!(!done && !error.is_maybe_committed());
+            }
+        }
+        faulty.deliver_late().await;
+        assert_eq!(keys(&faulty.engine, "k").await.len(), usize::from(done));
+    }
+}
+
+#[test]
+fn what_was_on_its_way_when_its_runtime_ended_is_not_denied() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(1).enable_all().build().unwrap()
+    };
+    let (first, second) = (runtime(), runtime());
+    let (faulty, client) = second.block_on(async {
+        let faulty = Faulty::new();
+        let client = faulty.client(LONG);
+        client.queue("q").enqueue("a").await.unwrap();
+        (faulty, client)
+    });
+    faulty.close_gate(0);
+    let before = faulty.txns();
+    let (settle, handle) = (client.settle(), first.handle().clone());
+    let put = PutRequest::new("k", "").into();
+    let work = Work::new(vec![Compare::absent("k")], vec![put]);
+    let caller = std::thread::spawn(move || handle.block_on(settle.run(work)));
+    second.block_on(until(|| faulty.txns() > before));
+    first.shutdown_background();
+    let error = caller.join().unwrap().unwrap_err();
+    faulty.open_gate();
+    let token = error.token();
+    let token = token
+        .unwrap_or_else(|| panic!("a copy may be on its way: {error}"))
+        .clone();
+    assert!(error.is_maybe_committed());
+    second.block_on(async {
+        let resolution = client.resolve(&token).await.unwrap();
+        let there = keys(&faulty.engine, "k").await.len();
+        assert_eq!(resolution == Resolution::Happened, there == 1);
+        client.queue("q").enqueue("b").await.unwrap();
+    });
+}
+
+#[tokio::test]
+async fn a_close_does_not_wait_for_who_cannot_begin() {
+    let faulty = Faulty::new();
+    let client = faulty.client(Duration::from_millis(100));
+    faulty.close_gate(0);
+    let enqueue = tokio::spawn({
+        let queue = client.queue("q");
+        async move { queue.enqueue("a").await }
+    });
+    // The lease is there; its fence waits, and with it whoever wants to begin.
+    faulty.let_one_more_through();
+    assert!(faulty.wait_at_gate().await);
+    assert!(soon(enqueue).await.unwrap().is_err());
+    let closed = soon(client.close()).await;
+    assert!(closed.is_err_and(|error| error.is_timeout()));
+    faulty.open_gate();
+}
+
+#[tokio::test]
+async fn what_could_not_even_be_sent_has_not_happened() {
+    let faulty = Faulty::new();
+    let client = faulty.client(Duration::from_millis(200));
+    // The answers to the lease that is needed first are lost.
+    for fault in [Fault::Drop, Fault::Lose] {
+        faulty.always(Some(fault));
+        let error = soon(client.queue("q").enqueue("a")).await.unwrap_err();
+        assert!(!error.is_maybe_committed(), "{fault:?}: {error:?}");
+        faulty.always(None);
+        assert!(keys(&faulty.engine, "q/").await.is_empty());
     }
 }

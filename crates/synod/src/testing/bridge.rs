@@ -166,7 +166,9 @@ impl Bridge {
         self.port.address
     }
 
-    /// Where clients connect to, without TLS.
+    /// Where clients connect to, without TLS. Only with
+    /// [`with_member_sync(None)`](crate::ConnectOptions::with_member_sync): else a client learns the server's
+    /// own address, and goes round the bridge.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address())

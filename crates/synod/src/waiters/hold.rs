@@ -94,10 +94,7 @@ impl Wanted {
 
     /// Waits at most so long for the head of the line.
     pub(crate) async fn take_within(&self, timeout: Duration) -> Result<Option<Hold>> {
-        match tokio::time::timeout(timeout, self.take()).await {
-            Ok(taken) => taken.map(Some),
-            Err(_) => Ok(None),
-        }
+        crate::within(timeout, self.take()).await
     }
 
     /// Waits until fewer of the client's calls stand in the line than may.
@@ -135,10 +132,11 @@ impl Wanted {
             let number = vigils.numbers().take();
             let request = self.request(&session, number);
             let key = request.prefix.join(&request.suffix);
+            let home = session.home();
             let mut place = if only_if_free {
-                join::try_join(vigils, request).await?
+                join::try_join(vigils, request, home).await?
             } else {
-                Some(join::join(vigils, request).await?)
+                Some(join::join(vigils, request, Some(home)).await?)
             };
             if let Some(place) = place.as_mut().filter(|place| *place.key() == key) {
                 place.number = Some(number);

@@ -20,17 +20,22 @@ enum Joined {
     Nested,
 }
 
-/// Joins a line; see [`super::join`].
-pub(super) async fn join(vigils: &Vigils, join: Join) -> Result<Place> {
-    match in_background(vigils, join, false).await? {
+/// Joins a line; see [`super::join`]. `home` is where the session is kept; the runtime of this moment if that is not
+/// known.
+pub(super) async fn join(vigils: &Vigils, join: Join, home: Option<&Handle>) -> Result<Place> {
+    match in_background(vigils, join, home, false).await? {
         Joined::Place(place) => Ok(*place),
         Joined::Taken | Joined::Nested => Err(malformed()),
     }
 }
 
 /// Takes the head of a line if nobody is in it; else nothing stays behind.
-pub(super) async fn try_join(vigils: &Vigils, mut join: Join) -> Result<Option<Place>> {
-    match in_background(vigils, join.clone(), true).await? {
+pub(super) async fn try_join(
+    vigils: &Vigils,
+    mut join: Join,
+    home: &Handle,
+) -> Result<Option<Place>> {
+    match in_background(vigils, join.clone(), Some(home), true).await? {
         Joined::Place(place) => Ok(Some(*place)),
         Joined::Taken => Ok(None),
         Joined::Nested => {
@@ -39,7 +44,7 @@ pub(super) async fn try_join(vigils: &Vigils, mut join: Join) -> Result<Option<P
                 // must not be the same.
                 join.suffix = [join.suffix.as_ref(), b"-2".as_slice()].concat().into();
             }
-            let place = self::join(vigils, join).await?;
+            let place = self::join(vigils, join, Some(home)).await?;
             if place.position() == 0 {
                 return Ok(Some(place));
             }
@@ -51,21 +56,26 @@ pub(super) async fn try_join(vigils: &Vigils, mut join: Join) -> Result<Option<P
 
 /// Joins in a task of its own: when the caller has left, the place comes back, and is left in its
 /// turn.
-async fn in_background(vigils: &Vigils, join: Join, only_if_free: bool) -> Result<Joined> {
+async fn in_background(
+    vigils: &Vigils,
+    join: Join,
+    home: Option<&Handle>,
+    only_if_free: bool,
+) -> Result<Joined> {
     let runtime = crate::runtime()?;
     vigils.leftovers().see_to(&runtime);
     let (answer, answered) = oneshot::channel();
     let task = {
-        let (vigils, runtime) = (vigils.clone(), runtime.clone());
+        let (vigils, home) = (vigils.clone(), home.unwrap_or(&runtime).clone());
         async move {
-            drop(answer.send(send(vigils, join, runtime, only_if_free).await));
+            drop(answer.send(send(vigils, join, home, only_if_free).await));
         }
     };
     runtime.spawn(span::task("line.join", task));
     answered.await.unwrap_or(Err(Error::NoRuntime))
 }
 
-async fn send(vigils: Vigils, join: Join, runtime: Handle, only_if_free: bool) -> Result<Joined> {
+async fn send(vigils: Vigils, join: Join, home: Handle, only_if_free: bool) -> Result<Joined> {
     let key = join.prefix.join(&join.suffix);
     let line = Line::of(&join.prefix, &join.neighbours);
     let mut compares = vec![Compare::absent(key.clone())];
@@ -84,12 +94,17 @@ async fn send(vigils: Vigils, join: Join, runtime: Handle, only_if_free: bool) -
                 .chain(reads()),
         );
     let store = vigils.store();
+    let unique = join.sharing == Suffix::Unique;
+    let joining = unique.then(|| vigils.leftovers().joining(&home, key.clone(), join.lease));
     let sent = retry::txn(&**store, &txn, join.patience).await;
+    if let Some(joining) = joining {
+        joining.answered();
+    }
     let doubt = sent.doubt;
     let watch_for_copies = |doubt: bool| {
-        if doubt && join.sharing == Suffix::Unique {
+        if doubt && unique {
             let leftovers = vigils.leftovers();
-            leftovers.expect_copies(&runtime, key.clone(), join.lease);
+            leftovers.expect_copies(&home, key.clone(), join.lease);
         }
     };
     let response = match sent.answer {
@@ -113,15 +128,15 @@ async fn send(vigils: Vigils, join: Join, runtime: Handle, only_if_free: bool) -
         (None, false) => return Err(malformed()),
     };
     // A key that was found after a lost answer is this call's own, if nobody else can know it.
-    let own = joined || (doubt && join.sharing == Suffix::Unique);
-    if !own && join.sharing == Suffix::Unique {
+    let own = joined || (doubt && unique);
+    if !own && unique {
         return Err(Error::NotOwner {
             key: key.to_string(),
         });
     }
     let mut place = Box::new(Place {
         vigils,
-        runtime,
+        home,
         key,
         line,
         created,

@@ -9,11 +9,13 @@
 //! One task for all of a client's leftovers, as long as there are any, reads them and deletes what it
 //! finds, guarded by the create revision that it read: at first after milliseconds, for 30 s at least every
 //! second, then every 10 s. It forgets the first kind once it is deleted or was not there any more, and the
-//! second once its lease is gone, as no copy can apply then, or after an hour. When its runtime ends, the
-//! next who joins a line begins another.
+//! second once its lease is gone, as no copy can apply then, or after an hour. When its runtime ends, another one
+//! begins where the leftovers' sessions are kept: as long as a lease is kept alive, so is that runtime. Should there
+//! be none, as of sessions that others keep, the next who joins a line begins it.
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use synod_store::{Key, LeaseId, RangeRequest, Revision, Store, Txn, TxnOpResponse};
@@ -22,6 +24,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::clean::leave;
+use crate::errand::Runtimes;
+use crate::linger::is_driven;
 use crate::retry::Backoff;
 use crate::slot::Slot;
 use crate::span;
@@ -67,6 +71,8 @@ struct Leftover {
     /// The one that must go; else whichever comes.
     created: Option<Revision>,
     since: Instant,
+    /// Where its session is kept, or it was joined.
+    home: Handle,
 }
 
 impl Leftovers {
@@ -93,47 +99,95 @@ impl Leftovers {
     }
 
     /// The key that was created then must go.
-    pub(super) fn add(&self, runtime: &Handle, key: Key, lease: LeaseId, created: Revision) {
-        self.push(runtime, key, lease, Some(created));
+    pub(super) fn add(&self, home: &Handle, key: Key, lease: LeaseId, created: Revision) {
+        self.push(home, key, lease, Some(created));
     }
 
-    /// Copies of the Txn that makes this key may still come, and must go. Nobody else makes it.
-    pub(crate) fn expect_copies(&self, runtime: &Handle, key: Key, lease: LeaseId) {
-        self.push(runtime, key, lease, None);
+    /// Copies of the Txn that makes this key may still come, and must go. Nobody else makes it with this lease.
+    pub(crate) fn expect_copies(&self, home: &Handle, key: Key, lease: LeaseId) {
+        self.push(home, key, lease, None);
     }
 
-    /// Has the keys looked for that are left from a runtime which has ended, in this one.
-    pub(super) fn see_to(&self, runtime: &Handle) {
-        let mut state = self.state.lock();
-        if !state.leftovers.is_empty() {
-            let sweeping = std::mem::replace(&mut state.sweeping, true);
-            drop(state);
-            self.sweep_in(runtime, sweeping);
+    /// A Txn that makes this key is about to be sent. Copies of it are expected if what this returns is dropped before
+    /// it was told of [the end](Joining::answered), as it is with its runtime.
+    pub(crate) fn joining(&self, home: &Handle, key: Key, lease: LeaseId) -> Joining {
+        Joining {
+            leftovers: self.clone(),
+            home: home.clone(),
+            txn: Some((key, lease)),
         }
     }
 
-    fn push(&self, runtime: &Handle, key: Key, lease: LeaseId, created: Option<Revision>) {
-        let mut state = self.state.lock();
-        state.leftovers.push(Leftover {
+    /// Has the keys looked for that are left from a runtime which has ended, in this one.
+    pub(crate) fn see_to(&self, runtime: &Handle) {
+        self.sweep_in([runtime]);
+    }
+
+    fn push(&self, home: &Handle, key: Key, lease: LeaseId, created: Option<Revision>) {
+        self.state.lock().leftovers.push(Leftover {
             key,
             lease,
             created,
             since: Instant::now(),
+            home: home.clone(),
         });
-        let sweeping = std::mem::replace(&mut state.sweeping, true);
-        // Before the task is made: a runtime that has ended drops it on the spot.
-        drop(state);
-        self.sweep_in(runtime, sweeping);
+        self.sweep_in(Runtimes::of(home).iter());
         self.come.notify_one();
     }
 
-    fn sweep_in(&self, runtime: &Handle, sweeping: bool) {
-        if !sweeping {
+    /// Begins the task in the first of these that lives, if it does not run, and there is something to do.
+    fn sweep_in<'r>(&self, runtimes: impl IntoIterator<Item = &'r Handle>) {
+        for runtime in runtimes {
+            let mut state = self.state.lock();
+            if state.sweeping || state.leftovers.is_empty() {
+                return;
+            }
+            state.sweeping = true;
+            // Before the task is made: a runtime that has ended drops it on the spot, and the next has its turn.
+            drop(state);
+            let begun = Arc::new(AtomicBool::new(false));
             let sweep = Sweep {
                 leftovers: self.clone(),
+                begun: Arc::clone(&begun),
                 over: false,
             };
             runtime.spawn(span::task("line.leftovers", sweep.run()));
+            begun.store(true, Ordering::Release);
+        }
+    }
+
+    /// The runtimes of all leftovers, each once.
+    fn homes(&self) -> Vec<Handle> {
+        let state = self.state.lock();
+        let mut seen = HashSet::new();
+        let homes = state.leftovers.iter().map(|one| &one.home);
+        let homes = homes.filter(|home| seen.insert(home.id()));
+        let mut homes: Vec<_> = homes.cloned().collect();
+        homes.sort_by_key(|home| !is_driven(home));
+        homes
+    }
+}
+
+/// A Txn on its way, of which nobody is told when its task goes with the runtime.
+#[derive(Debug)]
+pub(crate) struct Joining {
+    leftovers: Leftovers,
+    home: Handle,
+    /// Taken once it is answered.
+    txn: Option<(Key, LeaseId)>,
+}
+
+impl Joining {
+    /// The caller knows what became of the Txn, or that nobody does.
+    pub(crate) fn answered(mut self) {
+        self.txn = None;
+    }
+}
+
+impl Drop for Joining {
+    fn drop(&mut self) {
+        if let Some((key, lease)) = self.txn.take() {
+            self.leftovers.expect_copies(&self.home, key, lease);
         }
     }
 }
@@ -141,6 +195,8 @@ impl Leftovers {
 /// The task. Its end, whatever the cause, lets another begin.
 struct Sweep {
     leftovers: Leftovers,
+    /// Whether a runtime has taken it on.
+    begun: Arc<AtomicBool>,
     /// Whether it has ended by itself.
     over: bool,
 }
@@ -195,9 +251,11 @@ impl Sweep {
                 .map(TxnOpResponse::into_range);
             for (one, found) in page.iter().zip(found) {
                 let kv = found.and_then(|range| range.kvs.into_iter().next());
-                let there = kv.map(|kv| kv.create_revision);
-                let wanted = there.filter(|there| one.created.is_none_or(|only| only == *there));
-                if let Some(created) = wanted {
+                let wanted = kv.filter(|kv| match one.created {
+                    Some(created) => kv.create_revision == created,
+                    None => kv.lease == Some(one.lease),
+                });
+                if let Some(created) = wanted.map(|kv| kv.create_revision) {
                     leave(&*self.leftovers.store, &one.key, created, PATIENCE).await?;
                 }
                 if one.created.is_some() {
@@ -233,6 +291,9 @@ impl Drop for Sweep {
         // Also when its runtime ends in the middle.
         if !self.over {
             self.leftovers.state.lock().sweeping = false;
+            if self.begun.load(Ordering::Acquire) {
+                self.leftovers.sweep_in(&self.leftovers.homes());
+            }
         }
     }
 }

@@ -48,8 +48,9 @@
 //! A waiter whose call is dropped deletes its key in the background, guarded by `c`, so that it cannot
 //! free a later holder of the same key; that goes on until the key or its lease is gone. A joining Txn
 //! without answer is sent again: it is idempotent as long as the key lives. Once it is deleted, or was
-//! given up, a copy that comes in late is looked for in the background, and deleted, if the suffix was made
-//! for the call alone (`leftovers`).
+//! given up, or went with its runtime before it was answered, a copy that comes in late is looked for in the
+//! background, and deleted, if the suffix was made for the call alone (`leftovers`). The background is the runtime
+//! that keeps the session: as long as a key can stay, tasks run there.
 //!
 //! # Interoperates with
 //!
@@ -91,7 +92,7 @@ pub(crate) use guard::guard;
 pub(crate) use hold::{Gate, Hold, Wanted, own_suffix, under_session};
 pub use holder::Holder;
 pub use place::Place;
-pub(crate) use turn::Turn;
+pub(crate) use turn::{Settled, Turn};
 pub(crate) use vigil::Vigils;
 
 /// Whose keys count as standing before one's own.
@@ -156,7 +157,7 @@ impl Lines {
     /// [`ErrorKind::LeaseNotFound`](synod_store::ErrorKind::LeaseNotFound) when there is no such lease,
     /// or what else the store answered.
     pub async fn join(&self, join: Join) -> Result<Place> {
-        join::join(&self.0, join).await
+        join::join(&self.0, join, None).await
     }
 }
 

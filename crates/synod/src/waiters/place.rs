@@ -12,15 +12,17 @@ use tokio::time::Instant;
 use super::clean::leave;
 use super::vigil::Vigil;
 use super::{Line, Neighbours, Vigils};
+use crate::errand::Runtimes;
 use crate::span;
-use crate::{Client, Error, Result, retry};
+use crate::{Client, Error, Result, Session, retry};
 
 /// A place in a line. Dropping it leaves the line, unless it was joined by another call or
 /// [kept](Place::keep).
 #[derive(Debug)]
 pub struct Place {
     pub(super) vigils: Vigils,
-    pub(super) runtime: Handle,
+    /// Where the session is kept, or the line was joined if that is not known.
+    pub(super) home: Handle,
     pub(super) key: Key,
     pub(super) line: Line,
     pub(super) created: Revision,
@@ -48,19 +50,18 @@ impl Place {
     /// Txn that put it may still be on their way.
     pub(crate) fn of_own_key(
         client: &Client,
-        runtime: Handle,
+        session: &Session,
         key: Key,
         created: Revision,
-        lease: LeaseId,
         doubt: bool,
     ) -> Place {
         Place {
             vigils: client.vigils().clone(),
-            runtime,
+            home: session.home().clone(),
             line: Line::of(&key, &Neighbours::Direct),
             key,
             created,
-            lease,
+            lease: session.lease(),
             patience: client.timeout(),
             found: None,
             number: None,
@@ -294,7 +295,7 @@ impl Place {
     fn watch_for_copies(&self) {
         if self.doubt {
             let leftovers = self.vigils.leftovers();
-            leftovers.expect_copies(&self.runtime, self.key.clone(), self.lease);
+            leftovers.expect_copies(&self.home, self.key.clone(), self.lease);
         }
     }
 }
@@ -306,14 +307,16 @@ impl Drop for Place {
         }
         let leaving = Leaving {
             vigils: self.vigils.clone(),
-            runtime: self.runtime.clone(),
+            home: self.home.clone(),
             key: self.key.clone(),
             lease: self.lease,
             created: self.created,
             number: self.free_number(),
             left: false,
         };
-        self.runtime
+        // As long as the key can stay, tasks run there.
+        Runtimes::of(&self.home)
+            .first
             .spawn(span::task("line.leave", leaving.run(self.patience)));
         self.watch_for_copies();
     }
@@ -323,7 +326,7 @@ impl Drop for Place {
 /// also when the runtime has ended, or ends in the middle.
 struct Leaving {
     vigils: Vigils,
-    runtime: Handle,
+    home: Handle,
     key: Key,
     lease: LeaseId,
     created: Revision,
@@ -351,10 +354,8 @@ impl Leaving {
 impl Drop for Leaving {
     fn drop(&mut self) {
         if !self.left {
-            // The runtime of this moment may be another, which still lives.
-            let runtime = Handle::try_current().unwrap_or_else(|_| self.runtime.clone());
             let leftovers = self.vigils.leftovers();
-            leftovers.add(&runtime, self.key.clone(), self.lease, self.created);
+            leftovers.add(&self.home, self.key.clone(), self.lease, self.created);
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::testing::{FAULTS, overdue_in_trouble, pass, stops_at_gate, until};
 use crate::{Error, Resolution};
+use synod_store::PutRequest;
 
 /// One fault at each of the first calls, or two in a row.
 fn scripts(calls: usize) -> Vec<Vec<Fault>> {
@@ -82,7 +83,7 @@ async fn a_place_that_nobody_knows_of_is_given_up() {
                 assert_ne!(resolution, Resolution::Forgotten);
             } else {
                 // To enter again waits until the place is given up.
-                assert!(matches!(error, Error::Timeout { .. }), "{error}");
+                assert!(error.is_maybe_committed(), "{error}");
                 assert!(!guest.enter_timeout(Duration::ZERO).await.unwrap_or(false));
             }
             faulty.deliver_late().await;
@@ -234,4 +235,66 @@ async fn a_revoked_lease_is_not_used_again() {
             guest.leave().await.unwrap();
         }
     }
+}
+
+/// A store that refuses to delete the key is asked again, but not without a pause.
+#[tokio::test]
+async fn giving_up_leaves_a_store_that_refuses_its_rest() {
+    let engine = engine();
+    let faulty = over(&engine, Replies::Lossy);
+    let client = faulty.client(LONG);
+    let guest = barrier(&client, 2, true);
+    // So that lease and lane are there, and the next Txn is the join.
+    assert!(!guest.enter_timeout(Duration::ZERO).await.unwrap());
+    until_async(async || places(&engine).await == 0).await;
+    faulty.script([Fault::Lose].into_iter().chain([Fault::Refuse; 10_000]));
+    let error = overdue_in_trouble(&faulty, guest.enter())
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::Unknown { .. }), "{error}");
+    // The next copy tells what became of it.
+    let before = faulty.txns();
+    faulty.script([Fault::None].into_iter().chain([Fault::Deny; 2_000]));
+    until(|| faulty.txns() >= before + 3).await;
+    // In this time all these would be sent by one who does not pause.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let sent = faulty.txns() - before;
+    assert!(sent < 200, "{sent}");
+    assert_eq!(places(&engine).await, 1);
+    faulty.script([]);
+    until_async(async || places(&engine).await == 0).await;
+}
+
+/// The answer that tells of the own key's end can be that of a later copy: what else was written meanwhile is not to be
+/// waited for, as no event comes of it.
+#[tokio::test]
+async fn who_leaves_after_a_lost_answer_waits_for_nothing_else() {
+    let engine = engine();
+    let faulty = over(&engine, Replies::Lossy);
+    let (client, healthy) = (faulty.client(LONG), Client::from_store(Arc::clone(&engine)));
+    let one = barrier(&client, 2, true);
+    let other = barrier(&healthy, 2, true);
+    let entering = async {
+        until_async(async || places(&engine).await == 1).await;
+        one.enter().await
+    };
+    // The other is the lowest, which waits for all.
+    let (a, b) = tokio::join!(other.enter(), entering);
+    a.and(b).unwrap();
+    faulty.script([Fault::Lose]);
+    faulty.close_gate(1);
+    let leaving = async {
+        let left = tokio::time::timeout(Duration::from_secs(15), one.leave()).await;
+        left.expect("it waits for an event that does not come")
+    };
+    let meanwhile = async {
+        until_async(async || places(&engine).await == 1).await;
+        assert!(faulty.wait_at_gate().await);
+        other.leave().await.unwrap();
+        assert_eq!(places(&engine).await, 0);
+        engine.put(PutRequest::new("x", "y")).await.unwrap();
+        faulty.open_gate();
+    };
+    let (left, ()) = tokio::join!(leaving, meanwhile);
+    left.unwrap();
 }

@@ -12,6 +12,7 @@ use crate::{Client, DoubleBarrier};
 mod faults;
 mod model;
 mod oracle;
+mod runtimes;
 
 const LONG: Duration = Duration::from_secs(60);
 

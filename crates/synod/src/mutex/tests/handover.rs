@@ -102,6 +102,35 @@ async fn when_all_have_left_nobody_stands_in_the_line() {
     again.await.unwrap().unwrap().unlock().await.unwrap();
 }
 
+#[tokio::test]
+async fn a_transaction_that_nobody_drives_holds_nobody_up_for_ever() {
+    for dropped in [false, true] {
+        let faulty = Faulty::new();
+        let client = faulty.client(Duration::from_secs(2));
+        let mutex = client.mutex("m").local_handover();
+        let guard = mutex.lock().await.unwrap();
+        let token = guard.fencing_token();
+        guard.txn().and_then([put("value", "0")]).await.unwrap();
+        let waiting = queue(&mutex, 1).await.remove(0);
+        faulty.close_gate(0);
+        let mut writing = Box::pin(guard.txn().and_then([put("value", "1")]).into_future());
+        tokio::select! {
+            biased;
+            _ = &mut writing => panic!("the gate is closed"),
+            came = faulty.wait_at_gate() => assert!(came),
+        }
+        faulty.open_gate();
+        if dropped {
+            drop(guard);
+        } else {
+            soon(guard.unlock()).await.unwrap();
+        }
+        let next = soon(waiting).await.unwrap().unwrap();
+        assert!(next.fencing_token() > token, "nobody knows what it may do");
+        drop(writing);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_that_leave_at_any_moment_strand_nobody() {
     let faulty = Faulty::new();

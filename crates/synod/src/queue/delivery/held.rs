@@ -332,11 +332,17 @@ impl Delivery {
             .saturating_sub(self.held.depot.clock.now())
     }
 
-    /// Until when the delivery lasts for certain; see [`Delivery::remaining`].
+    /// Until when the delivery lasts for certain, as is known now: a renewal moves it on. It stays where
+    /// it is once it has passed. See [`Delivery::remaining`].
     #[must_use]
     pub fn deadline(&self) -> Instant {
         let now = Instant::now();
-        now.checked_add(self.remaining()).unwrap_or(now)
+        let (until, clock) = (self.held.until(), self.held.depot.clock.now());
+        let deadline = match until.checked_sub(clock) {
+            Some(left) => now.checked_add(left),
+            None => now.checked_sub(clock.saturating_sub(until)),
+        };
+        deadline.unwrap_or(now)
     }
 
     /// The lease that keeps it from others now.

@@ -341,10 +341,7 @@ macro_rules! delivery_methods {
                 &self,
                 timeout: std::time::Duration,
             ) -> $crate::Result<Option<$crate::Delivery>> {
-                match tokio::time::timeout(timeout, self.take()).await {
-                    Ok(delivery) => delivery.map(Some),
-                    Err(_) => Ok(None),
-                }
+                $crate::within(timeout, self.take()).await
             }
 
             /// The items that were handed out as often as they may be, and came back.

@@ -225,16 +225,8 @@ fn a_runtime_that_ends_takes_its_watch_with_it_and_leaves_nobody_asleep() {
     first.shutdown_background();
     second.block_on(async {
         until(|| gone.is_finished()).await;
-        // Nobody is left there to take its ticket back.
-        let line = RangeRequest::new(KeyRange::prefix("__synod/semaphore/s/line/"));
-        let line = faulty.engine.range(line).await.unwrap().kvs;
-        let mut line: Vec<_> = line
-            .into_iter()
-            .map(|kv| (kv.create_revision, kv.key))
-            .collect();
-        line.sort();
-        let request = DeleteRequest::new(line[1].1.clone());
-        faulty.engine.delete(request).await.unwrap();
+        // Its ticket is taken back where the session is kept.
+        until_tickets(&faulty, 2).await;
         held.release().await.unwrap();
         let stays = soon(stays).await.unwrap().unwrap();
         assert_eq!(stays.num_permits(), 1);

@@ -18,7 +18,9 @@ async fn line(faulty: &Faulty) -> (Place, JoinHandle<Result<Place>>, LeaseId) {
     let head = stand(faulty, "a").await;
     let lease = lease(faulty).await;
     let vigils = Vigils::new(Arc::new(faulty.clone())).with_own_watch(Duration::from_secs(3600));
-    let place = join::join(&vigils, request("b", lease)).await.unwrap();
+    let place = join::join(&vigils, request("b", lease), None)
+        .await
+        .unwrap();
     // Later than what the joining Txn has shown: the watch does not tell what happened since, so that it
     // has to look.
     let put = PutRequest::new("other", "");
@@ -93,7 +95,9 @@ async fn the_look_before_a_wait_is_not_older_than_the_watch() {
     let head = stand(&faulty, "a").await;
     let lease = lease(&faulty).await;
     let vigils = Vigils::new(Arc::new(faulty.clone()));
-    let mut place = join::join(&vigils, request("b", lease)).await.unwrap();
+    let mut place = join::join(&vigils, request("b", lease), None)
+        .await
+        .unwrap();
     // The head leaves before the watch stands, and the member that is asked has not heard of it.
     faulty.fall_behind(Some(now(&faulty).await));
     assert!(head.leave().await.unwrap());

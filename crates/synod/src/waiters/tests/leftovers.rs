@@ -26,7 +26,9 @@ async fn a_copy_that_comes_very_late_is_found_as_long_as_the_lease_lives() {
     let vigils = vigils(&faulty);
     let lease = lease(&faulty).await;
     faulty.script([Fault::Late]);
-    let place = join::join(&vigils, request("a", lease)).await.unwrap();
+    let place = join::join(&vigils, request("a", lease), None)
+        .await
+        .unwrap();
     assert_eq!(vigils.leftovers().len(), 0);
     assert!(place.leave().await.unwrap());
     // It is not given up after the time in which leftovers are looked for often.
@@ -50,7 +52,7 @@ async fn a_key_whose_deletion_is_not_answered_goes_when_the_store_is_back() {
             patience: PATIENCE,
             ..request(&number.to_string(), lease)
         };
-        places.push(join::join(&vigils, request).await.unwrap());
+        places.push(join::join(&vigils, request, None).await.unwrap());
     }
     faulty.always(Some(Fault::Refuse));
     drop(places);
@@ -66,7 +68,7 @@ async fn a_key_whose_deletion_is_not_answered_goes_when_the_store_is_back() {
         patience: PATIENCE,
         ..request("again", lease)
     };
-    let place = join::join(&vigils, request).await.unwrap();
+    let place = join::join(&vigils, request, None).await.unwrap();
     faulty.always(Some(Fault::Drop));
     drop(place);
     until(|| vigils.leftovers().len() == 1).await;
@@ -84,7 +86,7 @@ async fn a_key_of_the_same_name_that_is_not_the_own_one_stays() {
         patience: PATIENCE,
         ..request("a", lease)
     };
-    let place = join::join(&vigils, request).await.unwrap();
+    let place = join::join(&vigils, request, None).await.unwrap();
     let key = place.key().clone();
     faulty.always(Some(Fault::Refuse));
     drop(place);
@@ -112,7 +114,9 @@ fn what_is_left_by_a_runtime_that_has_ended_is_deleted_in_another() {
         let place = first.block_on(async {
             let lease = lease(&faulty).await;
             faulty.script([fault]);
-            join::join(&vigils, request("a", lease)).await.unwrap()
+            join::join(&vigils, request("a", lease), None)
+                .await
+                .unwrap()
         });
         drop(first);
         second.block_on(async {
@@ -120,6 +124,35 @@ fn what_is_left_by_a_runtime_that_has_ended_is_deleted_in_another() {
             until_async(async || count(&faulty).await == 0).await;
         });
     }
+}
+
+/// The task that looks for leftovers ran in one runtime, and some of them belong to a session that another keeps.
+#[test]
+fn leftovers_are_looked_for_where_their_sessions_are_kept() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(1).enable_all().build().unwrap()
+    };
+    let (first, second) = (runtime(), runtime());
+    let faulty = second.block_on(async { Faulty::new() });
+    let vigils = Vigils::new(Arc::new(faulty.clone()));
+    let (lease, place) = second.block_on(async {
+        let lease = lease(&faulty).await;
+        let request = Join {
+            patience: PATIENCE,
+            ..request("a", lease)
+        };
+        (lease, join::join(&vigils, request, None).await.unwrap())
+    });
+    faulty.always(Some(Fault::Refuse));
+    let leftovers = vigils.leftovers();
+    leftovers.add(first.handle(), "line/b".into(), lease, Revision(2));
+    drop(place);
+    second.block_on(until(|| leftovers.len() == 2));
+    first.shutdown_background();
+    faulty.always(None);
+    second.block_on(until(|| leftovers.len() == 0));
+    assert_eq!(second.block_on(count(&faulty)), 0);
 }
 
 /// As above, at the end of a program.

@@ -205,7 +205,7 @@ impl Contender {
     }
 
     async fn join(&self) -> Place {
-        join::join(&self.vigils, request(self.suffix, self.lease))
+        join::join(&self.vigils, request(self.suffix, self.lease), None)
             .await
             .unwrap()
     }

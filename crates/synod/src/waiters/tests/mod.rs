@@ -3,6 +3,7 @@
 mod behind;
 mod leftovers;
 mod lingering;
+mod runtimes;
 mod sharing;
 
 use std::future::pending;

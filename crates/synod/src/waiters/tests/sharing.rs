@@ -229,7 +229,9 @@ async fn issue_18089_a_line_goes_on_without_events() {
     let lease = lease(&faulty).await;
     let mut waiters = Vec::new();
     for suffix in ["a", "b", "c", "d", "e"] {
-        let place = join::join(&vigils, request(suffix, lease)).await.unwrap();
+        let place = join::join(&vigils, request(suffix, lease), None)
+            .await
+            .unwrap();
         waiters.push(waiting(place));
     }
     for waiter in waiters {
