@@ -6,6 +6,7 @@ use std::path::Path;
 use synod_tests::certs::Certs;
 use synod_tests::cli::{Home, Served, finish};
 use synod_tests::ports::Port;
+use tokio::io::AsyncReadExt;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_listens() {
@@ -105,6 +106,45 @@ async fn a_refused_certificate() {
         .run(&["queue", "len", "--addr", addr, "--cert", &client_cert])
         .await;
     ran.assert_failed(2, "--cert needs --key", &[]);
+}
+
+/// Who shows a certificate never sends a password in the clear.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_certificates_no_password_is_sent_in_the_clear() {
+    let home = Home::new();
+    let certs = Certs::new();
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    let (cert, key) = certs.client();
+    let (cert, key, ca) = (path(&cert), path(&key), path(&certs.ca()));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let heard = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut bytes = vec![0; 4096];
+        let count = stream.read(&mut bytes).await.unwrap();
+        bytes.truncate(count);
+        bytes
+    });
+    let url = format!("http://{addr}");
+    let user = ["--user", "root:hunter2", "--timeout", "5s"];
+    for options in [&["--cacert", &ca][..], &["--cert", &cert, "--key", &key]] {
+        for command in [
+            &["queue", "len", "--addr", &url][..],
+            &["status", "--addr", &url],
+        ] {
+            let ran = home.run(&[command, options, &user].concat()).await;
+            ran.assert_failed(2, "", &["https://"]);
+        }
+    }
+    // The first connection comes from here, and is one of TLS.
+    let command = [
+        "queue", "len", "--addr", &addr, "--cert", &cert, "--key", &key,
+    ];
+    let ran = home.run(&[&command[..], &user].concat()).await;
+    ran.assert_failed(3, "cannot reach https://", &[]);
+    let heard = heard.await.unwrap();
+    assert_eq!(heard.first(), Some(&0x16), "a handshake");
+    assert!(!heard.windows(7).any(|window| window == b"hunter2"));
 }
 
 /// It is found out before anything is made or said.
@@ -313,4 +353,30 @@ async fn help_tells_the_exit_codes_and_completions_are_scripts() {
     );
     let ran = finish(&mut command, b"").await;
     ran.assert_failed(1, "cannot write the output", &["space"]);
+}
+
+/// Who asked for objects gets one, also when the rest of the line cannot be read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_command_line_is_an_object_for_who_asked_for_json() {
+    let home = Home::new();
+    for args in [
+        &["queue", "list", "--output", "json", "--bogus"][..],
+        &["--output=json", "nothing"],
+        &["queue", "pop", "--timeout", "soon", "--output", "json"],
+    ] {
+        let ran = home.run(args).await;
+        assert_eq!(ran.code, Some(2), "{args:?}");
+        assert_eq!(ran.stdout, "", "{args:?}");
+        let said: serde_json::Value = serde_json::from_str(&ran.stderr).unwrap();
+        assert_eq!(said["exit"], 2, "{said}");
+        let error = said["error"].as_str().unwrap();
+        assert!(
+            error.contains(args.last().unwrap()) || error.contains("soon"),
+            "{said}"
+        );
+        assert!(said["hint"].as_str().unwrap().contains("--help"), "{said}");
+    }
+    let help = home.run(&["queue", "--help", "--output", "json"]).await;
+    assert_eq!(help.code, Some(0));
+    assert!(help.stdout.contains("Examples:"), "help is for people");
 }

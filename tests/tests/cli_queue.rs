@@ -40,7 +40,7 @@ async fn the_prompt_answers_in_these_words() {
     let input = b"push a\npush b c\nfoo\npop\nquit\n";
     let ran = home.run_with(&["queue"], input).await;
     assert_eq!(ran.stdout, "must set value to push\nunknown action\na\n");
-    assert_eq!(ran.code, Some(0));
+    assert_eq!(ran.code, Some(2), "some lines could not be run");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,7 +50,7 @@ async fn the_prompt_runs_on_an_embedded_store_too() {
     let ran = home.run_with(&["queue", "--addr", "memory:"], input).await;
     assert_eq!(ran.stdout, "must set value to push\n1\na\n2\na\nb c\n");
     assert_eq!(ran.stderr, "");
-    assert_eq!(ran.code, Some(0));
+    assert_eq!(ran.code, Some(2), "one line had no value");
     assert_eq!(home.background(), None, "no server is needed");
 }
 

@@ -7,11 +7,9 @@ use crate::failure::Result;
 /// The environment variables that stand in for `--addr`.
 const ADDR_VARIABLES: [&str; 2] = ["SYNOD_ADDR", "ETCDCTL_ENDPOINTS"];
 
-/// The environment variables that stand in for `--user` and the TLS options; each of them says
+/// The environment variables that stand in for the TLS options, and for `--user`; each of them says
 /// that somebody's server is meant, not one of ours.
-const SECURITY_VARIABLES: [&str; 8] = [
-    "SYNOD_USER",
-    "ETCDCTL_USER",
+const TLS_VARIABLES: [&str; 6] = [
     "SYNOD_CACERT",
     "ETCDCTL_CACERT",
     "SYNOD_CERT",
@@ -19,6 +17,7 @@ const SECURITY_VARIABLES: [&str; 8] = [
     "SYNOD_KEY",
     "ETCDCTL_KEY",
 ];
+const USER_VARIABLES: [&str; 2] = ["SYNOD_USER", "ETCDCTL_USER"];
 
 /// Where to connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,27 +43,26 @@ pub(crate) enum Source {
 
 /// Finds out where to connect; `local_port` is the port of the server on this machine.
 pub(crate) fn resolve(global: &Global, env: &Env, local_port: u16) -> Result<Target> {
-    let cacert =
-        global.cacert.is_some() || env.first(&["SYNOD_CACERT", "ETCDCTL_CACERT"])?.is_some();
+    // Whoever gives any of these wants nothing said in the clear.
+    let tls = global.cacert.is_some()
+        || global.cert.is_some()
+        || global.key.is_some()
+        || env.first(&TLS_VARIABLES)?.is_some();
     if let Some(addr) = &global.addr {
         return Ok(Target {
-            url: with_schemes(addr, cacert),
+            url: with_schemes(addr, tls),
             source: Source::Option,
         });
     }
     if let Some((name, addr)) = env.first(&ADDR_VARIABLES)? {
         return Ok(Target {
-            url: with_schemes(&addr, cacert),
+            url: with_schemes(&addr, tls),
             source: Source::Variable(name),
         });
     }
-    let secured = global.user.is_some()
-        || global.cacert.is_some()
-        || global.cert.is_some()
-        || global.key.is_some()
-        || env.first(&SECURITY_VARIABLES)?.is_some();
+    let secured = tls || global.user.is_some() || env.first(&USER_VARIABLES)?.is_some();
     Ok(Target {
-        url: with_schemes(&format!("127.0.0.1:{local_port}"), cacert),
+        url: with_schemes(&format!("127.0.0.1:{local_port}"), tls),
         source: if secured {
             Source::Assumed
         } else {
@@ -74,13 +72,13 @@ pub(crate) fn resolve(global: &Global, env: &Env, local_port: u16) -> Result<Tar
 }
 
 /// Gives every entry of a comma-separated address its scheme.
-fn with_schemes(addr: &str, cacert: bool) -> String {
+fn with_schemes(addr: &str, tls: bool) -> String {
     let addr = addr.trim();
     // One path or nothing follows these, and a path may have a comma.
     if addr.starts_with("file:") || addr.starts_with("memory:") {
         return addr.to_owned();
     }
-    let scheme = if cacert { "https" } else { "http" };
+    let scheme = if tls { "https" } else { "http" };
     addr.split(',')
         .map(str::trim)
         .map(|entry| {
@@ -143,6 +141,14 @@ mod tests {
             resolved(&Global::default(), &[("ETCDCTL_USER", "u")]),
             ("http://127.0.0.1:2379".into(), Source::Assumed)
         );
+        for name in TLS_VARIABLES {
+            let env = [("SYNOD_ADDR", "h:1"), (name, "x.pem")];
+            assert_eq!(
+                resolved(&Global::default(), &env).0,
+                "https://h:1",
+                "{name}"
+            );
+        }
     }
 
     #[test]

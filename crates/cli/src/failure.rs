@@ -81,6 +81,8 @@ pub(crate) struct Failure {
     hint: Option<String>,
     /// Whether a prompt ends with it: nothing that it does can be seen any more.
     ends: bool,
+    /// Whether it is what a prompt answers to its line, on stdout among the other answers.
+    answer: bool,
 }
 
 impl Failure {
@@ -91,6 +93,7 @@ impl Failure {
             causes: Vec::new(),
             hint: None,
             ends: false,
+            answer: false,
         }
     }
 
@@ -102,6 +105,32 @@ impl Failure {
     /// The command line is wrong.
     pub(crate) fn usage(message: impl Into<String>) -> Failure {
         Failure::new(Exit::Usage, message)
+    }
+
+    /// What the parser of the command line found: its first line is the error, what follows (the tip,
+    /// the usage) the way out.
+    pub(crate) fn of_command_line(answer: &clap::Error) -> Failure {
+        let text = answer.render().to_string();
+        let (error, rest) = text.split_once("\n\n").unwrap_or((&text, ""));
+        let error = error.trim().trim_start_matches("error: ");
+        let rest: Vec<&str> = rest
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+            .collect();
+        Failure::usage(error).hint(rest.join("; "))
+    }
+
+    /// What a prompt answers to a line, where the line did not do what it was for.
+    pub(crate) fn answer(exit: Exit, words: &str) -> Failure {
+        let mut failure = Failure::new(exit, words);
+        failure.answer = true;
+        failure
+    }
+
+    /// The words, of such an answer.
+    pub(crate) fn as_answer(&self) -> Option<&str> {
+        self.answer.then_some(self.message.as_str())
     }
 
     /// Ends with this code and not a word.

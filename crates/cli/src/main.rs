@@ -45,7 +45,10 @@ use output::{Output, notice};
 use signals::Signals;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(answer) => return refuse(&answer),
+    };
     let format = cli.global.output;
     match start(cli) {
         Ok(()) => ExitCode::SUCCESS,
@@ -56,6 +59,17 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit.code())
         }
     }
+}
+
+/// What the parser says instead of a command line: help, the version, or what is wrong with it. The
+/// last is an object for whoever asked for objects, like every other failure.
+fn refuse(answer: &clap::Error) -> ExitCode {
+    if !answer.use_stderr() || !args::asks_for_json(std::env::args_os()) {
+        answer.exit()
+    }
+    let failure = Failure::of_command_line(answer);
+    notice(failure.render(Format::Json).trim_end());
+    ExitCode::from(failure.exit.code())
 }
 
 fn start(cli: Cli) -> Result<()> {

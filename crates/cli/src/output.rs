@@ -9,7 +9,7 @@ use std::io::{self, Write};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::args::Format;
 
@@ -44,11 +44,6 @@ impl Output {
             Format::Json => with_value(fields, value),
         };
         self.bytes(value, fields)
-    }
-
-    /// What the prompt says to a line that it cannot run.
-    pub(crate) fn complaint(&mut self, text: &str) -> io::Result<()> {
-        self.line(text, json!({ "error": text }))
     }
 
     /// Bytes and a newline or, as JSON, `fields`.
@@ -91,6 +86,7 @@ pub(crate) fn notice(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
     use std::sync::{Arc, Mutex};
 
     #[derive(Clone, Default)]

@@ -38,7 +38,7 @@ impl std::fmt::Debug for Login {
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Global {
     /// Where the store is: http://HOST:PORT or https://HOST:PORT of a server or cluster, file:PATH
-    /// or memory: for an embedded one. Without a scheme: http, or https with --cacert
+    /// or memory: for an embedded one. Without a scheme: http, or https with --cacert, --cert or --key
     #[arg(
         long,
         global = true,

@@ -171,6 +171,13 @@ impl Command {
     }
 }
 
+/// Whether a command line that could not be read asks for JSON all the same.
+pub(crate) fn asks_for_json(line: impl Iterator<Item = OsString>) -> bool {
+    let ours: Vec<OsString> = line.take_while(|word| word != "--").collect();
+    ours.iter().any(|word| word == "--output=json")
+        || ours.windows(2).any(|pair| pair == ["--output", "json"])
+}
+
 const STATUS_EXAMPLES: &str = "\
 Examples:
   synod status                                the server on this machine
@@ -250,6 +257,15 @@ mod tests {
             .collect();
         assert!(global.contains(&"key".to_owned()));
         check(&command, &global);
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_read_may_ask_for_json() {
+        let asks = |line: &str| asks_for_json(line.split(' ').map(OsString::from));
+        assert!(asks("synod queue --output json --bogus"));
+        assert!(asks("synod --output=json nothing"));
+        assert!(!asks("synod queue --output text json"));
+        assert!(!asks("synod lock a -- tool --output json"));
     }
 
     #[test]

@@ -241,7 +241,7 @@ impl Words for BarrierWords {
             "release" => self.0.release(out).await,
             "wait" => self.0.wait(out).await,
             // Whoever calls knows the table.
-            _ => Ok(out.complaint("unknown action")?),
+            _ => Err(Failure::answer(Exit::Usage, "unknown action")),
         }
     }
 }

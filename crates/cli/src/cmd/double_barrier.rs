@@ -180,7 +180,7 @@ impl Words for MemberWords {
                 Ok(out.line("leave", json!({ "left": true }))?)
             }
             // Whoever calls knows the table.
-            _ => Ok(out.complaint("unknown action")?),
+            _ => Err(Failure::answer(Exit::Usage, "unknown action")),
         }
     }
 }

@@ -11,7 +11,7 @@
 //! | notices and errors | stderr | stderr |
 //! | Ctrl-C | ends what runs, keeps the prompt | ends the program |
 //! | end of input, `quit`, `exit` | ends | ends |
-//! | exit code | 0 | 0, or that of the first failure |
+//! | exit code | 0 | 0, or that of the first failure: 2 of a line that cannot be run |
 
 mod editor;
 mod lines;

@@ -8,8 +8,7 @@ use serde_json::json;
 use super::editor::{Edited, Terminal};
 use super::lines::Lines;
 use super::{Line, Words, help, parse};
-use crate::args::Format;
-use crate::failure::{Failure, Result};
+use crate::failure::{Exit, Failure, Result};
 use crate::output::{Output, notice};
 use crate::signals::{Signals, Stop};
 
@@ -60,7 +59,7 @@ pub(crate) async fn run(
                 out.line(&text, json!({ "help": rows }))
                     .map_err(Failure::from)
             }
-            Line::Wrong(answer) => out.complaint(answer).map_err(Failure::from),
+            Line::Wrong(answer) => Err(Failure::answer(Exit::Usage, answer)),
             Line::Unfinished => Err(Failure::usage("the line ends inside a quote")
                 .hint("words are split as by a shell: end the quote, or put \\ before it")),
             Line::Run(word, values) => tokio::select! {
@@ -80,7 +79,7 @@ pub(crate) async fn run(
         if failure.ends() {
             return Err(failure);
         }
-        report(&failure, out.format());
+        report(&failure, out)?;
         first_failure.get_or_insert(failure.exit);
     }
     match first_failure {
@@ -116,6 +115,10 @@ async fn next_line(input: &mut Input, signals: &mut Signals) -> Result<Option<Ve
 }
 
 /// Says what went wrong, and goes on.
-fn report(failure: &Failure, format: Format) {
-    notice(failure.render(format).trim_end());
+fn report(failure: &Failure, out: &mut Output) -> Result<()> {
+    match failure.as_answer() {
+        Some(answer) => out.line(answer, json!({ "error": answer }))?,
+        None => notice(failure.render(out.format()).trim_end()),
+    }
+    Ok(())
 }

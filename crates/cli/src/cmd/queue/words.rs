@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::ops::{MUST_SET_BOTH, MUST_SET_VALUE, Ops};
 use super::pop::{from_now, nothing_came, take};
-use crate::failure::Result;
+use crate::failure::{Exit, Failure, Result};
 use crate::output::Output;
 use crate::prompt::{Word, Words};
 
@@ -75,16 +75,16 @@ impl Words for QueueWords {
         match word {
             "push" => match ops.entry(values) {
                 Ok(entry) => ops.push(&[entry], &mut 0).await,
-                Err(words) => Ok(out.complaint(words)?),
+                Err(words) => Err(Failure::answer(Exit::Usage, words)),
             },
             "pop" => self.pop(out).await,
             "len" => ops.len(out).await,
             "peek" => match ops.peek(out).await? {
                 true => Ok(()),
-                false => Ok(out.complaint("the queue is empty")?),
+                false => Err(Failure::answer(Exit::Nothing, "the queue is empty")),
             },
             // Whoever calls knows the table.
-            _ => Ok(out.complaint("unknown action")?),
+            _ => Err(Failure::answer(Exit::Usage, "unknown action")),
         }
     }
 }
