@@ -1,4 +1,4 @@
-//! Data directories that are in use, damaged, none at all, or on a full disk: what `synod` says
+//! Data directories that are in use, damaged, none at all, open to others, or on a full disk: what `synod` says
 //! then.
 
 use std::path::Path;
@@ -216,4 +216,30 @@ async fn a_full_disk() {
     assert_eq!(items, format!("{pushed}\n"));
     assert_eq!(home.ok(&["queue", "push", "a", addr[0], addr[1]]).await, "");
     drop(server);
+}
+
+/// What was there before keeps its modes; who serves it learns who else may touch it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_others_may_touch() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = Home::new();
+    let data = home.data();
+    std::fs::create_dir_all(&data).unwrap();
+    let set = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let log = home.path("log");
+    for (mode, told) in [(0o755, false), (0o777, true)] {
+        set(&data, mode);
+        let args = ["--data", data.to_str().unwrap(), "--listen", "127.0.0.1:0"];
+        let errors = std::fs::File::create(&log).unwrap();
+        let served = Served::start_logging(&home, &args, errors.into()).await;
+        let said = std::fs::read_to_string(&log).unwrap();
+        for words in ["replace or remove files", "open files of the store"] {
+            assert_eq!(said.contains(words), told, "{mode:o}: {said}");
+        }
+        assert_eq!(served.stop().await, Some(0));
+        // For the second round.
+        set(&log_file(&data), 0o644);
+    }
 }

@@ -53,7 +53,8 @@ pub struct EngineStats {
 impl Engine {
     /// Opens a store, and makes it if there is none.
     ///
-    /// It reads all data into memory before it returns, and blocks meanwhile.
+    /// It reads all data into memory before it returns, and blocks meanwhile. What it makes on disk is its owner's
+    /// alone; when others may touch what was there before, the log (`tracing`, at WARN) says so.
     ///
     /// # Errors
     ///
@@ -61,10 +62,13 @@ impl Engine {
     /// [`ErrorKind::NewerFormat`] and [`ErrorKind::Corrupt`] for data that this build cannot read; nothing is changed
     /// then.
     pub fn open(options: EngineOptions) -> Result<Engine> {
-        match options.path {
-            Some(_) => Engine::open_in(Disk, options),
-            None => Engine::open_memory(options),
-        }
+        let Some(path) = options.path.clone() else {
+            return Engine::open_memory(options);
+        };
+        let engine = Engine::open_in(Disk, options)?;
+        #[cfg(unix)]
+        crate::journal::warn_of_others(&path);
+        Ok(engine)
     }
 
     fn open_memory(options: EngineOptions) -> Result<Engine> {

@@ -11,6 +11,7 @@
 //! - `dir.rs`: what lies in the directory, its lock and its format.
 //! - `segment.rs`, `frame.rs`, `snapshot.rs`: one stored thing each, with its layout at the head.
 //! - `recover.rs`: reading it back, and what is refused; `verify.rs`: the same for who only looks.
+//! - `modes.rs`: who else may touch the files.
 //! - `fs.rs`: all that is asked of a file system; `sim.rs`: the one of the tests, which crashes and fails.
 //!
 //! # What is assumed of the medium
@@ -27,6 +28,8 @@ mod frame;
 mod fs;
 mod log;
 mod memory;
+#[cfg(unix)]
+mod modes;
 mod recover;
 mod segment;
 #[cfg(any(test, feature = "fuzzing", feature = "simulation"))]
@@ -55,6 +58,8 @@ pub(crate) use frame::trust_frames;
 pub(crate) use fs::{Disk, Fs, above};
 pub(crate) use log::FileJournal;
 pub(crate) use memory::Memory;
+#[cfg(unix)]
+pub(crate) use modes::warn_of_others;
 pub(crate) use recover::Item;
 #[cfg(test)]
 pub(crate) use sim::Faith;
