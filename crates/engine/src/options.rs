@@ -116,7 +116,7 @@ impl EngineOptions {
 
     /// The most conditions, and the most operations of each branch, in a transaction; 128 by default. A nested one gets what its
     /// parent's largest list leaves, all together 16 times as many. What they look at and show together is bounded as
-    /// well: 4 million keys if it writes, 256 MiB.
+    /// well: 4 million keys if it writes, or if it reads slower than others compact; 256 MiB.
     pub fn with_max_txn_ops(mut self, operations: usize) -> EngineOptions {
         self.limits.max_txn_ops = operations;
         self

@@ -90,13 +90,6 @@ impl<'r> RangeCursor<'r> {
     }
 }
 
-/// Answers a range request at once.
-pub(crate) fn range(view: &View<'_>, request: &RangeRequest) -> RangeResponse {
-    let mut cursor = RangeCursor::new(request);
-    while cursor.step(view, usize::MAX) {}
-    cursor.finish()
-}
-
 fn is_filtered(request: &RangeRequest) -> bool {
     bounds(request).iter().any(|bound| !bound.is_zero())
 }

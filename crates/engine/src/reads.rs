@@ -2,7 +2,8 @@
 //!
 //! A read is pinned to the revision that was published when it began. Between two pages that revision may be compacted
 //! away: a read of an explicit revision then says so; one of the current revision begins again at a newer one, and after
-//! two attempts reads all at once under the lock, so that it ends however fast others write and compact.
+//! two attempts has that one kept until it is done, so that it ends however fast others write and compact. It never keeps
+//! the lock for longer than a page.
 
 use std::task::Poll;
 
@@ -12,14 +13,14 @@ use synod_store::{
 };
 
 use crate::mvcc::{State, StoredKey, View};
-use crate::range::{self, PAGE, RangeCursor};
+use crate::range::{PAGE, RangeCursor};
 use crate::room::Room;
 use crate::shared::Shared;
-use crate::txn::{self, Ground, Path, RangeCompare, check_revision};
+use crate::txn::{self, Path, RangeCompare, check_revision};
 
 /// After so many pages the task gives way to others.
 const PAGES_A_TURN: usize = 16;
-/// Attempts of a read before it keeps the lock.
+/// Attempts of a read before it has its revision kept.
 const ATTEMPTS: usize = 2;
 
 /// Lets other tasks run once.
@@ -45,24 +46,37 @@ fn asked(revision: Revision, current: Revision) -> Revision {
     }
 }
 
+/// The revision that a read is of, and how much it may look at.
+#[derive(Debug)]
+struct Pin {
+    at: Revision,
+    /// What it needs is kept until it ends, also when it is compacted meanwhile.
+    held: bool,
+    room: Room,
+}
+
+impl Pin {
+    /// Refuses to go on at `revision` when that may be gone.
+    fn check(&self, state: &State, revision: Revision) -> Result<()> {
+        let kept = self.held && revision >= self.at;
+        if revision < state.compacted() && !kept {
+            return Err(ErrorKind::Compacted.into());
+        }
+        Ok(())
+    }
+}
+
 impl Shared {
     /// Answers a range request.
     pub(crate) async fn range(&self, request: &RangeRequest) -> Result<RangeResponse> {
         let mut answer = self
-            .pinned(
-                |at| {
-                    Box::pin(async move {
-                        check_revision(request.revision, self.state().compacted(), at)?;
-                        let answer = self.range_at(request, at).await?;
-                        Ok((answer, at))
-                    })
-                },
-                |state, at| {
-                    check_revision(request.revision, state.compacted(), at)?;
-                    let view = View::new(state, asked(request.revision, at));
-                    Ok((range::range(&view, request), at))
-                },
-            )
+            .pinned(|mut pin| {
+                Box::pin(async move {
+                    check_revision(request.revision, self.state().compacted(), pin.at)?;
+                    let answer = self.range_at(request, &mut pin).await?;
+                    Ok((answer, pin.at))
+                })
+            })
             .await?;
         answer.0.header = self.header_at(answer.1);
         Ok(answer.0)
@@ -71,106 +85,106 @@ impl Shared {
     /// Answers a transaction that writes nothing.
     pub(crate) async fn read_txn(&self, txn: &Txn) -> Result<TxnResponse> {
         let mut answer = self
-            .pinned(
-                |at| Box::pin(self.read_txn_at(txn, at)),
-                |state, at| {
-                    let ground = Ground {
-                        state,
-                        at,
-                        compacted: state.compacted(),
-                        // Only puts ask.
-                        has_lease: &|_| false,
-                    };
-                    Ok(txn::run(&ground, txn, Room::for_reads())?.response)
-                },
-            )
+            .pinned(|pin| Box::pin(self.read_txn_at(txn, pin)))
             .await?;
         answer.header = self.header_at(answer.header.revision);
         Ok(answer)
     }
 
     /// Runs a read in pages at the published revision, and again at a newer one if that was compacted meanwhile; in the
-    /// end at once.
+    /// end at one that is kept for it.
     async fn pinned<'a, T>(
         &'a self,
-        in_pages: impl Fn(Revision) -> BoxFuture<'a, Result<T>>,
-        at_once: impl FnOnce(&State, Revision) -> Result<T>,
+        in_pages: impl Fn(Pin) -> BoxFuture<'a, Result<T>>,
     ) -> Result<T> {
         for _ in 0..ATTEMPTS {
             let at = self.published();
-            let result = in_pages(at).await;
+            let result = in_pages(Pin {
+                at,
+                held: false,
+                room: Room::for_reads(),
+            })
+            .await;
             let outrun = matches!(&result, Err(error) if error.kind() == ErrorKind::Compacted)
                 && self.state().compacted() > at;
             if !outrun {
                 return result;
             }
         }
-        let state = self.state();
-        // With the lock held this is at least the compacted revision.
-        at_once(&state, self.published())
+        let held = self.hold();
+        in_pages(Pin {
+            at: held.revision(),
+            held: true,
+            room: Room::for_held_reads(),
+        })
+        .await
     }
 
     /// Shows `step` the state as of `at` page by page until it has a result.
     async fn pages<T>(
         &self,
+        pin: &mut Pin,
         at: Revision,
         mut step: impl FnMut(&View<'_>) -> Option<T>,
     ) -> Result<T> {
         loop {
             for _ in 0..PAGES_A_TURN {
                 let state = self.state();
-                check_pin(&state, at)?;
+                pin.check(&state, at)?;
                 if let Some(result) = step(&View::new(&state, at)) {
                     return Ok(result);
                 }
+                pin.room.look_at_page();
             }
             give_way().await;
         }
     }
 
-    async fn range_at(&self, request: &RangeRequest, at: Revision) -> Result<RangeResponse> {
+    async fn range_at(&self, request: &RangeRequest, pin: &mut Pin) -> Result<RangeResponse> {
         let mut cursor = RangeCursor::new(request);
-        self.pages(asked(request.revision, at), |view| {
-            (!cursor.step(view, PAGE)).then_some(())
-        })
-        .await?;
+        let at = asked(request.revision, pin.at);
+        self.pages(pin, at, |view| (!cursor.step(view, PAGE)).then_some(()))
+            .await?;
         Ok(cursor.finish())
     }
 
-    async fn compare_at(&self, compare: &Compare, at: Revision) -> Result<bool> {
+    async fn compare_at(&self, compare: &Compare, pin: &mut Pin) -> Result<bool> {
         let mut pages = RangeCompare::new();
-        self.pages(at, |view| pages.step(view, compare, PAGE)).await
+        let at = pin.at;
+        self.pages(pin, at, |view| pages.step(view, compare, PAGE))
+            .await
     }
 
-    async fn read_txn_at(&self, txn: &Txn, at: Revision) -> Result<TxnResponse> {
-        let path = self.decide_at(txn, at).await?;
+    async fn read_txn_at(&self, txn: &Txn, mut pin: Pin) -> Result<TxnResponse> {
+        let at = pin.at;
+        let path = self.decide_at(txn, &mut pin).await?;
         txn::for_each_chosen(txn, &path, &mut |op| match op {
             TxnOp::Range(range) => check_revision(range.revision, self.state().compacted(), at),
             _ => Ok(()),
         })?;
-        let mut room = Room::for_reads();
         Ok(TxnResponse {
             header: bare(at),
             succeeded: path.succeeded,
-            responses: self.branch_at(txn, &path, at, &mut room).await?,
+            responses: self.branch_at(txn, &path, &mut pin).await?,
         })
     }
 
-    fn decide_at<'a>(&'a self, txn: &'a Txn, at: Revision) -> BoxFuture<'a, Result<Path>> {
+    fn decide_at<'a>(&'a self, txn: &'a Txn, pin: &'a mut Pin) -> BoxFuture<'a, Result<Path>> {
         Box::pin(async move {
             let mut path = Path {
                 succeeded: true,
                 nested: Vec::new(),
             };
             for compare in &txn.compares {
-                if !self.compare_at(compare, at).await? {
+                pin.room.check()?;
+                if !self.compare_at(compare, pin).await? {
                     path.succeeded = false;
                     break;
                 }
             }
             for op in path.branch(txn) {
                 if let TxnOp::Txn(nested) = op {
-                    path.nested.push(self.decide_at(nested, at).await?);
+                    path.nested.push(self.decide_at(nested, pin).await?);
                 }
             }
             Ok(path)
@@ -181,19 +195,18 @@ impl Shared {
         &'a self,
         txn: &'a Txn,
         path: &'a Path,
-        at: Revision,
-        room: &'a mut Room,
+        pin: &'a mut Pin,
     ) -> BoxFuture<'a, Result<Vec<TxnOpResponse>>> {
         Box::pin(async move {
             let mut responses = Vec::new();
             let mut nested = path.nested.iter();
             for op in path.branch(txn) {
-                room.check()?;
+                pin.room.check()?;
                 match op {
                     TxnOp::Range(request) => {
-                        let mut response = self.range_at(request, at).await?;
-                        room.show(&response.kvs);
-                        response.header = bare(at);
+                        let mut response = self.range_at(request, pin).await?;
+                        pin.room.show(&response.kvs);
+                        response.header = bare(pin.at);
                         responses.push(TxnOpResponse::Range(response));
                     }
                     TxnOp::Txn(txn) => {
@@ -201,7 +214,7 @@ impl Shared {
                         responses.push(TxnOpResponse::Txn(TxnResponse {
                             header: Header::default(),
                             succeeded: path.succeeded,
-                            responses: self.branch_at(txn, path, at, room).await?,
+                            responses: self.branch_at(txn, path, pin).await?,
                         }));
                     }
                     // The caller knows that it only reads.
@@ -216,23 +229,16 @@ impl Shared {
     /// order. It can be compared between stores of this kind alone.
     pub(crate) async fn hash(&self, revision: Revision) -> Result<HashResponse> {
         let (hash, current) = self
-            .pinned(
-                |at| {
-                    Box::pin(async move {
-                        check_revision(revision, self.state().compacted(), at)?;
-                        let mut pages = Hash::default();
-                        let done = |view: &View<'_>| (!pages.step(view, PAGE)).then_some(());
-                        self.pages(asked(revision, at), done).await?;
-                        Ok((pages.hasher.finalize(), at))
-                    })
-                },
-                |state, at| {
-                    check_revision(revision, state.compacted(), at)?;
-                    let mut whole = Hash::default();
-                    whole.step(&View::new(state, asked(revision, at)), usize::MAX);
-                    Ok((whole.hasher.finalize(), at))
-                },
-            )
+            .pinned(|mut pin| {
+                Box::pin(async move {
+                    check_revision(revision, self.state().compacted(), pin.at)?;
+                    let mut pages = Hash::default();
+                    let done = |view: &View<'_>| (!pages.step(view, PAGE)).then_some(());
+                    let at = asked(revision, pin.at);
+                    self.pages(&mut pin, at, done).await?;
+                    Ok((pages.hasher.finalize(), pin.at))
+                })
+            })
             .await?;
         Ok(HashResponse {
             header: self.header_at(current),
@@ -282,11 +288,4 @@ fn bare(revision: Revision) -> Header {
         revision,
         ..Header::default()
     }
-}
-
-fn check_pin(state: &State, at: Revision) -> Result<()> {
-    if at < state.compacted() {
-        return Err(ErrorKind::Compacted.into());
-    }
-    Ok(())
 }

@@ -10,7 +10,7 @@ use synod_store::{Error, ErrorKind, KeyValue, Result};
 
 use crate::range::PAGE;
 
-/// Keys that may be looked at while writes wait; one that is shown counts as several (see [`PAGE`]).
+/// Keys that may be looked at while writes wait, or while nothing can be forgotten; one that is shown counts as several (see [`PAGE`]).
 const KEYS: usize = 4 << 20;
 
 /// Bytes of pairs that may be shown.
@@ -41,6 +41,12 @@ impl Room {
             keys: usize::MAX,
             bytes: BYTES,
         }
+    }
+
+    /// Of one that reads what is kept for it alone: all that others overwrite and compact meanwhile piles up, and the
+    /// quota counts it.
+    pub(crate) fn for_held_reads() -> Room {
+        Room::for_writes()
     }
 
     /// Refuses the next operation when there is no room left.

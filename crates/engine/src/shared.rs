@@ -1,6 +1,7 @@
 //! What the writer, the readers and the watches share.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -30,15 +31,47 @@ pub(crate) struct Who {
     pub(crate) term: u64,
 }
 
+/// A revision that is kept for a read.
+#[derive(Debug)]
+pub(crate) struct Held<'a> {
+    shared: &'a Shared,
+    revision: Revision,
+}
+
+impl Held<'_> {
+    pub(crate) fn revision(&self) -> Revision {
+        self.revision
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        {
+            let mut held = self.shared.held();
+            if let Entry::Occupied(mut holders) = held.entry(self.revision) {
+                *holders.get_mut() = holders.get().saturating_sub(1);
+                if *holders.get() == 0 {
+                    holders.remove();
+                }
+            }
+        }
+        // What was kept may be pruned now.
+        self.shared.send(Command::Wake);
+    }
+}
+
 /// The engine without its writer.
 ///
-/// No lock is held over a call to the journal. Order: state, then leases or hub, then a watch's queue.
+/// No lock is held over a call to the journal. Order: state, then leases, hub or what is held, then a watch's
+/// queue.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) options: EngineOptions,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) who: Who,
     state: RwLock<State>,
+    /// How many reads have each of these revisions kept.
+    held: Mutex<BTreeMap<Revision, usize>>,
     /// The last revision that is durable: what readers see.
     published: AtomicU64,
     leases: Mutex<Leases>,
@@ -82,6 +115,7 @@ impl Shared {
             options,
             who,
             state: RwLock::new(state),
+            held: Mutex::default(),
             published: AtomicU64::new(head.0),
             leases: Mutex::new(leases),
             notes: Mutex::default(),
@@ -105,6 +139,29 @@ impl Shared {
 
     pub(crate) fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn held(&self) -> MutexGuard<'_, BTreeMap<Revision, usize>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has everything from the published revision on kept until the answer is dropped. It may be compacted all the same.
+    pub(crate) fn hold(&self) -> Held<'_> {
+        // With the lock held the published revision is at least the compacted one, and nothing is pruned.
+        let _state = self.state();
+        let revision = self.published();
+        let mut held = self.held();
+        let holders = held.entry(revision).or_default();
+        *holders = holders.saturating_add(1);
+        Held {
+            shared: self,
+            revision,
+        }
+    }
+
+    /// The oldest revision that is kept for a read.
+    pub(crate) fn oldest_held(&self) -> Option<Revision> {
+        self.held().first_key_value().map(|(oldest, _)| *oldest)
     }
 
     pub(crate) fn leases(&self) -> MutexGuard<'_, Leases> {

@@ -199,8 +199,9 @@ pub(crate) struct Outcome {
     pub(crate) changes: Vec<Change>,
 }
 
-/// Runs a transaction that has so much room, without touching the state.
-pub(crate) fn run(ground: &Ground<'_>, txn: &Txn, mut room: Room) -> Result<Outcome> {
+/// Runs a transaction without touching the state.
+pub(crate) fn run(ground: &Ground<'_>, txn: &Txn) -> Result<Outcome> {
+    let mut room = Room::for_writes();
     let head = ground.at;
     let before = View::new(ground.state, head);
     let path = decide(txn, &mut |compare| {

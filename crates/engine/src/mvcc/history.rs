@@ -133,17 +133,26 @@ impl History {
         older.get(after.checked_sub(1)?)
     }
 
-    /// The versions made at exactly `at`, in the order in which they were made.
-    pub(crate) fn made_at(&self, at: Revision) -> impl Iterator<Item = &Version> {
+    /// The version made at exactly `at` after `before` others of the same revision.
+    pub(crate) fn made_at(&self, at: Revision, before: usize) -> Option<&Version> {
         let older = self.older();
         let first = older.partition_point(|version| version.modified < at);
-        older
-            .get(first..)
-            .unwrap_or_default()
-            .iter()
-            .chain(std::iter::once(&self.newest))
-            .take_while(move |version| version.modified <= at)
-            .filter(move |version| version.modified == at)
+        let place = first.saturating_add(before);
+        let version = match older.get(place) {
+            None if place == older.len() => Some(&self.newest),
+            version => version,
+        };
+        version.filter(|version| version.modified == at)
+    }
+
+    /// How many of the newest versions were made at `at`.
+    pub(crate) fn newest_at(&self, at: Revision) -> usize {
+        if self.newest.modified != at {
+            return 0;
+        }
+        let older = self.older();
+        let first = older.partition_point(|version| version.modified < at);
+        older.len().saturating_sub(first).saturating_add(1)
     }
 
     /// Drops what no reader at or above `floor` can see, and gives each dropped version to `dropped`. False when
@@ -275,9 +284,15 @@ mod tests {
     fn several_versions_of_one_revision_stay_together() {
         let all = [put(3), put(5), Version::deletion(Revision(5)), put(7)];
         let mut history = history(&all);
-        assert_eq!(history.made_at(Revision(5)).count(), 2);
-        assert_eq!(history.made_at(Revision(7)).count(), 1);
-        assert_eq!(history.made_at(Revision(4)).count(), 0);
+        let made = |at, before| history.made_at(Revision(at), before).cloned();
+        assert_eq!(
+            [made(5, 0), made(5, 1), made(5, 2)],
+            [Some(put(5)), Some(Version::deletion(Revision(5))), None]
+        );
+        assert_eq!([made(7, 0), made(7, 1)], [Some(put(7)), None]);
+        assert_eq!([made(4, 0), made(8, 0)], [None, None]);
+        assert_eq!(history.newest_at(Revision(7)), 1);
+        assert_eq!(history.newest_at(Revision(5)), 0);
         assert_eq!(history.at(Revision(5)).map(Version::is_live), Some(false));
         assert!(history.prune(Revision(5), |_| ()));
         assert_eq!(revisions(&history), [5, 5, 7]);

@@ -36,14 +36,52 @@ pub(super) fn cost(key: &[u8], version: &Version) -> u64 {
 pub(super) enum Changed {
     One(StoredKey),
     Many(Box<[StoredKey]>),
+    /// Some key more than once: a transaction may delete a key and put it again.
+    Again(Box<Again>),
+}
+
+/// What a revision changed that changed some key more than once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Again {
+    keys: Box<[StoredKey]>,
+    /// The index of each change whose key was changed before in this revision, and how often it was. In order.
+    repeats: Box<[(usize, usize)]>,
 }
 
 impl Changed {
+    fn new(keys: Vec<StoredKey>, repeats: Vec<(usize, usize)>) -> Changed {
+        if !repeats.is_empty() {
+            return Changed::Again(Box::new(Again {
+                keys: keys.into(),
+                repeats: repeats.into(),
+            }));
+        }
+        match <[StoredKey; 1]>::try_from(keys) {
+            Ok([key]) => Changed::One(key),
+            Err(keys) => Changed::Many(keys.into()),
+        }
+    }
+
     pub(super) fn keys(&self) -> &[StoredKey] {
         match self {
             Changed::One(key) => std::slice::from_ref(key),
             Changed::Many(keys) => keys,
+            Changed::Again(again) => &again.keys,
         }
+    }
+
+    /// How often the key of the `index`th change was changed before it. Tells, too, at how many changes it looked.
+    fn before(&self, index: usize) -> (usize, usize) {
+        let Changed::Again(again) = self else {
+            return (0, 0);
+        };
+        let mut looked = 0;
+        let found = again.repeats.binary_search_by(|(at, _)| {
+            looked += 1;
+            at.cmp(&index)
+        });
+        let repeat = found.ok().and_then(|place| again.repeats.get(place));
+        (repeat.map_or(0, |(_, before)| *before), looked)
     }
 }
 
@@ -161,17 +199,10 @@ impl State {
 
     /// The version that the `index`th change of `revision` made.
     pub(super) fn version_of(&self, revision: Revision, index: usize) -> Option<&Version> {
-        let keys = self.changed_at(revision);
-        let key = keys.get(index)?;
-        let history = self.history(key)?;
-        let mut made = history.made_at(revision);
-        let first = made.next()?;
-        // A transaction may put a key and delete it again; then the key is listed twice.
-        if made.next().is_none() {
-            return Some(first);
-        }
-        let earlier = keys.iter().take(index).filter(|k| *k == key).count();
-        history.made_at(revision).nth(earlier)
+        let changed = self.changed(revision)?;
+        let history = self.history(changed.keys().get(index)?)?;
+        let (before, _) = changed.before(index);
+        history.made_at(revision, before)
     }
 
     /// Applies the changes of the next revision. `leases` learns of each key that leaves a lease or joins one.
@@ -182,19 +213,21 @@ impl State {
     ) -> Revision {
         self.head = self.head.next();
         let mut keys = Vec::with_capacity(changes.len());
-        for Change { key, version } in changes {
-            let before = self.newest(&key).and_then(|version| version.lease);
+        let mut repeats = Vec::new();
+        for (index, Change { key, version }) in changes.into_iter().enumerate() {
+            let history = self.history(&key);
+            let before = history.and_then(|history| history.newest().lease);
+            let repeat = history.map_or(0, |history| history.newest_at(self.head));
             if before != version.lease {
                 leases(&key, before, version.lease);
+            }
+            if repeat > 0 {
+                repeats.push((index, repeat));
             }
             self.insert(&key, version);
             keys.push(key);
         }
-        let changed = match <[StoredKey; 1]>::try_from(keys) {
-            Ok([key]) => Changed::One(key),
-            Err(keys) => Changed::Many(keys.into()),
-        };
-        self.log.push_back(changed);
+        self.log.push_back(Changed::new(keys, repeats));
         self.head
     }
 
@@ -264,12 +297,128 @@ impl State {
 
     /// The keys that `revision` changed, in the order of its operations.
     pub(crate) fn changed_at(&self, revision: Revision) -> &[StoredKey] {
-        self.log_index(revision)
-            .and_then(|index| self.log.get(index))
-            .map_or(&[], Changed::keys)
+        self.changed(revision).map_or(&[], Changed::keys)
+    }
+
+    fn changed(&self, revision: Revision) -> Option<&Changed> {
+        self.log.get(self.log_index(revision)?)
     }
 
     fn log_index(&self, revision: Revision) -> Option<usize> {
         usize::try_from(revision.0.checked_sub(self.log_start.0)?).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEYS: usize = 3000;
+
+    fn put(revision: Revision, version: u64) -> Version {
+        Version {
+            modified: revision,
+            created: revision,
+            version,
+            lease: None,
+            value: Some(version.to_string().into_bytes().into()),
+        }
+    }
+
+    fn key(number: usize) -> StoredKey {
+        StoredKey::from(format!("k{number:06}").into_bytes())
+    }
+
+    /// Deletes all keys and puts every third of them again, the last one first; one key is put over and over.
+    fn again(revision: Revision) -> Vec<Change> {
+        let change = |number, version| Change {
+            key: key(number),
+            version,
+        };
+        let mut changes: Vec<Change> = (0..KEYS)
+            .map(|number| change(number, Version::deletion(revision)))
+            .collect();
+        for number in (0..KEYS).rev().step_by(3) {
+            changes.push(change(number, put(revision, 1)));
+            changes.push(change(7, put(revision, number as u64)));
+        }
+        changes
+    }
+
+    fn one(revision: Revision) -> Vec<Change> {
+        vec![Change {
+            key: key(7),
+            version: put(revision, 1),
+        }]
+    }
+
+    #[test]
+    fn a_revision_that_changes_keys_again_tells_each_change_in_its_order() {
+        let mut state = State::new();
+        let mut made = Vec::new();
+        for changes in [one, again, again, one, again] {
+            let changes = changes(state.head().next());
+            made.push(changes.clone());
+            let revision = state.apply(changes, |_, _, _| ());
+            assert_eq!(made.len() as u64 + 1, revision.0);
+        }
+        let told = |state: &State, revision: u64| -> Vec<Change> {
+            let changes = state.changes_of(Revision(revision)).into_iter();
+            let change = |(key, version): (&StoredKey, &Version)| Change {
+                key: StoredKey::clone(key),
+                version: version.clone(),
+            };
+            changes.map(change).collect()
+        };
+        for (made, revision) in made.iter().zip(2..) {
+            assert_eq!(told(&state, revision), *made, "revision {revision}");
+        }
+        // So they do when later ones were taken back, and earlier ones forgotten.
+        state.roll_back(Revision(5), |_, _, _| ());
+        state.set_compacted(Revision(4));
+        assert!(!state.prune(Revision(4), usize::MAX));
+        assert!(told(&state, 3).is_empty());
+        for revision in [4, 5] {
+            assert_eq!(told(&state, revision), made[revision as usize - 2]);
+        }
+        assert!(told(&state, 6).is_empty());
+        let keys: Vec<&StoredKey> = made[2].iter().map(|change| &change.key).collect();
+        assert!(state.changed_at(Revision(4)).iter().eq(keys));
+    }
+
+    /// A revision with many changes of which many are repeats is read while others wait.
+    #[test]
+    fn which_change_of_its_key_a_change_is_takes_few_looks() {
+        let mut state = State::new();
+        let changes = again(state.head().next());
+        let count = changes.len();
+        let revision = state.apply(changes, |_, _, _| ());
+        let changed = state.changed(revision).unwrap();
+        for index in 0..count {
+            let (_, looked) = changed.before(index);
+            assert!(looked <= 12, "{looked} looks for change {index} of {count}");
+        }
+    }
+
+    /// Most revisions change one key, and each pays for this.
+    #[test]
+    fn a_place_in_the_log_stays_small() {
+        assert_eq!(size_of::<Changed>(), 24);
+        let mut state = State::new();
+        for changes in [one, again] {
+            let changes = changes(state.head().next());
+            state.apply(changes, |_, _, _| ());
+        }
+        let other = |number| Change {
+            key: key(number),
+            version: put(state.head().next(), 1),
+        };
+        let changes = vec![other(1), other(2)];
+        state.apply(changes, |_, _, _| ());
+        let kinds: Vec<_> = state.log.iter().collect();
+        assert!(matches!(
+            kinds[..],
+            [Changed::One(_), Changed::Again(_), Changed::Many(_)]
+        ));
     }
 }

@@ -7,6 +7,7 @@ mod crash;
 mod durable;
 mod fake;
 mod model;
+mod outrun;
 mod permission;
 mod poisoned;
 mod random;

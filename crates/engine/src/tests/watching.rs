@@ -113,6 +113,49 @@ async fn filters_and_previous_pairs() {
     assert_eq!(events(&mut no_put, 1).await, [deleted]);
 }
 
+/// A deletion without an end goes together with puts of what it deletes: each of these keys changes twice.
+#[tokio::test]
+async fn what_one_transaction_deletes_and_puts_again_is_seen_in_its_order() {
+    const KEYS: usize = 1000;
+    let store = memory();
+    let key = |number: usize| format!("k{number:04}");
+    for first in (0..KEYS).step_by(100) {
+        let puts = (first..first + 100).map(|number| PutRequest::new(key(number), "old"));
+        store.txn(Txn::new().and_then(puts)).await.unwrap();
+    }
+    let all = || WatchRequest::new(KeyRange::prefix("k")).with_prev_kv();
+    let mut live = store.watch(all()).await.unwrap();
+    let again: Vec<usize> = (0..KEYS).rev().step_by(2).collect();
+    let nested = again.chunks(100).map(|some| {
+        let puts = some.iter().map(|n| PutRequest::new(key(*n), "new"));
+        TxnOp::from(Txn::new().and_then(puts))
+    });
+    let delete = TxnOp::from(DeleteRequest::new(KeyRange::from("\0")));
+    let txn = Txn::new().and_then([delete].into_iter().chain(nested));
+    let revision = store.txn(txn).await.unwrap().header.revision;
+    let mut expected: Vec<_> = (0..KEYS)
+        .map(|number| (EventKind::Delete, key(number), "old"))
+        .collect();
+    expected.extend(again.iter().map(|n| (EventKind::Put, key(*n), "new")));
+    let mut late = store.watch(all().starting_at(revision)).await.unwrap();
+    for watch in [&mut live, &mut late] {
+        let WatchItem::Events(batch) = next(watch).await else {
+            panic!("only events are expected");
+        };
+        let seen: Vec<_> = batch
+            .events
+            .iter()
+            .map(|event| {
+                assert_eq!(event.kv.mod_revision, revision);
+                let kv = event.prev_kv.as_ref().unwrap_or(&event.kv);
+                let value = std::str::from_utf8(&kv.value).unwrap();
+                (event.kind, event.kv.key.to_string(), value)
+            })
+            .collect();
+        assert_eq!(seen, expected);
+    }
+}
+
 /// etcd-io/etcd#19179: a watch from the compacted revision sees a deletion made there.
 #[tokio::test]
 async fn issue_19179_a_deletion_at_the_compacted_revision_is_seen() {

@@ -16,7 +16,6 @@ use crate::lease::{self, LeaseOp, MAX_TTL, MIN_TTL};
 use crate::mvcc::{Change, State, StoredKey, Version};
 use crate::permission::{self, Guard, Permission};
 use crate::record::{Compaction, LeaseEnd, LeaseGrant, NoteChange, Notes, Record, encode_commit};
-use crate::room::Room;
 use crate::txn::{self, Ground};
 
 /// What all notes may take up.
@@ -93,7 +92,7 @@ impl Writer {
                 compacted: Self::compacted(state, group).unwrap_or_default(),
                 has_lease: &|id| self.leases.contains_key(&id),
             };
-            txn::run(&ground, txn, Room::for_writes())
+            txn::run(&ground, txn)
         };
         let outcome = if txn::is_wide(txn) {
             head.look(run)?

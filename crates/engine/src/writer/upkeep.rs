@@ -36,6 +36,8 @@ pub(super) struct Upkeep {
     /// When a watch should hear of its progress.
     progress_due: Option<Duration>,
     pruning: bool,
+    /// Whether more would be pruned if nobody had it kept.
+    kept: bool,
     /// How much there was when the quota was last found used up.
     pub(super) full_at: u64,
 }
@@ -49,6 +51,7 @@ impl Upkeep {
             moments: VecDeque::from([(now, shared.published())]),
             progress_due: None,
             pruning: shared.state().compaction().is_some(),
+            kept: false,
             full_at: u64::MAX,
         }
     }
@@ -155,13 +158,14 @@ impl Writer {
         let exports = exports.map(|floor| *floor);
         let snapshot = self.snapshot.as_ref().map(|snapshot| snapshot.floor);
         let floor = exports.chain(snapshot).min();
-        let floor = floor.unwrap_or(Revision(u64::MAX));
-        let waits = {
+        {
             let mut state = self.shared.state_mut();
+            let floor = floor.into_iter().chain(self.shared.oldest_held()).min();
+            let floor = floor.unwrap_or(Revision(u64::MAX));
             self.upkeep.pruning = state.prune(floor, PRUNE_PAGE);
-            floor < state.compacted()
-        };
-        if !self.upkeep.pruning && !waits {
+            self.upkeep.kept = floor < state.compacted();
+        }
+        if !self.upkeep.pruning && !self.upkeep.kept {
             for (reply, answer) in self.physical.drain(..) {
                 let _ = reply.send(Ok(answer));
             }
@@ -203,9 +207,11 @@ impl Writer {
             Retention::Period(period) => self.outlived(now, period, head),
             Retention::Unbounded => None,
         };
-        // Superseded bytes spread about evenly over the revisions: forget the share that is too much.
+        // Superseded bytes spread about evenly over the revisions: forget the share that is too much. While some of what
+        // was compacted already is kept, they would stay too many, and all would be compacted bit by bit.
         let by_bytes = (superseded > most_bytes.saturating_add(most_bytes / SLACK)
             && !self.upkeep.pruning
+            && !self.upkeep.kept
             && self.snapshot.is_none())
         .then(|| {
             let excess = u128::from(superseded.saturating_sub(most_bytes));
