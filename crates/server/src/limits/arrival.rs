@@ -25,10 +25,11 @@ const SMALL: usize = 8 * 1024;
 /// The two are apart: streams that keep much must not shut out the requests of others.
 #[derive(Debug, Default)]
 pub(crate) struct Arriving {
-    /// Of those that are still arriving.
+    /// Of those that are still arriving, without streams.
     bytes: AtomicUsize,
     /// The buffers of streams of requests. The transport makes a stream's buffer as large as its largest message, and
-    /// keeps it until the stream ends.
+    /// keeps it until the stream ends. What has come of a message without an end is in that buffer, so it is not
+    /// counted once more.
     kept: AtomicUsize,
 }
 
@@ -46,6 +47,11 @@ pub(crate) struct Bounds {
 }
 
 /// The paths of calls whose requests are streams: they may pause between two messages, not amid one.
+///
+/// How long they may pause amid one is looked at when the call is ready for more. It is not while its client does not
+/// read what it is answered: then nobody can say whether the rest has come, and such a stream stays until its client
+/// goes, like one that pauses between messages. It takes no more than that one either: its place among the open
+/// streams, and its buffer. Neither is of those that other calls need to arrive.
 const STREAMS: [&str; 2] = [
     "/etcdserverpb.Watch/Watch",
     "/etcdserverpb.Lease/LeaseKeepAlive",
@@ -127,7 +133,7 @@ struct Arrival {
     body: Body,
     /// Of a stream of messages.
     framing: Option<Framing>,
-    /// How much is here: of a stream, of the message that has no end yet.
+    /// How much is here, if it is no stream.
     received: usize,
     /// What of it is counted among what is arriving.
     held: usize,
@@ -162,7 +168,6 @@ impl Arrival {
                 if framing.take(data) {
                     self.deadline = None;
                 }
-                self.received = framing.unfinished;
                 // What is larger is refused, and kept by nobody.
                 let largest = framing.largest.min(self.bounds.message);
                 let kept = if largest > SMALL { largest } else { 0 };
@@ -171,14 +176,20 @@ impl Arrival {
                         "synod: too many streams have had large requests; try again",
                     ));
                 }
+                Ok(())
             }
-            None => self.received = self.received.saturating_add(data.len()),
+            None => {
+                self.received = self.received.saturating_add(data.len());
+                self.hold()
+            }
         }
-        self.hold()
     }
 
     /// Counts what is held now.
     fn hold(&mut self) -> Result<(), Status> {
+        if self.framing.is_some() {
+            return Ok(());
+        }
         let waiting = if self.deadline.is_some() { WAITING } else { 0 };
         let now = self.received.saturating_add(waiting);
         let most = self.bounds.arriving;
@@ -340,11 +351,11 @@ mod tests {
                 "{cut}"
             );
             let stands = stalled(WATCH, &[message, begin], most(WAITING + 100)).await;
-            assert_eq!(stands, (cut, late), "{cut}");
+            assert_eq!(stands, (0, late), "{cut}");
             let both = [message, begin].concat();
             assert_eq!(
                 stalled(WATCH, &[&both], most(WAITING + 100)).await,
-                (cut, late),
+                (0, late),
                 "{cut}"
             );
         }
@@ -360,12 +371,30 @@ mod tests {
         let full = Some(Err(Code::ResourceExhausted));
         let begin: &[u8] = &[0, 0, 0x1f, 0xff, 0xff];
         let zeros = [0; 50];
-        let (_, end) = stalled(WATCH, &[begin, &zeros, &zeros], most(100)).await;
+        let (_, end) = stalled("/x", &[begin, &zeros, &zeros], most(100)).await;
         assert_eq!(end, full);
-        // Of messages that end nothing is counted as arriving.
+        // Of a stream its buffer is counted, from when a large message is announced.
+        let bounds = Bounds {
+            kept: 49_999,
+            ..most(100)
+        };
+        assert_eq!(stalled(WATCH, &[begin], bounds).await, (0, full));
         let message = [&[0, 0, 0, 0, 50], zeros.as_slice()].concat();
         let messages = [message.as_slice(); 10];
         assert_eq!(stalled(WATCH, &messages, most(100)).await, (0, None));
+    }
+
+    /// A stream that stops amid a message, and whose call may never look at it again, must not shut out others.
+    #[tokio::test]
+    async fn what_streams_hold_is_not_of_what_others_need_to_arrive() {
+        let late = Some(Err(Code::DeadlineExceeded));
+        let begin: &[u8] = &[0, 0, 0, 0x1f, 0xff];
+        assert_eq!(
+            stalled(WATCH, &[begin, &[0; 8000]], most(0)).await,
+            (0, late)
+        );
+        let renewals = "/etcdserverpb.Lease/LeaseKeepAlive";
+        assert_eq!(stalled(renewals, &[begin], most(0)).await, (0, late));
     }
 
     #[tokio::test]
