@@ -21,6 +21,9 @@ pub mod kind {
     pub const WINDOW_UPDATE: u8 = 8;
 }
 
+/// Of [`kind::DATA`] and [`kind::HEADERS`]: with it the stream ends.
+pub const END_STREAM: u8 = 1;
+
 /// Of [`kind::HEADERS`]: they are whole.
 pub const END_HEADERS: u8 = 4;
 

@@ -8,6 +8,7 @@ use synod_wire::etcdserverpb as pb;
 use synod_wire::etcdserverpb::cluster_server::Cluster;
 use tonic::{Request, Response, Status, async_trait};
 
+use crate::connection::Peer;
 use crate::state::{Api, status};
 
 #[async_trait]
@@ -19,7 +20,8 @@ impl Cluster for Api {
         self.access(request.metadata())?.somebody()?;
         let mut members = self.store().members().await.map_err(status)?;
         if let [member] = members.as_mut_slice() {
-            self.introduce(member, request.local_addr());
+            let reached = Peer::of(request.extensions()).and_then(Peer::local_addr);
+            self.introduce(member, reached);
         }
         let header = self.header().await.map_err(status)?;
         Ok(Response::new(member_list(header, members)))

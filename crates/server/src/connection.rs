@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,10 +14,13 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::task::AtomicWaker;
+use http::Extensions;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Sleep;
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::{Connected, TcpConnectInfo, TlsConnectInfo};
+
+use crate::limits::Part;
 
 /// What a client sends first is at least as long: the preface of HTTP/2, a TLS greeting.
 const GREETING: usize = 24;
@@ -92,6 +96,7 @@ impl Connections {
             id,
             line,
             connections: Arc::clone(self),
+            part: Arc::default(),
             greeting: Some((0, Box::pin(tokio::time::sleep(greeting)))),
         })
     }
@@ -170,6 +175,7 @@ pub(crate) struct Connection<S> {
     id: u64,
     line: Arc<Line>,
     connections: Arc<Connections>,
+    part: Arc<Part>,
     /// The bytes that came so far and when there must be enough; `None` once there are.
     greeting: Option<(usize, Pin<Box<Sleep>>)>,
 }
@@ -181,11 +187,41 @@ impl<S> Drop for Connection<S> {
     }
 }
 
-impl<S: Stream> Connected for Connection<S> {
-    type ConnectInfo = TcpConnectInfo;
+/// What requests know of the connection that they came through.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    addresses: TcpConnectInfo,
+    part: Arc<Part>,
+}
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+impl Peer {
+    /// That of the request with these extensions, where the transport puts it.
+    pub(crate) fn of(extensions: &Extensions) -> Option<&Peer> {
+        let secured = || extensions.get::<TlsConnectInfo<Peer>>();
+        extensions
+            .get()
+            .or_else(|| secured().map(TlsConnectInfo::get_ref))
+    }
+
+    /// Where the client reached the server.
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
+        self.addresses.local_addr()
+    }
+
+    /// What of the requests that are arriving came through the connection.
+    pub(crate) fn part(&self) -> &Arc<Part> {
+        &self.part
+    }
+}
+
+impl<S: Stream> Connected for Connection<S> {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        Peer {
+            addresses: self.stream.connect_info(),
+            part: Arc::clone(&self.part),
+        }
     }
 }
 

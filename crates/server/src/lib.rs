@@ -36,9 +36,9 @@
 //!
 //! [`ServerOptions`] bounds connections, requests on each, open streams, watches, the size of a request and how
 //! long it may take to arrive; of all requests that are still arriving at most 128 of the largest size
-//! are held, and 64 in the buffers of streams. All conditions and operations of a transaction, nested ones too, are at most
-//! 16 times [`ServerOptions::with_max_txn_ops`]. Answers of a range have no limit, as in etcd: a range is as large as what it is
-//! asked for; those of a transaction have that of its store.
+//! are held, besides 32 KiB of each connection, and 64 in the buffers of streams. All conditions and operations of a
+//! transaction, nested ones too, are at most 16 times [`ServerOptions::with_max_txn_ops`]. Answers of a range have no limit,
+//! as in etcd: a range is as large as what it is asked for; those of a transaction have that of its store.
 //!
 //! # Layout
 //!

@@ -15,7 +15,7 @@ use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 use tower::util::{MapRequestLayer, MapResponseLayer};
 
 use crate::auth::{Accounts, name_user};
-use crate::connection::{Connections, Stream, accept, incoming};
+use crate::connection::{Connections, Peer, Stream, accept, incoming};
 use crate::limits::{Bounds, bound_arrival, name_oversize};
 use crate::meter::MeterLayer;
 use crate::options::Tls;
@@ -24,6 +24,9 @@ use crate::{ServerError, ServerOptions};
 
 /// How much of requests that are still arriving is held, in whole requests of the largest size.
 const ARRIVING_REQUESTS: usize = 128;
+
+/// The part of that for the requests of one connection, when the whole is short.
+const ARRIVING_PARTS: usize = 8;
 
 /// How much the buffers of streams of requests may take, in the same measure.
 const KEPT_REQUESTS: usize = 64;
@@ -196,8 +199,11 @@ impl Server {
     {
         let state = Arc::clone(&self.state);
         let message = state.options.max_message_bytes();
+        let arriving = message.saturating_mul(ARRIVING_REQUESTS);
         let bounds = Bounds {
-            arriving: message.saturating_mul(ARRIVING_REQUESTS),
+            arriving,
+            part: arriving / ARRIVING_PARTS,
+            own: Bounds::OWN,
             kept: message.saturating_mul(KEPT_REQUESTS),
             message,
             time: state.options.receive_timeout,
@@ -209,7 +215,9 @@ impl Server {
             let logins = state.accounts.as_ref().is_some_and(Accounts::is_enabled);
             name_user(&mut request, verified && logins);
             state.requests.fetch_add(1, Ordering::Relaxed);
-            bound_arrival(request, &state.arriving, bounds)
+            // Every connection has a part; without one a request would have it for itself.
+            let part = Peer::of(request.extensions()).map(|peer| Arc::clone(peer.part()));
+            bound_arrival(request, &state.arriving, &part.unwrap_or_default(), bounds)
         }
     }
 }

@@ -139,13 +139,12 @@ impl Counted {
 
     /// One of at most so many calls.
     pub(crate) fn within(counter: &Arc<AtomicU64>, most: u64) -> Result<Counted, Status> {
-        let counted = Counted::new(counter);
-        if counter.load(Ordering::Relaxed) > most {
-            return Err(Status::resource_exhausted(
-                "synod: too many streams are open",
-            ));
-        }
-        Ok(counted)
+        // In one step: of those who want the last place at once, one gets it.
+        let more = |count: u64| (count < most).then_some(count.saturating_add(1));
+        counter
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .map_err(|_| Status::resource_exhausted("synod: too many streams are open"))?;
+        Ok(Counted(Arc::clone(counter)))
     }
 }
 
@@ -198,5 +197,39 @@ mod tests {
         assert!(take(1).is_none());
         drop((six, again));
         assert_eq!(taken.load(Ordering::Relaxed), 0);
+    }
+
+    /// Nobody is refused because of somebody else who is.
+    #[test]
+    fn one_of_those_who_want_the_last_place_gets_it() {
+        const ROUNDS: usize = 20_000;
+        let (open, turn, had) = (Arc::default(), AtomicUsize::new(0), AtomicUsize::new(0));
+        // They go round by round: each begins as the last of them has come.
+        let meet = |round: &mut usize| {
+            *round += 1;
+            turn.fetch_add(1, Ordering::SeqCst);
+            let mut looks = 0_u32;
+            while turn.load(Ordering::SeqCst) < *round * 2 {
+                looks += 1;
+                if looks.is_multiple_of(100) {
+                    std::thread::yield_now();
+                }
+            }
+        };
+        let race = || {
+            let mut round = 0;
+            for _ in 0..ROUNDS {
+                meet(&mut round);
+                let place = Counted::within(&open, 1);
+                had.fetch_add(usize::from(place.is_ok()), Ordering::Relaxed);
+                meet(&mut round);
+            }
+        };
+        std::thread::scope(|threads| {
+            threads.spawn(race);
+            threads.spawn(race);
+        });
+        assert_eq!(had.load(Ordering::Relaxed), ROUNDS);
+        assert_eq!(open.load(Ordering::Relaxed), 0);
     }
 }

@@ -1,6 +1,7 @@
 //! Synod's server and clients that mean it no good, or none at all: it bounds what they take, goes on
 //! serving the others, and ends when it is told to.
 
+mod arriving;
 mod bounds;
 
 use std::io;

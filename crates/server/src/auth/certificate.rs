@@ -10,10 +10,11 @@
 
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue, Request};
-use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
+use tonic::transport::server::TlsConnectInfo;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::access::TOKEN;
+use crate::connection::Peer;
 
 /// The header that brings the name from the connection to the services.
 pub(super) const NAME: &str = "synod-certificate-name";
@@ -25,7 +26,7 @@ pub(crate) fn name_user<B>(request: &mut Request<B>, matters: bool) {
     if !matters || has_token(request.headers()) {
         return;
     }
-    let shown = request.extensions().get::<TlsConnectInfo<TcpConnectInfo>>();
+    let shown = request.extensions().get::<TlsConnectInfo<Peer>>();
     // The first is the client's own, those behind it are its authorities'.
     let certificates = shown.and_then(TlsConnectInfo::peer_certs);
     let common_name = certificates

@@ -22,21 +22,35 @@ const SMALL: usize = 8 * 1024;
 
 /// How much of requests is held in memory, of all connections together.
 ///
-/// The two are apart: streams that keep much must not shut out the requests of others.
+/// What is arriving has no more than [`Bounds::arriving`], and [`Bounds::own`] for each connection: above the former a
+/// request is let in only for the latter. Small requests that came whole are not counted. They are read in one go,
+/// from what the connection has received already, which has a bound of its own.
+///
+/// The two that follow are apart: streams that keep much must not shut out the requests of others.
 #[derive(Debug, Default)]
 pub(crate) struct Arriving {
-    /// Of those that are still arriving.
+    /// Of those that are still arriving, without streams.
     bytes: AtomicUsize,
     /// The buffers of streams of requests. The transport makes a stream's buffer as large as its largest message, and
-    /// keeps it until the stream ends.
+    /// keeps it until the stream ends. What has come of a message without an end is in that buffer, so it is not
+    /// counted once more.
     kept: AtomicUsize,
 }
+
+/// What of the requests that are arriving came through one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Part(AtomicUsize);
 
 /// How much may be held.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     /// Of requests that are arriving, in bytes.
     pub(crate) arriving: usize,
+    /// Of those, through one connection, once all together have more than half. A single client with much to say is
+    /// not held back while there is room, and cannot take all of it.
+    pub(crate) part: usize,
+    /// Of those, through one connection, whatever the others have taken.
+    pub(crate) own: usize,
     /// Of the buffers of streams, in bytes.
     pub(crate) kept: usize,
     /// The largest message, in bytes.
@@ -45,7 +59,22 @@ pub(crate) struct Bounds {
     pub(crate) time: Duration,
 }
 
+impl Bounds {
+    /// What a connection may have arriving in any case: a few small requests, or parts of one.
+    pub(crate) const OWN: usize = 4 * WAITING;
+
+    /// Whether so much may be arriving in all, and of that so much through the connection that brought the last.
+    fn allow(&self, all: usize, part: usize) -> bool {
+        part <= self.own || all <= self.arriving / 2 || (all <= self.arriving && part <= self.part)
+    }
+}
+
 /// The paths of calls whose requests are streams: they may pause between two messages, not amid one.
+///
+/// How long they may pause amid one is looked at when the call is ready for more. It is not while its client does not
+/// read what it is answered: then nobody can say whether the rest has come, and such a stream stays until its client
+/// goes, like one that pauses between messages. It takes no more than that one either: its place among the open
+/// streams, and its buffer. Neither is of those that other calls need to arrive.
 const STREAMS: [&str; 2] = [
     "/etcdserverpb.Watch/Watch",
     "/etcdserverpb.Lease/LeaseKeepAlive",
@@ -55,6 +84,7 @@ const STREAMS: [&str; 2] = [
 pub(crate) fn bound_arrival(
     request: Request<Body>,
     arriving: &Arc<Arriving>,
+    part: &Arc<Part>,
     bounds: Bounds,
 ) -> Request<Body> {
     let framing = STREAMS
@@ -69,6 +99,7 @@ pub(crate) fn bound_arrival(
             kept: 0,
             bounds,
             arriving: Arc::clone(arriving),
+            part: Arc::clone(part),
             deadline: None,
         })
     })
@@ -127,7 +158,7 @@ struct Arrival {
     body: Body,
     /// Of a stream of messages.
     framing: Option<Framing>,
-    /// How much is here: of a stream, of the message that has no end yet.
+    /// How much is here, if it is no stream.
     received: usize,
     /// What of it is counted among what is arriving.
     held: usize,
@@ -135,23 +166,16 @@ struct Arrival {
     kept: usize,
     bounds: Bounds,
     arriving: Arc<Arriving>,
+    part: Arc<Part>,
     /// Set once there is something to wait for: most requests arrive in one piece.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
-/// Counts `now` in `total` instead of `before`. False when that makes more than `most`.
-fn recount(total: &AtomicUsize, before: &mut usize, now: usize, most: usize) -> bool {
-    let was = std::mem::replace(before, now);
-    if now <= was {
-        // Most streams keep nothing: what all share is left alone then.
-        if now < was {
-            total.fetch_sub(was.saturating_sub(now), Ordering::Relaxed);
-        }
-        return true;
-    }
-    let more = now.saturating_sub(was);
-    let sum = total.fetch_add(more, Ordering::Relaxed);
-    sum.saturating_add(more) <= most
+/// Counts so much more, and tells the sum.
+fn add(total: &AtomicUsize, more: usize) -> usize {
+    total
+        .fetch_add(more, Ordering::Relaxed)
+        .saturating_add(more)
 }
 
 impl Arrival {
@@ -162,27 +186,47 @@ impl Arrival {
                 if framing.take(data) {
                     self.deadline = None;
                 }
-                self.received = framing.unfinished;
                 // What is larger is refused, and kept by nobody.
                 let largest = framing.largest.min(self.bounds.message);
-                let kept = if largest > SMALL { largest } else { 0 };
-                if !recount(&self.arriving.kept, &mut self.kept, kept, self.bounds.kept) {
-                    return Err(Status::resource_exhausted(
-                        "synod: too many streams have had large requests; try again",
-                    ));
+                if largest > SMALL.max(self.kept) {
+                    let more = largest.saturating_sub(self.kept);
+                    self.kept = largest;
+                    if add(&self.arriving.kept, more) > self.bounds.kept {
+                        return Err(Status::resource_exhausted(
+                            "synod: too many streams have had large requests; try again",
+                        ));
+                    }
                 }
+                Ok(())
             }
-            None => self.received = self.received.saturating_add(data.len()),
+            None => {
+                self.received = self.received.saturating_add(data.len());
+                self.hold()
+            }
         }
-        self.hold()
     }
 
     /// Counts what is held now.
     fn hold(&mut self) -> Result<(), Status> {
+        if self.framing.is_some() {
+            return Ok(());
+        }
         let waiting = if self.deadline.is_some() { WAITING } else { 0 };
-        let now = self.received.saturating_add(waiting);
-        let most = self.bounds.arriving;
-        if recount(&self.arriving.bytes, &mut self.held, now, most) {
+        // What is small lies in the buffer that belongs to waiting.
+        let large = if self.received > SMALL {
+            self.received
+        } else {
+            0
+        };
+        let more = waiting.saturating_add(large).saturating_sub(self.held);
+        // As with most requests: what all share is left alone then.
+        if more == 0 {
+            return Ok(());
+        }
+        self.held = self.held.saturating_add(more);
+        let all = add(&self.arriving.bytes, more);
+        let part = add(&self.part.0, more);
+        if self.bounds.allow(all, part) {
             return Ok(());
         }
         Err(Status::resource_exhausted(
@@ -199,8 +243,14 @@ impl Arrival {
 
 impl Drop for Arrival {
     fn drop(&mut self) {
-        recount(&self.arriving.bytes, &mut self.held, 0, usize::MAX);
-        recount(&self.arriving.kept, &mut self.kept, 0, usize::MAX);
+        // Most have nothing to give back.
+        if self.held > 0 {
+            self.arriving.bytes.fetch_sub(self.held, Ordering::Relaxed);
+            self.part.0.fetch_sub(self.held, Ordering::Relaxed);
+        }
+        if self.kept > 0 {
+            self.arriving.kept.fetch_sub(self.kept, Ordering::Relaxed);
+        }
     }
 }
 
@@ -287,7 +337,7 @@ mod tests {
         let pieces = pieces.iter().map(|piece| Bytes::copy_from_slice(piece));
         let request = Request::builder().uri(path);
         let request = request.body(Body::new(Stalled(pieces.collect()))).unwrap();
-        let mut body = bound_arrival(request, &arriving, bounds).into_body();
+        let mut body = bound_arrival(request, &arriving, &Arc::default(), bounds).into_body();
         let mut count = 0;
         let read = async {
             loop {
@@ -307,10 +357,12 @@ mod tests {
         (count, end.ok())
     }
 
-    /// Bounds that let this much arrive.
+    /// Bounds that let this much arrive, all of it through one connection.
     fn most(arriving: usize) -> Bounds {
         Bounds {
             arriving,
+            part: arriving,
+            own: 0,
             kept: 100_000,
             message: 50_000,
             time: Duration::ZERO,
@@ -340,18 +392,18 @@ mod tests {
                 "{cut}"
             );
             let stands = stalled(WATCH, &[message, begin], most(WAITING + 100)).await;
-            assert_eq!(stands, (cut, late), "{cut}");
+            assert_eq!(stands, (0, late), "{cut}");
             let both = [message, begin].concat();
             assert_eq!(
                 stalled(WATCH, &[&both], most(WAITING + 100)).await,
-                (cut, late),
+                (0, late),
                 "{cut}"
             );
         }
         // What is no stream is one message, and waited for to its end.
         assert_eq!(
             stalled("/etcdserverpb.KV/Put", &[message], most(WAITING + 100)).await,
-            (8, late)
+            (0, late)
         );
     }
 
@@ -359,13 +411,35 @@ mod tests {
     async fn what_is_held_of_messages_without_an_end_is_bounded() {
         let full = Some(Err(Code::ResourceExhausted));
         let begin: &[u8] = &[0, 0, 0x1f, 0xff, 0xff];
-        let zeros = [0; 50];
-        let (_, end) = stalled(WATCH, &[begin, &zeros, &zeros], most(100)).await;
-        assert_eq!(end, full);
-        // Of messages that end nothing is counted as arriving.
-        let message = [&[0, 0, 0, 0, 50], zeros.as_slice()].concat();
+        let zeros = [0; 5_000];
+        let pieces = [begin, &zeros, &zeros];
+        assert_eq!(stalled("/x", &pieces, most(10_004)).await, (0, full));
+        assert_eq!(stalled("/x", &pieces, most(10_005)).await, (10_005, full));
+        let late = Some(Err(Code::DeadlineExceeded));
+        let (count, end) = stalled("/x", &pieces, most(10_005 + WAITING)).await;
+        assert_eq!((count, end), (10_005, late));
+        // Of a stream its buffer is counted, from when a large message is announced.
+        let bounds = Bounds {
+            kept: 49_999,
+            ..most(100)
+        };
+        assert_eq!(stalled(WATCH, &[begin], bounds).await, (0, full));
+        let message = [&[0, 0, 0, 0x13, 0x88], zeros.as_slice()].concat();
         let messages = [message.as_slice(); 10];
         assert_eq!(stalled(WATCH, &messages, most(100)).await, (0, None));
+    }
+
+    /// A stream that stops amid a message, and whose call may never look at it again, must not shut out others.
+    #[tokio::test]
+    async fn what_streams_hold_is_not_of_what_others_need_to_arrive() {
+        let late = Some(Err(Code::DeadlineExceeded));
+        let begin: &[u8] = &[0, 0, 0, 0x1f, 0xff];
+        assert_eq!(
+            stalled(WATCH, &[begin, &[0; 8000]], most(0)).await,
+            (0, late)
+        );
+        let renewals = "/etcdserverpb.Lease/LeaseKeepAlive";
+        assert_eq!(stalled(renewals, &[begin], most(0)).await, (0, late));
     }
 
     #[tokio::test]
@@ -374,6 +448,96 @@ mod tests {
         let full = Some(Err(Code::ResourceExhausted));
         assert_eq!(stalled("/x", &[], most(WAITING)).await, (0, late));
         assert_eq!(stalled("/x", &[], most(WAITING - 1)).await, (0, full));
+    }
+
+    /// Bodies of requests of which so much has come, through one connection or several.
+    struct Bodies {
+        arriving: Arc<Arriving>,
+        bounds: Bounds,
+        waiting: Vec<Request<Body>>,
+    }
+
+    impl Bodies {
+        /// One more, read until nothing more comes. It waits from then on, unless it is refused.
+        async fn read(&mut self, part: &Arc<Part>, come: usize) -> Result<(), Code> {
+            let pieces = if come == 0 {
+                vec![]
+            } else {
+                vec![Bytes::from(vec![0; come])]
+            };
+            let request = Request::new(Body::new(Stalled(pieces)));
+            let mut request = bound_arrival(request, &self.arriving, part, self.bounds);
+            let read = std::future::poll_fn(|cx| {
+                loop {
+                    match Pin::new(request.body_mut()).poll_frame(cx) {
+                        Poll::Ready(Some(Ok(_))) => {}
+                        Poll::Ready(end) => return Poll::Ready(Some(end.unwrap().map(|_| ()))),
+                        Poll::Pending => return Poll::Ready(None),
+                    }
+                }
+            });
+            match read.await {
+                Some(end) => return end.map_err(|status| status.code()),
+                None => self.waiting.push(request),
+            }
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn one_connection_takes_no_more_than_its_part_once_the_half_is_taken() {
+        let bounds = Bounds {
+            part: 3 * WAITING,
+            own: WAITING,
+            time: Duration::from_secs(600),
+            ..most(16 * WAITING)
+        };
+        let mut bodies = Bodies {
+            arriving: Arc::default(),
+            bounds,
+            waiting: Vec::new(),
+        };
+        let full = Err(Code::ResourceExhausted);
+        let first = Arc::default();
+        for _ in 0..8 {
+            assert_eq!(bodies.read(&first, 0).await, Ok(()), "the half");
+        }
+        assert_eq!(bodies.read(&first, 0).await, full);
+        assert_eq!(bodies.read(&first, SMALL + 1).await, full);
+        // The others have their parts, to the end of the whole.
+        let others: [Arc<Part>; 3] = Default::default();
+        for (other, fit) in others.iter().zip([3, 3, 2]) {
+            for _ in 0..fit {
+                assert_eq!(bodies.read(other, 100).await, Ok(()));
+            }
+            assert_eq!(bodies.read(other, 0).await, full);
+        }
+        // Then one small request of each that has none.
+        let late = Arc::default();
+        assert_eq!(bodies.read(&late, SMALL + 1).await, full);
+        assert_eq!(bodies.read(&late, SMALL).await, Ok(()));
+        assert_eq!(bodies.read(&late, 1).await, full);
+        assert_eq!(bodies.read(&first, 0).await, full);
+        // There is room again as they end.
+        bodies.waiting.drain(..2);
+        assert_eq!(bodies.read(&others[2], 0).await, Ok(()));
+        assert_eq!(bodies.read(&others[2], 0).await, full);
+        bodies.waiting.clear();
+        for part in [&first, &late, &others[0], &others[1], &others[2]] {
+            assert_eq!(part.0.load(Ordering::Relaxed), 0);
+        }
+        assert_eq!(bodies.arriving.bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn a_small_request_that_came_whole_is_never_refused() {
+        for (bytes, passes) in [(1, true), (SMALL, true), (SMALL + 1, false)] {
+            let request = Request::new(Body::new(Stalled(vec![Bytes::from(vec![0; bytes])])));
+            let mut body =
+                bound_arrival(request, &Arc::default(), &Arc::default(), most(0)).into_body();
+            let frame = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
+            assert_eq!(frame.unwrap().is_ok(), passes, "{bytes}");
+        }
     }
 
     #[tokio::test]
@@ -388,7 +552,8 @@ mod tests {
             let pieces = sizes.iter().map(|size| message(*size)).collect();
             let request = Request::builder().uri(WATCH);
             let request = request.body(Body::new(Stalled(pieces))).unwrap();
-            let mut body = bound_arrival(request, &arriving, most(1 << 20)).into_body();
+            let bounds = most(1 << 20);
+            let mut body = bound_arrival(request, &arriving, &Arc::default(), bounds).into_body();
             for _ in sizes {
                 let frame = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
                 if let Err(refusal) = frame.unwrap() {

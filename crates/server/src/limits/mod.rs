@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Response};
 use synod_store::{Error, ErrorKind};
 use tonic::{Code, Status};
 
-pub(crate) use arrival::{Arriving, Bounds, bound_arrival};
+pub(crate) use arrival::{Arriving, Bounds, Part, bound_arrival};
 
 /// What a request grows by on its way into etcd's log, where etcd measures it: a header with an id, and
 /// the tag and length of the request inside.
