@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -33,8 +34,8 @@ pub(crate) struct FileJournal<F: Fs = Disk> {
     chain: u32,
     /// Number of the next record.
     next: u64,
-    /// Bytes of frames that the newest snapshot begun does not cover.
-    log_bytes: u64,
+    /// Bytes of frames that no snapshot covers. One that is committed takes off those that it covers, on its thread.
+    log_bytes: Arc<AtomicU64>,
     buffer: Vec<u8>,
     poisoned: bool,
     reserve: Reserve,
@@ -99,7 +100,7 @@ impl<F: Fs> FileJournal<F> {
             at: segment::HEADER as u64,
             chain: 0,
             next: 1,
-            log_bytes: 0,
+            log_bytes: Arc::default(),
             buffer: Vec::new(),
             poisoned: false,
             reserve: Reserve::There,
@@ -140,7 +141,7 @@ impl<F: Fs> FileJournal<F> {
             at: end.at,
             chain: end.chain,
             next: end.next,
-            log_bytes: end.log_bytes,
+            log_bytes: Arc::new(AtomicU64::new(end.log_bytes)),
             buffer: Vec::new(),
             poisoned: false,
             reserve: Reserve::There,
@@ -274,7 +275,7 @@ impl<F: Fs> Journal for FileJournal<F> {
         self.chain = chain;
         self.at += len as u64;
         self.next += group.len() as u64;
-        self.log_bytes += len as u64;
+        self.log_bytes.fetch_add(len as u64, Ordering::Relaxed);
         if self.buffer.capacity() > KEEP_BUFFER {
             self.buffer = Vec::new();
         }
@@ -293,8 +294,7 @@ impl<F: Fs> Journal for FileJournal<F> {
             next: self.next,
             chain: self.chain,
         };
-        let writer = snapshot::Writer::new(&self.home, position)?;
-        self.log_bytes = 0;
+        let writer = snapshot::Writer::new(&self.home, position, Arc::clone(&self.log_bytes))?;
         Ok(Box::new(writer))
     }
 
@@ -303,7 +303,7 @@ impl<F: Fs> Journal for FileJournal<F> {
     }
 
     fn log_bytes(&self) -> u64 {
-        self.log_bytes
+        self.log_bytes.load(Ordering::Relaxed)
     }
 
     fn is_low_on_space(&mut self) -> bool {

@@ -106,8 +106,8 @@ pub(crate) trait Journal: Send {
     /// The number that the next record will have.
     fn next_record(&self) -> u64;
 
-    /// Bytes of log since the last snapshot was begun: what a reopen would replay. Cheap, for deciding when the
-    /// next snapshot is due.
+    /// Bytes of log that no snapshot covers, nor one that failed: what a reopen would replay. Cheap, for deciding when
+    /// the next snapshot is due.
     fn log_bytes(&self) -> u64;
 
     /// Whether the disk has no room for another segment behind the one in use. Appends still work, for as long as

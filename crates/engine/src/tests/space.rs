@@ -198,3 +198,53 @@ async fn a_full_disk_leaves_room_for_what_frees_space() {
     let store = Engine::open_in(sim, options).unwrap();
     assert_eq!(store.stats().keys, 1);
 }
+
+fn has(sim: &Sim, ending: &str) -> bool {
+    let ends = |path: &std::path::PathBuf| path.to_string_lossy().ends_with(ending);
+    sim.files().keys().any(ends)
+}
+
+/// Waits until no snapshot is being written.
+async fn no_snapshot(store: &Engine, sim: &Sim) {
+    // Its answer comes when what followed the turn before is over.
+    store.disarm(AlarmKind::Corrupt).await.unwrap();
+    for _ in 0..10_000 {
+        if !has(sim, ".snap.tmp") {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("the snapshot does not end");
+}
+
+#[tokio::test]
+async fn a_snapshot_that_failed_is_tried_again_when_the_log_has_grown_by_a_sixteenth() {
+    let sim = Sim::default();
+    let mut options = EngineOptions::file("/d").with_retention(Retention::Revisions(1));
+    options.journal.segment_bytes = 1 << 10;
+    options.snapshot_bytes = 32 << 10;
+    let store = Engine::open_in(sim.clone(), options).unwrap();
+    // The log fits, and a quarter more; a snapshot of all keys does not.
+    sim.set_capacity(Some(56 << 10));
+    let (mut puts, mut tried) = (0, Vec::new());
+    while !has(&sim, ".snap") {
+        let put = PutRequest::new(format!("k{}", puts % 60), vec![b'v'; 300]);
+        store.put(put).await.unwrap();
+        puts += 1;
+        no_snapshot(&store, &sim).await;
+        if sim.creations(".snap.tmp") > tried.len() {
+            tried.push(puts);
+            if tried.len() == 3 {
+                sim.set_capacity(None);
+            }
+        }
+        assert!(puts < 300, "tried after so many puts: {tried:?}");
+    }
+    // A sixteenth of the log is about six puts.
+    assert_eq!(tried.len(), 4, "{tried:?}");
+    let pauses: Vec<usize> = tried.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(
+        pauses.iter().all(|puts| (3..12).contains(puts)),
+        "{tried:?}"
+    );
+}

@@ -171,7 +171,7 @@ impl Writer {
         tracing::warn!(%error, "a snapshot failed; the log goes on growing");
         let log = self.journal.log_bytes();
         // On a full disk the log cannot grow by much; a sixteenth of it is a fair time, too.
-        let grown = self.shared.options.snapshot_bytes.min(log / 16 + 1);
+        let grown = self.shared.options.snapshot_bytes.min(log / 16).max(1);
         self.snapshot_due = log.saturating_add(grown);
         let error = recover::error(error);
         for reply in self.defragment.drain(..) {

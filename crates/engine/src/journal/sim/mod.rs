@@ -127,6 +127,20 @@ impl Sim {
         self.state().ops.len()
     }
 
+    /// How many files with this ending were ever begun.
+    pub(crate) fn creations(&self, ending: &str) -> usize {
+        let state = self.state();
+        let begun = state.ops.iter().filter(
+            |op| matches!(op, Op::Create(path, _) if path.to_string_lossy().ends_with(ending)),
+        );
+        begun.count()
+    }
+
+    /// How many bytes all files have together.
+    pub(crate) fn used(&self) -> usize {
+        self.state().used()
+    }
+
     /// Lets the `n`th changing call from now on fail (0 is the next), and only that one.
     pub(crate) fn fail_call(&self, n: usize) {
         let mut state = self.state();

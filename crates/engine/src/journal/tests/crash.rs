@@ -86,7 +86,12 @@ fn an_abandoned_snapshot_leaves_nothing_behind() {
     author.append(3).unwrap();
     let mut snapshot = author.journal.begin_snapshot().unwrap();
     snapshot.write(b"half").unwrap();
+    let log = author.journal.log_bytes();
     drop(snapshot);
+    assert!(
+        log > 0 && author.journal.log_bytes() == log,
+        "it covers nothing"
+    );
     assert!(
         author
             .sim

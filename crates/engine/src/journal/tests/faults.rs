@@ -207,14 +207,22 @@ fn a_full_disk_stops_a_snapshot_and_not_the_log() {
     for _ in 0..12 {
         author.append(1).unwrap();
     }
+    let log = author.journal.log_bytes();
     let mut snapshot = author.journal.begin_snapshot().unwrap();
-    sim.set_capacity(Some(sim.files().values().map(Vec::len).sum()));
+    sim.set_capacity(Some(sim.used()));
     let full = (1..=12)
         .try_for_each(|n| snapshot.write(&record(n)))
         .and_then(|()| snapshot.commit());
     assert!(full.unwrap_err().is_no_space());
     author.append(1).unwrap();
+    assert!(author.journal.log_bytes() > log, "it covers nothing");
     author.check(&sim.power_loss(), (13, 13), "no snapshot");
+
+    // One that succeeds covers what was there when it began, and nothing of what came meanwhile.
+    sim.set_capacity(None);
+    author.snapshot(1).unwrap();
+    let last = author.journal.log_bytes();
+    assert!(last > 0 && last < log, "{last} of {log}");
 }
 
 #[test]
