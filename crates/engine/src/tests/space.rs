@@ -248,3 +248,39 @@ async fn a_snapshot_that_failed_is_tried_again_when_the_log_has_grown_by_a_sixte
         "{tried:?}"
     );
 }
+
+/// Until the store says so by itself: nothing is asked that it would have to do a turn for.
+async fn no_alarm(store: &Engine) {
+    for _ in 0..10_000 {
+        if store.alarms().await.unwrap().is_empty() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("the alarm stays");
+}
+
+/// Who waits for the alarm to end sends no changes until then.
+#[tokio::test]
+async fn an_idle_store_notices_that_there_is_space_again() {
+    let sim = Sim::default();
+    let mut options = EngineOptions::file("/d");
+    options.journal.segment_bytes = 8 << 10;
+    let store = Engine::open_in(sim.clone(), options).unwrap();
+    let put = refusal(&store, "large", 8 << 10).await;
+    assert_eq!(put, None);
+    sim.set_capacity(Some(sim.used() + (12 << 10)));
+    // There is no room for a segment that holds this; but one is in reserve, and there is room for the next.
+    let put = refusal(&store, "large", 16 << 10).await;
+    assert_eq!(put, Some(ErrorKind::NoSpace));
+    no_alarm(&store).await;
+    assert_eq!(refusal(&store, "small", 100).await, None);
+
+    for full in 0..3 {
+        while refusal(&store, "k", 1000).await.is_none() {}
+        assert_eq!(store.alarms().await.unwrap().len(), 1, "{full}");
+        sim.set_capacity(Some(sim.used() + (20 << 10)));
+        no_alarm(&store).await;
+        assert_eq!(refusal(&store, "k", 1000).await, None);
+    }
+}

@@ -12,7 +12,7 @@ use crate::recover;
 use crate::watch::End;
 
 /// How often the journal is asked whether there is space again. Tests do not wait.
-const SPACE_PAUSE: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 1 });
+pub(super) const SPACE_PAUSE: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 1 });
 /// How long a lease whose end could not be stored for want of space lives on.
 const EXPIRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -56,18 +56,28 @@ impl Writer {
     /// taken: without this, a full disk could not even be told what to delete.
     pub(super) fn note_space(&mut self) {
         let low = self.journal.is_low_on_space();
-        self.low_since_look = low.then(Instant::now);
+        self.low_since_look = low.then(|| self.shared.clock.now());
         self.shared.disk_full.store(low, Ordering::Relaxed);
     }
 
     /// While there was no space: asks again once in a while, since asking is not cheap then.
     pub(super) fn look_for_space(&mut self) {
-        if self
-            .low_since_look
-            .is_some_and(|last| last.elapsed() >= SPACE_PAUSE)
-        {
+        if self.until_look().is_some_and(|wait| wait.is_zero()) {
             self.note_space();
         }
+    }
+
+    /// How long it is until the journal should be asked whether there is space again; none while there is.
+    pub(super) fn until_look(&self) -> Option<Duration> {
+        let last = self.low_since_look?;
+        let clock = &self.shared.clock;
+        // One that is moved by hand does not tell how long ago that was.
+        let pause = if clock.is_running() {
+            SPACE_PAUSE
+        } else {
+            Duration::ZERO
+        };
+        Some(pause.saturating_sub(clock.now().saturating_sub(last)))
     }
 
     fn append_failed(&mut self, group: &mut Group, base: Revision, error: JournalError) -> Failure {
@@ -84,6 +94,8 @@ impl Writer {
         self.take_back(group, base);
         if nothing_kept {
             if error.kind() == ErrorKind::NoSpace {
+                // Until the next look: there may be room for smaller groups.
+                self.low_since_look = Some(self.shared.clock.now());
                 self.shared.disk_full.store(true, Ordering::Relaxed);
             }
             // Once, not for every group that is refused until it passes.

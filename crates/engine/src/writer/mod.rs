@@ -27,7 +27,7 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use synod_store::{AlarmKind, CompactResponse, ErrorKind, LeaseId, Result, Revision};
 
@@ -75,8 +75,8 @@ pub(crate) struct Writer {
     defragment: Vec<Reply<()>>,
     /// How long the log was when the files were measured last.
     measured: u64,
-    /// Since when the disk is so full that only what frees space is taken, and when that was looked at last.
-    low_since_look: Option<Instant>,
+    /// While the disk is so full that only what frees space is taken: when that was looked at last, by the clock.
+    low_since_look: Option<Duration>,
     /// Whether the last group was refused for want of a file to go on in.
     refusing: bool,
 }
