@@ -138,6 +138,33 @@ impl<F: Fs> Writer<F> {
         write().map_err(|e| failed(&self.home.dir, &self.temporary, e))
     }
 
+    /// Makes it whole and durable, under the name that it is written by.
+    pub(super) fn finish(&mut self) -> Result<(), JournalError> {
+        let count = self.chunks.to_le_bytes();
+        self.buffer.extend_from_slice(&END.to_le_bytes());
+        self.buffer
+            .extend_from_slice(&chunk_crc(self.chain, END, &count).to_le_bytes());
+        self.buffer.extend_from_slice(&count);
+        self.flush(true)
+    }
+
+    /// Gives it its name, and retires what it covers. It must be finished, and the segment behind it be there.
+    pub(super) fn publish(&mut self) -> Result<(), JournalError> {
+        let home = Arc::clone(&self.home);
+        let path = home.dir.join(name(self.position.segment));
+        home.fs
+            .rename(&self.temporary, &path)
+            .map_err(JournalError::io(&path))?;
+        self.committed = true;
+        if home.options.sync {
+            home.sync()?;
+        }
+        // Only now: after a failure the log is as long as it was, and the next try is due accordingly.
+        self.log_bytes.fetch_sub(self.covered, Ordering::Relaxed);
+        self.purge();
+        Ok(())
+    }
+
     /// Retires what the snapshot covers. In any order: recovery looks at nothing before the newest snapshot.
     fn purge(&self) {
         let Home {
@@ -182,25 +209,8 @@ impl<F: Fs> Snapshot for Writer<F> {
     }
 
     fn commit(mut self: Box<Self>) -> Result<(), JournalError> {
-        let count = self.chunks.to_le_bytes();
-        self.buffer.extend_from_slice(&END.to_le_bytes());
-        self.buffer
-            .extend_from_slice(&chunk_crc(self.chain, END, &count).to_le_bytes());
-        self.buffer.extend_from_slice(&count);
-        self.flush(true)?;
-        let home = Arc::clone(&self.home);
-        let path = home.dir.join(name(self.position.segment));
-        home.fs
-            .rename(&self.temporary, &path)
-            .map_err(JournalError::io(&path))?;
-        self.committed = true;
-        if home.options.sync {
-            home.sync()?;
-        }
-        // Only now: after a failure the log is as long as it was, and the next try is due accordingly.
-        self.log_bytes.fetch_sub(self.covered, Ordering::Relaxed);
-        self.purge();
-        Ok(())
+        self.finish()?;
+        self.publish()
     }
 }
 

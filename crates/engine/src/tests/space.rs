@@ -284,3 +284,48 @@ async fn an_idle_store_notices_that_there_is_space_again() {
         assert_eq!(refusal(&store, "k", 1000).await, None);
     }
 }
+
+/// Deleting and compacting is a way out, although a segment of the usual size does not fit any more.
+#[tokio::test]
+async fn on_a_full_disk_the_log_shrinks_when_what_it_holds_was_deleted() {
+    for restarted in [false, true] {
+        let sim = Sim::default();
+        let mut options = EngineOptions::file("/d").with_clock(Arc::new(ManualClock::new()));
+        options.journal.segment_bytes = 8 << 10;
+        let mut store = Engine::open_in(sim.clone(), options.clone()).unwrap();
+        sim.set_capacity(Some(100_000));
+        let mut stored = 0;
+        while refusal(&store, &format!("k{stored:04}"), 500)
+            .await
+            .is_none()
+        {
+            stored += 1;
+        }
+        sim.set_capacity(Some(sim.used() + (4 << 10)));
+        let full = sim.used();
+        assert_eq!(refusal(&store, "k", 1).await, Some(ErrorKind::NoSpace));
+        store.defragment().await.unwrap_err();
+        if restarted {
+            store.close().await.unwrap();
+            store = Engine::open_in(sim.clone(), options.clone()).unwrap();
+        }
+        assert_eq!(delete(&store, KeyRange::prefix("k")).await, stored);
+        // Its history is as large, and still readable.
+        store.defragment().await.unwrap_err();
+        let head = store.status().await.unwrap().header.revision;
+        store.compact(head, true).await.unwrap();
+        if restarted {
+            store.defragment().await.unwrap();
+        }
+        assert_eq!(refusal(&store, "again", 100).await, None);
+        assert!(store.alarms().await.unwrap().is_empty());
+        assert!(sim.used() < full / 2, "{} of {full}", sim.used());
+        for _ in 0..20 {
+            assert_eq!(refusal(&store, "again", 500).await, None);
+        }
+        for image in [sim.power_loss(), sim.copy()] {
+            let image = Engine::open_in(image, options.clone()).unwrap();
+            assert_eq!(everything(&image).await[1..], everything(&store).await[1..]);
+        }
+    }
+}

@@ -12,7 +12,7 @@ use crate::recover;
 use crate::watch::End;
 
 /// How often the journal is asked whether there is space again. Tests do not wait.
-pub(super) const SPACE_PAUSE: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 1 });
+const SPACE_PAUSE: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 1 });
 /// How long a lease whose end could not be stored for want of space lives on.
 const EXPIRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -69,15 +69,17 @@ impl Writer {
 
     /// How long it is until the journal should be asked whether there is space again; none while there is.
     pub(super) fn until_look(&self) -> Option<Duration> {
-        let last = self.low_since_look?;
-        let clock = &self.shared.clock;
-        // One that is moved by hand does not tell how long ago that was.
-        let pause = if clock.is_running() {
+        let since = self.shared.clock.now().saturating_sub(self.low_since_look?);
+        Some(self.space_pause().saturating_sub(since))
+    }
+
+    /// A clock that is moved by hand does not tell how long ago something was: nothing waits then.
+    pub(super) fn space_pause(&self) -> Duration {
+        if self.shared.clock.is_running() {
             SPACE_PAUSE
         } else {
             Duration::ZERO
-        };
-        Some(pause.saturating_sub(clock.now().saturating_sub(last)))
+        }
     }
 
     fn append_failed(&mut self, group: &mut Group, base: Revision, error: JournalError) -> Failure {

@@ -39,8 +39,8 @@ pub(crate) use command::{Command, Queued, Reply};
 pub use driver::{Driver, Moment};
 use group::{Failure, Group};
 use head::Head;
-use snapshot::Running;
 pub(crate) use snapshot::{Plan, write};
+use snapshot::{Retry, Running};
 use upkeep::Upkeep;
 
 /// A group has at most so many commands ...
@@ -69,8 +69,10 @@ pub(crate) struct Writer {
     snapshot: Option<Running>,
     /// Copies that are being made: what keeps them from pruning.
     exports: Vec<Weak<Revision>>,
-    /// After a failure, how long the log must be for another attempt.
-    snapshot_due: u64,
+    /// After a failure, until a snapshot succeeds.
+    retry: Option<Retry>,
+    /// When a snapshot was begun last for no other reason than a full disk.
+    shrunk: Option<Duration>,
     /// Who waits for a snapshot.
     defragment: Vec<Reply<()>>,
     /// How long the log was when the files were measured last.
@@ -123,7 +125,8 @@ impl Writer {
             upkeep,
             snapshot: None,
             exports: Vec::new(),
-            snapshot_due: 0,
+            retry: None,
+            shrunk: None,
             defragment: Vec::new(),
             measured: 0,
             low_since_look: None,
