@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use super::dir::{self, Contents, Home};
 use super::error::JournalError;
 use super::fs::{Disk, File, Fs};
 use super::recover::{self, End, Replay};
-use super::segment::{self, Header};
+use super::segment::{self, Header, Prepared};
 use super::snapshot::{self, Position};
 use super::{Journal, Options, Snapshot, frame};
 
@@ -18,6 +19,8 @@ use super::{Journal, Options, Snapshot, frame};
 const MAX_GROUP: usize = 1 << 30;
 /// A buffer that grew beyond this for one group is given back.
 const KEEP_BUFFER: usize = 1 << 20;
+/// What part of the usual size the segment has that follows a snapshot without room for more: a few changes.
+const TIGHT: u64 = 64;
 /// How often a reserve is tried for again that could not be made, for another reason than space. Tests do not wait.
 const RESERVE_PAUSE: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 1 });
 
@@ -33,8 +36,8 @@ pub(crate) struct FileJournal<F: Fs = Disk> {
     chain: u32,
     /// Number of the next record.
     next: u64,
-    /// Bytes of frames that the newest snapshot begun does not cover.
-    log_bytes: u64,
+    /// Bytes of frames that no snapshot covers. One that is committed takes off those that it covers, on its thread.
+    log_bytes: Arc<AtomicU64>,
     buffer: Vec<u8>,
     poisoned: bool,
     reserve: Reserve,
@@ -49,6 +52,16 @@ enum Reserve {
     NoSpace,
     /// It could not be made then for another reason, which says nothing about the space.
     Failed(Instant),
+}
+
+/// A snapshot that is whole before the log goes on behind it: should there be no room for it, the log has lost none.
+struct Tight<'a, F: Fs> {
+    log: &'a mut FileJournal<F>,
+    /// The segment behind it, unless the log has just begun one.
+    next: Option<Prepared<F>>,
+    writer: snapshot::Writer<F>,
+    /// How much more it may hold: with more room a segment of the usual size would have been made.
+    room: u64,
 }
 
 impl<F: Fs> FileJournal<F> {
@@ -99,7 +112,7 @@ impl<F: Fs> FileJournal<F> {
             at: segment::HEADER as u64,
             chain: 0,
             next: 1,
-            log_bytes: 0,
+            log_bytes: Arc::default(),
             buffer: Vec::new(),
             poisoned: false,
             reserve: Reserve::There,
@@ -140,7 +153,7 @@ impl<F: Fs> FileJournal<F> {
             at: end.at,
             chain: end.chain,
             next: end.next,
-            log_bytes: end.log_bytes,
+            log_bytes: Arc::new(AtomicU64::new(end.log_bytes)),
             buffer: Vec::new(),
             poisoned: false,
             reserve: Reserve::There,
@@ -164,33 +177,61 @@ impl<F: Fs> FileJournal<F> {
     /// Goes on in a new segment that has room for a frame of `group` bytes. On `NoSpace` and `NoSegment` nothing has
     /// changed.
     fn roll(&mut self, group: usize) -> Result<(), JournalError> {
-        let Home {
-            fs, dir, options, ..
-        } = self.home.as_ref();
-        let size = options
-            .segment_bytes
-            .max((segment::HEADER + group + frame::HEADER) as u64);
+        let usual = self.home.options.segment_bytes;
+        let next = self.prepare(usual.max((segment::HEADER + group + frame::HEADER) as u64))?;
+        self.go_on(next)
+    }
+
+    /// Makes the next segment ready. Whatever fails in here, the log is as it was: a file of another name is all that
+    /// there may be.
+    fn prepare(&self, bytes: u64) -> Result<Prepared<F>, JournalError> {
         let header = Header {
             number: self.header.number + 1,
             salt: salt(),
             first: self.next,
             prev: self.chain,
-            bytes: size,
+            bytes,
         };
-        // Whatever fails in here, the log is as it was: a file of another name is all that there may be.
-        let prepared = segment::prepare(fs, dir, header)?;
+        segment::prepare(&self.home.fs, &self.home.dir, header)
+    }
+
+    /// Goes on in a segment that was made ready since the last append.
+    fn go_on(&mut self, next: Prepared<F>) -> Result<(), JournalError> {
         // Once it may have its name, an append to the segment before would be a hole.
         self.poisoned = true;
-        prepared.publish(&self.home)?;
+        if let Err(error) = next.publish(&self.home) {
+            if matches!(error, JournalError::NoSpace { .. }) {
+                next.give_up(&self.home);
+                self.poisoned = false;
+            }
+            return Err(error);
+        }
         self.seal()?;
         self.poisoned = false;
 
-        self.header = prepared.header;
-        self.file = prepared.file;
-        self.segment_bytes = prepared.header.bytes;
+        self.header = next.header;
+        self.file = next.file;
+        self.segment_bytes = next.header.bytes;
         self.at = segment::HEADER as u64;
         self.reserve();
         Ok(())
+    }
+
+    /// Whether a snapshot needs a new segment behind it.
+    fn must_roll(&self) -> bool {
+        // Never before the first segment, with which a log without a snapshot begins: there, one that went missing
+        // would not be missed.
+        self.at > segment::HEADER as u64 || self.header.number == 1
+    }
+
+    /// A snapshot of all that was appended, before the segment of this number.
+    fn snapshot(&self, segment: u64) -> Result<snapshot::Writer<F>, JournalError> {
+        let position = Position {
+            segment,
+            next: self.next,
+            chain: self.chain,
+        };
+        snapshot::Writer::new(&self.home, position, Arc::clone(&self.log_bytes))
     }
 
     /// Not having a reserve is no failure yet: the log goes on to the end of its segment.
@@ -274,7 +315,7 @@ impl<F: Fs> Journal for FileJournal<F> {
         self.chain = chain;
         self.at += len as u64;
         self.next += group.len() as u64;
-        self.log_bytes += len as u64;
+        self.log_bytes.fetch_add(len as u64, Ordering::Relaxed);
         if self.buffer.capacity() > KEEP_BUFFER {
             self.buffer = Vec::new();
         }
@@ -283,19 +324,37 @@ impl<F: Fs> Journal for FileJournal<F> {
 
     fn begin_snapshot(&mut self) -> Result<Box<dyn Snapshot>, JournalError> {
         self.alive()?;
-        // Never before the first segment, with which a log without a snapshot begins: there, one that went missing
-        // would not be missed.
-        if self.at > segment::HEADER as u64 || self.header.number == 1 {
+        if self.must_roll() {
             self.roll(0)?;
         }
-        let position = Position {
-            segment: self.header.number,
-            next: self.next,
-            chain: self.chain,
+        Ok(Box::new(self.snapshot(self.header.number)?))
+    }
+
+    fn begin_tight_snapshot(&mut self) -> Result<Box<dyn Snapshot + '_>, JournalError> {
+        self.alive()?;
+        let usual = self.home.options.segment_bytes;
+        let least = (segment::HEADER + frame::HEADER) as u64;
+        let next = if self.must_roll() {
+            Some(self.prepare(least.max(usual / TIGHT))?)
+        } else {
+            None
         };
-        let writer = snapshot::Writer::new(&self.home, position)?;
-        self.log_bytes = 0;
-        Ok(Box::new(writer))
+        let number = self.header.number + u64::from(next.is_some());
+        let writer = match self.snapshot(number) {
+            Ok(writer) => writer,
+            Err(error) => {
+                if let Some(next) = next {
+                    next.give_up(&self.home);
+                }
+                return Err(error);
+            }
+        };
+        Ok(Box::new(Tight {
+            room: usual,
+            log: self,
+            next,
+            writer,
+        }))
     }
 
     fn next_record(&self) -> u64 {
@@ -303,7 +362,7 @@ impl<F: Fs> Journal for FileJournal<F> {
     }
 
     fn log_bytes(&self) -> u64 {
-        self.log_bytes
+        self.log_bytes.load(Ordering::Relaxed)
     }
 
     fn is_low_on_space(&mut self) -> bool {
@@ -320,5 +379,31 @@ impl<F: Fs> Journal for FileJournal<F> {
 
     fn size_on_disk(&self) -> Option<u64> {
         self.home.measure().ok()
+    }
+}
+
+impl<F: Fs> Snapshot for Tight<'_, F> {
+    fn write(&mut self, chunk: &[u8]) -> Result<(), JournalError> {
+        let rest = self.room.checked_sub(chunk.len() as u64);
+        self.room = rest.ok_or_else(|| JournalError::NoSpace {
+            dir: self.log.home.dir.clone(),
+        })?;
+        self.writer.write(chunk)
+    }
+
+    fn commit(mut self: Box<Self>) -> Result<(), JournalError> {
+        self.writer.finish()?;
+        if let Some(next) = self.next.take() {
+            self.log.go_on(next)?;
+        }
+        self.writer.publish()
+    }
+}
+
+impl<F: Fs> Drop for Tight<'_, F> {
+    fn drop(&mut self) {
+        if let Some(next) = self.next.take() {
+            next.give_up(&self.log.home);
+        }
     }
 }

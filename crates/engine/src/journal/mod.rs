@@ -103,11 +103,16 @@ pub(crate) trait Journal: Send {
     /// for the snapshot. One at a time; dropped without a commit, it leaves nothing behind.
     fn begin_snapshot(&mut self) -> Result<Box<dyn Snapshot>, JournalError>;
 
+    /// As [`Journal::begin_snapshot`], for a disk without room for another segment: one that is small goes on, with room
+    /// for little. Nothing is given up before the snapshot is whole, so a failure leaves also the room that the log has.
+    /// The log stands still until it is dropped or committed; what is larger than a segment is refused as `NoSpace`.
+    fn begin_tight_snapshot(&mut self) -> Result<Box<dyn Snapshot + '_>, JournalError>;
+
     /// The number that the next record will have.
     fn next_record(&self) -> u64;
 
-    /// Bytes of log since the last snapshot was begun: what a reopen would replay. Cheap, for deciding when the
-    /// next snapshot is due.
+    /// Bytes of log that no snapshot covers, nor one that failed: what a reopen would replay. Cheap, for deciding when
+    /// the next snapshot is due.
     fn log_bytes(&self) -> u64;
 
     /// Whether the disk has no room for another segment behind the one in use. Appends still work, for as long as

@@ -225,13 +225,25 @@ fn zeros<F: Fs>(fs: &F, path: &Path, size: u64) -> io::Result<F::File> {
 }
 
 impl<F: Fs> Prepared<F> {
-    /// Gives it its name in the log, durably. A failure leaves open whether it has that name.
+    /// Gives it its name in the log, durably. `NoSpace`: there was no room for the name, which it does not have then, as
+    /// POSIX says. Any other failure leaves that open.
     pub(super) fn publish(&self, home: &Home<F>) -> Result<(), JournalError> {
         let path = home.dir.join(name(self.header.number));
-        home.fs
-            .rename(&self.path, &path)
-            .map_err(JournalError::io(&path))?;
+        home.fs.rename(&self.path, &path).map_err(|e| {
+            if is_full(&e) {
+                JournalError::NoSpace {
+                    dir: home.dir.clone(),
+                }
+            } else {
+                JournalError::io(&path)(e)
+            }
+        })?;
         home.sync()
+    }
+
+    /// Removes it: it is not needed after all.
+    pub(super) fn give_up(self, home: &Home<F>) {
+        let _ = home.fs.remove(&self.path);
     }
 }
 

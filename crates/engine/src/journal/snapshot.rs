@@ -18,6 +18,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Snapshot;
 use super::dir::Home;
@@ -72,6 +73,9 @@ pub(super) struct Writer<F: Fs> {
     home: Arc<Home<F>>,
     temporary: PathBuf,
     position: Position,
+    /// The journal's count of the bytes that no snapshot covers, and how many of them this one does.
+    log_bytes: Arc<AtomicU64>,
+    covered: u64,
     file: F::File,
     buffer: Vec<u8>,
     at: u64,
@@ -82,7 +86,12 @@ pub(super) struct Writer<F: Fs> {
 }
 
 impl<F: Fs> Writer<F> {
-    pub(super) fn new(home: &Arc<Home<F>>, position: Position) -> Result<Self, JournalError> {
+    /// `log_bytes` is the journal's count of what no snapshot covers: all of it belongs to this one.
+    pub(super) fn new(
+        home: &Arc<Home<F>>,
+        position: Position,
+        log_bytes: Arc<AtomicU64>,
+    ) -> Result<Self, JournalError> {
         let Home { fs, dir, .. } = home.as_ref();
         let temporary = dir.join(format!("{}.tmp", name(position.segment)));
         let file = create_anew(fs, &temporary).map_err(|e| failed(dir, &temporary, e))?;
@@ -103,6 +112,8 @@ impl<F: Fs> Writer<F> {
             home: Arc::clone(home),
             temporary,
             position,
+            covered: log_bytes.load(Ordering::Relaxed),
+            log_bytes,
             file,
             buffer,
             at: 0,
@@ -125,6 +136,33 @@ impl<F: Fs> Writer<F> {
             Ok(())
         };
         write().map_err(|e| failed(&self.home.dir, &self.temporary, e))
+    }
+
+    /// Makes it whole and durable, under the name that it is written by.
+    pub(super) fn finish(&mut self) -> Result<(), JournalError> {
+        let count = self.chunks.to_le_bytes();
+        self.buffer.extend_from_slice(&END.to_le_bytes());
+        self.buffer
+            .extend_from_slice(&chunk_crc(self.chain, END, &count).to_le_bytes());
+        self.buffer.extend_from_slice(&count);
+        self.flush(true)
+    }
+
+    /// Gives it its name, and retires what it covers. It must be finished, and the segment behind it be there.
+    pub(super) fn publish(&mut self) -> Result<(), JournalError> {
+        let home = Arc::clone(&self.home);
+        let path = home.dir.join(name(self.position.segment));
+        home.fs
+            .rename(&self.temporary, &path)
+            .map_err(JournalError::io(&path))?;
+        self.committed = true;
+        if home.options.sync {
+            home.sync()?;
+        }
+        // Only now: after a failure the log is as long as it was, and the next try is due accordingly.
+        self.log_bytes.fetch_sub(self.covered, Ordering::Relaxed);
+        self.purge();
+        Ok(())
     }
 
     /// Retires what the snapshot covers. In any order: recovery looks at nothing before the newest snapshot.
@@ -171,23 +209,8 @@ impl<F: Fs> Snapshot for Writer<F> {
     }
 
     fn commit(mut self: Box<Self>) -> Result<(), JournalError> {
-        let count = self.chunks.to_le_bytes();
-        self.buffer.extend_from_slice(&END.to_le_bytes());
-        self.buffer
-            .extend_from_slice(&chunk_crc(self.chain, END, &count).to_le_bytes());
-        self.buffer.extend_from_slice(&count);
-        self.flush(true)?;
-        let home = Arc::clone(&self.home);
-        let path = home.dir.join(name(self.position.segment));
-        home.fs
-            .rename(&self.temporary, &path)
-            .map_err(JournalError::io(&path))?;
-        self.committed = true;
-        if home.options.sync {
-            home.sync()?;
-        }
-        self.purge();
-        Ok(())
+        self.finish()?;
+        self.publish()
     }
 }
 

@@ -60,6 +60,10 @@ impl Journal for Fake {
         Memory::new().begin_snapshot()
     }
 
+    fn begin_tight_snapshot(&mut self) -> Result<Box<dyn Snapshot + '_>, JournalError> {
+        self.begin_snapshot().map(|snapshot| snapshot as _)
+    }
+
     fn next_record(&self) -> u64 {
         1
     }

@@ -198,3 +198,134 @@ async fn a_full_disk_leaves_room_for_what_frees_space() {
     let store = Engine::open_in(sim, options).unwrap();
     assert_eq!(store.stats().keys, 1);
 }
+
+fn has(sim: &Sim, ending: &str) -> bool {
+    let ends = |path: &std::path::PathBuf| path.to_string_lossy().ends_with(ending);
+    sim.files().keys().any(ends)
+}
+
+/// Waits until no snapshot is being written.
+async fn no_snapshot(store: &Engine, sim: &Sim) {
+    // Its answer comes when what followed the turn before is over.
+    store.disarm(AlarmKind::Corrupt).await.unwrap();
+    for _ in 0..10_000 {
+        if !has(sim, ".snap.tmp") {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("the snapshot does not end");
+}
+
+#[tokio::test]
+async fn a_snapshot_that_failed_is_tried_again_when_the_log_has_grown_by_a_sixteenth() {
+    let sim = Sim::default();
+    let mut options = EngineOptions::file("/d").with_retention(Retention::Revisions(1));
+    options.journal.segment_bytes = 1 << 10;
+    options.snapshot_bytes = 32 << 10;
+    let store = Engine::open_in(sim.clone(), options).unwrap();
+    // The log fits, and a quarter more; a snapshot of all keys does not.
+    sim.set_capacity(Some(56 << 10));
+    let (mut puts, mut tried) = (0, Vec::new());
+    while !has(&sim, ".snap") {
+        let put = PutRequest::new(format!("k{}", puts % 60), vec![b'v'; 300]);
+        store.put(put).await.unwrap();
+        puts += 1;
+        no_snapshot(&store, &sim).await;
+        if sim.creations(".snap.tmp") > tried.len() {
+            tried.push(puts);
+            if tried.len() == 3 {
+                sim.set_capacity(None);
+            }
+        }
+        assert!(puts < 300, "tried after so many puts: {tried:?}");
+    }
+    // A sixteenth of the log is about six puts.
+    assert_eq!(tried.len(), 4, "{tried:?}");
+    let pauses: Vec<usize> = tried.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(
+        pauses.iter().all(|puts| (3..12).contains(puts)),
+        "{tried:?}"
+    );
+}
+
+/// Until the store says so by itself: nothing is asked that it would have to do a turn for.
+async fn no_alarm(store: &Engine) {
+    for _ in 0..10_000 {
+        if store.alarms().await.unwrap().is_empty() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("the alarm stays");
+}
+
+/// Who waits for the alarm to end sends no changes until then.
+#[tokio::test]
+async fn an_idle_store_notices_that_there_is_space_again() {
+    let sim = Sim::default();
+    let mut options = EngineOptions::file("/d");
+    options.journal.segment_bytes = 8 << 10;
+    let store = Engine::open_in(sim.clone(), options).unwrap();
+    let put = refusal(&store, "large", 8 << 10).await;
+    assert_eq!(put, None);
+    sim.set_capacity(Some(sim.used() + (12 << 10)));
+    // There is no room for a segment that holds this; but one is in reserve, and there is room for the next.
+    let put = refusal(&store, "large", 16 << 10).await;
+    assert_eq!(put, Some(ErrorKind::NoSpace));
+    no_alarm(&store).await;
+    assert_eq!(refusal(&store, "small", 100).await, None);
+
+    for full in 0..3 {
+        while refusal(&store, "k", 1000).await.is_none() {}
+        assert_eq!(store.alarms().await.unwrap().len(), 1, "{full}");
+        sim.set_capacity(Some(sim.used() + (20 << 10)));
+        no_alarm(&store).await;
+        assert_eq!(refusal(&store, "k", 1000).await, None);
+    }
+}
+
+/// Deleting and compacting is a way out, although a segment of the usual size does not fit any more.
+#[tokio::test]
+async fn on_a_full_disk_the_log_shrinks_when_what_it_holds_was_deleted() {
+    for restarted in [false, true] {
+        let sim = Sim::default();
+        let mut options = EngineOptions::file("/d").with_clock(Arc::new(ManualClock::new()));
+        options.journal.segment_bytes = 8 << 10;
+        let mut store = Engine::open_in(sim.clone(), options.clone()).unwrap();
+        sim.set_capacity(Some(100_000));
+        let mut stored = 0;
+        while refusal(&store, &format!("k{stored:04}"), 500)
+            .await
+            .is_none()
+        {
+            stored += 1;
+        }
+        sim.set_capacity(Some(sim.used() + (4 << 10)));
+        let full = sim.used();
+        assert_eq!(refusal(&store, "k", 1).await, Some(ErrorKind::NoSpace));
+        store.defragment().await.unwrap_err();
+        if restarted {
+            store.close().await.unwrap();
+            store = Engine::open_in(sim.clone(), options.clone()).unwrap();
+        }
+        assert_eq!(delete(&store, KeyRange::prefix("k")).await, stored);
+        // Its history is as large, and still readable.
+        store.defragment().await.unwrap_err();
+        let head = store.status().await.unwrap().header.revision;
+        store.compact(head, true).await.unwrap();
+        if restarted {
+            store.defragment().await.unwrap();
+        }
+        assert_eq!(refusal(&store, "again", 100).await, None);
+        assert!(store.alarms().await.unwrap().is_empty());
+        assert!(sim.used() < full / 2, "{} of {full}", sim.used());
+        for _ in 0..20 {
+            assert_eq!(refusal(&store, "again", 500).await, None);
+        }
+        for image in [sim.power_loss(), sim.copy()] {
+            let image = Engine::open_in(image, options.clone()).unwrap();
+            assert_eq!(everything(&image).await[1..], everything(&store).await[1..]);
+        }
+    }
+}

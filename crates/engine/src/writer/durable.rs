@@ -56,17 +56,29 @@ impl Writer {
     /// taken: without this, a full disk could not even be told what to delete.
     pub(super) fn note_space(&mut self) {
         let low = self.journal.is_low_on_space();
-        self.low_since_look = low.then(Instant::now);
+        self.low_since_look = low.then(|| self.shared.clock.now());
         self.shared.disk_full.store(low, Ordering::Relaxed);
     }
 
     /// While there was no space: asks again once in a while, since asking is not cheap then.
     pub(super) fn look_for_space(&mut self) {
-        if self
-            .low_since_look
-            .is_some_and(|last| last.elapsed() >= SPACE_PAUSE)
-        {
+        if self.until_look().is_some_and(|wait| wait.is_zero()) {
             self.note_space();
+        }
+    }
+
+    /// How long it is until the journal should be asked whether there is space again; none while there is.
+    pub(super) fn until_look(&self) -> Option<Duration> {
+        let since = self.shared.clock.now().saturating_sub(self.low_since_look?);
+        Some(self.space_pause().saturating_sub(since))
+    }
+
+    /// A clock that is moved by hand does not tell how long ago something was: nothing waits then.
+    pub(super) fn space_pause(&self) -> Duration {
+        if self.shared.clock.is_running() {
+            SPACE_PAUSE
+        } else {
+            Duration::ZERO
         }
     }
 
@@ -84,6 +96,8 @@ impl Writer {
         self.take_back(group, base);
         if nothing_kept {
             if error.kind() == ErrorKind::NoSpace {
+                // Until the next look: there may be room for smaller groups.
+                self.low_since_look = Some(self.shared.clock.now());
                 self.shared.disk_full.store(true, Ordering::Relaxed);
             }
             // Once, not for every group that is refused until it passes.

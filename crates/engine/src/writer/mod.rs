@@ -27,7 +27,7 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use synod_store::{AlarmKind, CompactResponse, ErrorKind, LeaseId, Result, Revision};
 
@@ -39,8 +39,8 @@ pub(crate) use command::{Command, Queued, Reply};
 pub use driver::{Driver, Moment};
 use group::{Failure, Group};
 use head::Head;
-use snapshot::Running;
 pub(crate) use snapshot::{Plan, write};
+use snapshot::{Retry, Running};
 use upkeep::Upkeep;
 
 /// A group has at most so many commands ...
@@ -69,14 +69,16 @@ pub(crate) struct Writer {
     snapshot: Option<Running>,
     /// Copies that are being made: what keeps them from pruning.
     exports: Vec<Weak<Revision>>,
-    /// After a failure, how long the log must be for another attempt.
-    snapshot_due: u64,
+    /// After a failure, until a snapshot succeeds.
+    retry: Option<Retry>,
+    /// When a snapshot was begun last for no other reason than a full disk.
+    shrunk: Option<Duration>,
     /// Who waits for a snapshot.
     defragment: Vec<Reply<()>>,
     /// How long the log was when the files were measured last.
     measured: u64,
-    /// Since when the disk is so full that only what frees space is taken, and when that was looked at last.
-    low_since_look: Option<Instant>,
+    /// While the disk is so full that only what frees space is taken: when that was looked at last, by the clock.
+    low_since_look: Option<Duration>,
     /// Whether the last group was refused for want of a file to go on in.
     refusing: bool,
 }
@@ -123,7 +125,8 @@ impl Writer {
             upkeep,
             snapshot: None,
             exports: Vec::new(),
-            snapshot_due: 0,
+            retry: None,
+            shrunk: None,
             defragment: Vec::new(),
             measured: 0,
             low_since_look: None,

@@ -41,6 +41,15 @@ pub(super) struct Running {
     cancel: Arc<AtomicBool>,
 }
 
+/// When another snapshot is worth an attempt after one that failed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Retry {
+    /// The log is as long as this.
+    log: u64,
+    /// Or there is less to write than this.
+    total: u64,
+}
+
 /// What a snapshot is of.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -76,14 +85,24 @@ impl Writer {
             return;
         }
         let log = self.journal.log_bytes();
-        let most = self.shared.options.snapshot_bytes;
-        let most = most
-            .max(self.shared.state().total_bytes())
-            .max(self.snapshot_due);
-        // On a full disk a shorter log is worth an attempt, too.
-        let shrinks = self.low_since_look.is_some() && log > self.shared.state().total_bytes();
-        let due = log > most || shrinks && self.snapshot_due <= log || !self.defragment.is_empty();
-        if due && let Err(error) = self.begin_snapshot() {
+        let total = self.shared.state().total_bytes();
+        let again = self
+            .retry
+            .is_none_or(|retry| log >= retry.log || total < retry.total);
+        // On a full disk a shorter log is worth an attempt, too: it gives back its files. But not for each change.
+        let now = self.shared.clock.now();
+        let rested = self
+            .shrunk
+            .is_none_or(|last| now.saturating_sub(last) >= self.space_pause());
+        let shrinks = self.low_since_look.is_some() && log > total && rested;
+        let long = log > self.shared.options.snapshot_bytes.max(total);
+        if !(again && (long || shrinks) || !self.defragment.is_empty()) {
+            return;
+        }
+        if shrinks {
+            self.shrunk = Some(now);
+        }
+        if let Err(error) = self.begin_snapshot() {
             self.snapshot_failed(error);
         }
     }
@@ -115,7 +134,10 @@ impl Writer {
     }
 
     fn begin_snapshot(&mut self) -> Result<(), JournalError> {
-        let sink = self.journal.begin_snapshot()?;
+        let sink = match self.journal.begin_snapshot() {
+            Err(error) if error.is_no_space() => return self.tight_snapshot(),
+            sink => sink?,
+        };
         let cancel = Arc::new(AtomicBool::new(false));
         let mut plan = self.plan();
         plan.cancel = Arc::clone(&cancel);
@@ -144,35 +166,56 @@ impl Writer {
         Ok(())
     }
 
+    /// Writes a snapshot at once, in what little room there is. The writer waits for it, but it is no larger than a
+    /// segment: enough when most was deleted and compacted.
+    fn tight_snapshot(&mut self) -> Result<(), JournalError> {
+        let plan = self.plan();
+        let sink = self.journal.begin_tight_snapshot()?;
+        write(&self.shared, &plan, sink)?;
+        self.snapshot_succeeded();
+        self.look_at_files();
+        Ok(())
+    }
+
     /// Takes note of a snapshot that is done.
     pub(super) fn finish_snapshot(&mut self) {
         let Some(running) = self.snapshot.take() else {
             return;
         };
         match running.thread.join() {
-            Ok(Ok(())) => {
-                self.snapshot_due = 0;
-                for reply in self.defragment.drain(..) {
-                    let _ = reply.send(Ok(()));
-                }
-            }
+            Ok(Ok(())) => self.snapshot_succeeded(),
             Ok(Err(error)) => self.snapshot_failed(error),
             // It panicked: the log is whole all the same.
             Err(_) => self.snapshot_failed(JournalError::TooLarge { bytes: 0 }),
         }
+        self.look_at_files();
+    }
+
+    fn look_at_files(&mut self) {
         self.measure_disk();
         if self.low_since_look.is_some() {
             self.note_space();
         }
     }
 
-    /// The log goes on; another snapshot is tried when it has grown some more.
+    fn snapshot_succeeded(&mut self) {
+        self.retry = None;
+        for reply in self.defragment.drain(..) {
+            let _ = reply.send(Ok(()));
+        }
+    }
+
+    /// The log goes on; another snapshot is tried when it has grown some more, or when there is less to write.
     fn snapshot_failed(&mut self, error: JournalError) {
         tracing::warn!(%error, "a snapshot failed; the log goes on growing");
         let log = self.journal.log_bytes();
         // On a full disk the log cannot grow by much; a sixteenth of it is a fair time, too.
-        let grown = self.shared.options.snapshot_bytes.min(log / 16 + 1);
-        self.snapshot_due = log.saturating_add(grown);
+        let grown = self.shared.options.snapshot_bytes.min(log / 16).max(1);
+        let total = self.shared.state().total_bytes();
+        self.retry = Some(Retry {
+            log: log.saturating_add(grown),
+            total: total.saturating_sub(total / 16),
+        });
         let error = recover::error(error);
         for reply in self.defragment.drain(..) {
             let error = synod_store::Error::new(error.kind(), error.message());
@@ -193,7 +236,7 @@ impl Writer {
 pub(crate) fn write(
     shared: &Shared,
     plan: &Plan,
-    mut sink: Box<dyn Snapshot>,
+    mut sink: Box<dyn Snapshot + '_>,
 ) -> Result<(), JournalError> {
     let SnapshotStart { base, revision, .. } = plan.start;
     let mut put = |record: Record| sink.write(&record.into_bytes());

@@ -101,9 +101,11 @@ impl Writer {
             Retention::Period(period) => Some(period / MOMENTS),
             _ => None,
         };
+        // Nobody may be left to ask: who sees a full disk sends no changes.
+        let space = self.until_look();
         // A moment more than zero: a clock that is read a moment too early would make it spin.
         let least = Duration::from_millis(1);
-        [lease, progress, moment]
+        [lease, progress, moment, space]
             .into_iter()
             .flatten()
             .min()

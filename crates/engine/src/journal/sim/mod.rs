@@ -46,6 +46,8 @@ struct State {
     locks: BTreeMap<PathBuf, isize>,
     calls: usize,
     fail: Option<usize>,
+    /// As what it fails.
+    fail_as: Option<io::ErrorKind>,
     /// How many calls wanted a file descriptor, and which of them get none.
     opens: usize,
     no_descriptor: std::ops::Range<usize>,
@@ -127,10 +129,31 @@ impl Sim {
         self.state().ops.len()
     }
 
+    /// How many files with this ending were ever begun.
+    pub(crate) fn creations(&self, ending: &str) -> usize {
+        let state = self.state();
+        let begun = state.ops.iter().filter(
+            |op| matches!(op, Op::Create(path, _) if path.to_string_lossy().ends_with(ending)),
+        );
+        begun.count()
+    }
+
+    /// How many bytes all files have together.
+    pub(crate) fn used(&self) -> usize {
+        self.state().used()
+    }
+
     /// Lets the `n`th changing call from now on fail (0 is the next), and only that one.
     pub(crate) fn fail_call(&self, n: usize) {
         let mut state = self.state();
         state.fail = Some(state.calls + n);
+        state.fail_as = None;
+    }
+
+    /// As [`Sim::fail_call`], for want of space.
+    pub(crate) fn fill_at_call(&self, n: usize) {
+        self.fail_call(n);
+        self.state().fail_as = Some(io::ErrorKind::StorageFull);
     }
 
     /// Whether the failure asked for has happened.
@@ -194,7 +217,8 @@ impl State {
             self.ops.push(Op::Sync(inode));
         }
         if self.fail == Some(self.calls - 1) {
-            return Err(io::Error::other("injected"));
+            let kind = self.fail_as.unwrap_or(io::ErrorKind::Other);
+            return Err(io::Error::new(kind, "injected"));
         }
         Ok(())
     }

@@ -20,9 +20,52 @@ pub(super) fn history() -> Author {
     author
 }
 
+/// A full disk: a snapshot that does not fit, one that does, and how it goes on.
+fn full() -> Author {
+    let sim = Sim::default();
+    let mut author = Author::new(&sim);
+    author.fill_disk(200);
+    assert!(
+        author
+            .journal
+            .begin_snapshot()
+            .is_err_and(|e| e.is_no_space())
+    );
+    assert!(author.tight_snapshot().unwrap_err().is_no_space());
+    // It has lost no room by that.
+    author.append(1).unwrap();
+    author.fill_disk(399);
+    let before = logs(&author);
+    author.tight_snapshot().unwrap();
+    assert_eq!((before, logs(&author)), (2, 1));
+    assert_eq!(author.journal.log_bytes(), 0);
+    assert!(!author.journal.is_low_on_space(), "what it gave back");
+    for group in [1, 2, 1] {
+        author.append(group).unwrap();
+    }
+    sim.set_capacity(None);
+    author.append(9).unwrap();
+    author.snapshot(1).unwrap();
+    author.append(1).unwrap();
+    author
+}
+
+fn logs(author: &Author) -> usize {
+    let files = author.sim.files();
+    files.keys().filter(|path| named(path, ".log")).count()
+}
+
 #[test]
 fn whatever_a_crash_leaves_all_acknowledged_is_there_and_nothing_else() {
-    let author = history();
+    crash_anywhere(&history(), 3_000);
+}
+
+#[test]
+fn a_snapshot_on_a_full_disk_is_whole_or_not_there_after_any_crash() {
+    crash_anywhere(&full(), 1_000);
+}
+
+fn crash_anywhere(author: &Author, least: usize) {
     let mut images = 0;
     let mut kinds = std::collections::BTreeSet::new();
     for ops in 0..=author.sim.ops() {
@@ -36,17 +79,25 @@ fn whatever_a_crash_leaves_all_acknowledged_is_there_and_nothing_else() {
     }
     println!("{} calls, {images} images", author.sim.ops());
     assert!(
-        images > 3_000 && kinds.len() == 2,
+        images > least && kinds.len() == 2,
         "the enumeration has lost its bite: {images}"
     );
 }
 
 #[test]
 fn a_crash_amid_recovery_changes_nothing() {
-    let author = history();
+    crash_twice(&history(), (8, 17), 1_000);
+}
+
+#[test]
+fn a_second_crash_after_one_on_a_full_disk_changes_nothing() {
+    crash_twice(&full(), (8, 17), 1_000);
+}
+
+fn crash_twice(author: &Author, (calls, some): (usize, usize), least: usize) {
     let mut images = 0;
-    for ops in (0..=author.sim.ops()).step_by(8) {
-        for (how, image) in author.sim.images(ops).into_iter().step_by(17) {
+    for ops in (0..=author.sim.ops()).step_by(calls) {
+        for (how, image) in author.sim.images(ops).into_iter().step_by(some) {
             let before = image.ops();
             let (_, found) = open(&image).unwrap();
             let found = found.len() as u64;
@@ -64,7 +115,7 @@ fn a_crash_amid_recovery_changes_nothing() {
         }
     }
     println!("{images} images");
-    assert!(images > 1_000, "{images}");
+    assert!(images > least, "{images}");
 }
 
 #[test]
@@ -86,7 +137,12 @@ fn an_abandoned_snapshot_leaves_nothing_behind() {
     author.append(3).unwrap();
     let mut snapshot = author.journal.begin_snapshot().unwrap();
     snapshot.write(b"half").unwrap();
+    let log = author.journal.log_bytes();
     drop(snapshot);
+    assert!(
+        log > 0 && author.journal.log_bytes() == log,
+        "it covers nothing"
+    );
     assert!(
         author
             .sim

@@ -207,14 +207,88 @@ fn a_full_disk_stops_a_snapshot_and_not_the_log() {
     for _ in 0..12 {
         author.append(1).unwrap();
     }
+    let log = author.journal.log_bytes();
     let mut snapshot = author.journal.begin_snapshot().unwrap();
-    sim.set_capacity(Some(sim.files().values().map(Vec::len).sum()));
+    sim.set_capacity(Some(sim.used()));
     let full = (1..=12)
         .try_for_each(|n| snapshot.write(&record(n)))
         .and_then(|()| snapshot.commit());
     assert!(full.unwrap_err().is_no_space());
     author.append(1).unwrap();
+    assert!(author.journal.log_bytes() > log, "it covers nothing");
     author.check(&sim.power_loss(), (13, 13), "no snapshot");
+
+    // One that succeeds covers what was there when it began, and nothing of what came meanwhile.
+    sim.set_capacity(None);
+    author.snapshot(1).unwrap();
+    let last = author.journal.log_bytes();
+    assert!(last > 0 && last < log, "{last} of {log}");
+}
+
+/// Whichever call of it fails, also for want of space: the log is whole, and goes on where nobody knows otherwise.
+#[test]
+fn a_failed_snapshot_on_a_full_disk_loses_nothing() {
+    let (mut refused, mut poisoned, mut late) = (0, 0, 0);
+    for (call, fills) in (0..).flat_map(|call| [(call, false), (call, true)]) {
+        let sim = Sim::default();
+        let mut author = Author::new(&sim);
+        author.fill_disk(399);
+        if fills {
+            sim.fill_at_call(call);
+        } else {
+            sim.fail_call(call);
+        }
+        let outcome = author.tight_snapshot();
+        if !sim.has_failed() {
+            outcome.unwrap();
+            println!("{call} calls, {refused} refused, {poisoned} poisoned, {late} late");
+            assert!(call > 10 && refused > 8 && poisoned > 3 && late > 1);
+            break;
+        }
+        let how = format!("call {call} failed, full {fills}");
+        let all = (author.acknowledged, author.acknowledged);
+        author.check(&sim.power_loss(), all, &format!("{how}, power lost"));
+        author.check(&sim.copy(), all, &format!("{how}, killed"));
+        assert!(
+            !sim.files().keys().any(|path| named(path, "next.tmp")) || outcome.is_err(),
+            "{how}"
+        );
+        let mut is_late = false;
+        match author.append(1) {
+            // There was room for one before, and is now.
+            Ok(()) => refused += usize::from(outcome.is_err()),
+            Err(JournalError::Poisoned { .. }) if outcome.is_err() => poisoned += 1,
+            // The log went on, and the snapshot has no name, or one that may not be durable: the small segment has no
+            // room, but another try, or opening it again, gives back what is covered.
+            Err(error) => {
+                assert!(error.is_no_space() && outcome.is_err(), "{how}: {error}");
+                late += 1;
+                if author.tight_snapshot().is_ok() {
+                    author.append(1).unwrap();
+                }
+                is_late = true;
+            }
+        }
+        let tried = (all.0, all.0 + 1);
+        author.check(
+            &sim.power_loss(),
+            tried,
+            &format!("{how}, gone on, power lost"),
+        );
+        // In the same running system.
+        let Author { journal, .. } = author;
+        drop(journal);
+        if !is_late {
+            sim.set_capacity(None);
+        }
+        let mut again = Author::new(&sim);
+        again.append(1).unwrap();
+        again.check(
+            &sim.power_loss(),
+            (again.acknowledged, again.acknowledged),
+            &how,
+        );
+    }
 }
 
 #[test]

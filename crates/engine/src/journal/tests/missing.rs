@@ -60,7 +60,8 @@ fn restored_earlier() -> Sim {
         next: 1,
         chain: 0,
     };
-    let mut snapshot = Box::new(snapshot::Writer::new(&home, position).unwrap());
+    let mut snapshot =
+        Box::new(snapshot::Writer::new(&home, position, std::sync::Arc::default()).unwrap());
     snapshot.write(b"what was restored").unwrap();
     snapshot.commit().unwrap();
     sim

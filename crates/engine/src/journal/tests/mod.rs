@@ -130,6 +130,23 @@ impl Author {
         snapshot.commit()
     }
 
+    /// The same where there is no room for a segment.
+    fn tight_snapshot(&mut self) -> Result<(), JournalError> {
+        let mut snapshot = self.journal.begin_tight_snapshot()?;
+        (1..=self.acknowledged).try_for_each(|n| snapshot.write(&record(n)))?;
+        snapshot.commit()
+    }
+
+    /// Appends until the disk has no room for another segment, and leaves so much.
+    fn fill_disk(&mut self, free: usize) {
+        self.sim.set_capacity(Some(self.sim.used()));
+        while !self.journal.is_low_on_space() {
+            self.append(1).unwrap();
+        }
+        self.sim.set_capacity(Some(self.sim.used() + free));
+        assert!(free < 400 && self.journal.is_low_on_space());
+    }
+
     /// Fewest and most records that may be found after a crash that follows the first `ops` calls.
     fn bounds(&self, ops: usize) -> (u64, u64) {
         let past = self.marks.iter().filter(|(at, ..)| *at <= ops);

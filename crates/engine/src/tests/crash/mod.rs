@@ -5,11 +5,13 @@
 //! - `images.rs`: a crash after each call to the disk, with each image of the disk that it may leave, and a second crash
 //!   while it recovers.
 //! - `faults.rs`: each call fails, in turn; a disk that fills up.
+//! - `full.rs`: a disk that is full, and a log that shrinks there.
 //! - `rot.rs`: each byte of each file is changed, in turn.
 //! - `bite.rs`: engines that are broken on purpose, to see that these checks notice.
 
 mod bite;
 mod faults;
+mod full;
 mod images;
 mod rot;
 mod workload;

@@ -119,7 +119,7 @@ pub(super) async fn look(store: &Engine, from: Revision) -> Seen {
 }
 
 impl Story {
-    fn new() -> Story {
+    pub(super) fn new() -> Story {
         let begin = Mark {
             calls: 0,
             revision: Revision(1),
@@ -138,7 +138,7 @@ impl Story {
     }
 
     /// Notes what is acknowledged now.
-    async fn mark(&mut self, sim: &Sim, store: &Engine) {
+    pub(super) async fn mark(&mut self, sim: &Sim, store: &Engine) {
         let calls = sim.ops();
         let seen = look(store, self.last().revision).await;
         self.pairs.extend(seen.pairs);
