@@ -3,7 +3,8 @@
 //! The engine's writer hands over the records of one group of transactions; when [`Journal::append`] returns,
 //! they are on disk, by one write and one sync. [`Journal::begin_snapshot`] moves the log on to a new segment and
 //! gives a [`Snapshot`] that another thread fills from the state as of that moment, while appends go on; its
-//! commit retires the older segments. Opening a directory replays the newest snapshot and every record behind it.
+//! commit retires the older segments. On a full disk [`Journal::begin_tight_snapshot`] takes its place. Opening a
+//! directory replays the newest snapshot and every record behind it.
 //!
 //! # Files
 //!

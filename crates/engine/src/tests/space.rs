@@ -329,3 +329,35 @@ async fn on_a_full_disk_the_log_shrinks_when_what_it_holds_was_deleted() {
         }
     }
 }
+
+/// What the runbook says of a restart.
+#[tokio::test]
+async fn a_log_that_is_full_to_the_end_opens_again_when_there_is_space() {
+    let sim = Sim::default();
+    let mut options = EngineOptions::file("/d").with_clock(Arc::new(ManualClock::new()));
+    options.journal.segment_bytes = 4 << 10;
+    let store = Engine::open_in(sim.clone(), options.clone()).unwrap();
+    sim.set_capacity(Some(40_000));
+    let mut left = 0;
+    while refusal(&store, &format!("k{left:04}"), 1).await.is_none() {
+        left += 1;
+    }
+    sim.set_capacity(Some(sim.used()));
+    let refused = loop {
+        let last = DeleteRequest::new(format!("k{:04}", left - 1));
+        match store.delete(last).await {
+            Ok(_) => left -= 1,
+            Err(error) => break error.kind(),
+        }
+    };
+    assert_eq!(refused, ErrorKind::NoSpace);
+    store.close().await.unwrap();
+    // Each opening leaves a small record, for which there may be room a few times.
+    let mut openings = (0..100).map(|_| Engine::open_in(sim.clone(), options.clone()));
+    let error = openings.find_map(Result::err).unwrap();
+    assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+    assert!(error.message().contains("no space left on the disk"));
+    sim.set_capacity(None);
+    let store = Engine::open_in(sim, options).unwrap();
+    assert_eq!(store.stats().keys, left);
+}
