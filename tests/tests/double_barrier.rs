@@ -348,7 +348,7 @@ each_store! {
             assert!(!over, "the other is inside");
             // It has left all the same.
             first.until_places(1).await;
-            let over = last.barrier.leave_timeout(MOMENT);
+            let over = last.barrier.leave_timeout(wait::PATIENCE);
             assert!(wait::soon("a bounded wait", over).await.unwrap());
             first.until_places(0).await;
         }

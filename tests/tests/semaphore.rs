@@ -82,10 +82,11 @@ each_store! {
                 let semaphore = semaphore.clone();
                 let (held, granted) = (Arc::clone(&held), Arc::clone(&granted));
                 tasks.push(tokio::spawn(async move {
-                    for _ in 0..12 {
+                    for turn in 0..12 {
                         let permits = rand::rng().random_range(1..=TOTAL);
                         let patience = Duration::from_millis(rand::rng().random_range(1..400));
-                        let way = rand::rng().random_range(0..3);
+                        // Each in turn: a third of them waits for as long as it takes.
+                        let way = turn % 3;
                         let acquired = match way {
                             0 => semaphore.try_acquire_many(permits).await.unwrap(),
                             1 => semaphore.acquire_many_timeout(permits, patience).await.unwrap(),

@@ -17,7 +17,7 @@ struct Step {
     /// empty argument.
     line: &'static str,
     input: &'static str,
-    /// For commands that do not end: after how many lines they are ended.
+    /// For commands that do not end: after how many lines they are ended, all that they have to say.
     lines: Option<usize>,
 }
 
@@ -95,9 +95,9 @@ const STEPS: &[Step] = &[
         "version(\"a\") > \"1\"\n\nput v 1\nget v\n\n\n",
     ),
     with_input("txn", "\nput w 1\nput w 2\n\n\n"),
-    until("watch a --rev=1", 6),
-    until("watch a --rev=2 --prev-kv", 8),
-    until("watch _ --prefix --rev=5", 12),
+    until("watch a --rev=1", 9),
+    until("watch a --rev=2 --prev-kv", 13),
+    until("watch _ --prefix --rev=5", 36),
     until("watch a --rev=3 -w json", 1),
     run("lease grant 60"),
     run("lease list"),

@@ -209,10 +209,11 @@ async fn etcdctl_elects_and_listens() {
         let campaign = tokio::spawn(async move { election.campaign("three").await });
         until_keys(&client, "e/", 3).await;
         assert!(second.lines().is_empty() && !campaign.is_finished());
+        // Before it goes, so that the one who listens has seen it: it may skip who goes at once.
+        listener.printed(2).await;
         first.interrupt().await;
         assert_eq!(second.printed(2).await[1], "two");
         led_by(&mut leaders, "two").await;
-        // Before it goes, so that the one who listens has seen it: it may skip who goes at once.
         listener.printed(4).await;
         second.interrupt().await;
         let leadership = wait::soon("the library's turn", campaign).await;

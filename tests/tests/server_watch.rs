@@ -404,8 +404,8 @@ async fn pairs_before_and_filters() {
         }
         answer(kv.delete_range(delete("a", "")).await);
         let mut heard: Vec<(i64, String, Option<Bytes>)> = Vec::new();
-        let (_, answers) = stream.progress().await;
-        for answer in answers {
+        while heard.len() < 6 {
+            let answer = stream.next().await;
             for event in &answer.events {
                 let before = event.prev_kv.as_ref().map(|kv| kv.value.clone());
                 heard.push((
@@ -427,6 +427,8 @@ async fn pairs_before_and_filters() {
                 (puts, "PUT".into(), None),
             ]
         );
+        // And nothing else.
+        assert_eq!(stream.progress().await.1, []);
     })
     .await;
 }
