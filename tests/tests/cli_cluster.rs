@@ -8,10 +8,9 @@ use synod_tests::prompt::Prompt;
 /// Two prompts that have spoken to the cluster, so that both know it.
 async fn two(home: &Home, etcd: &Etcd) -> (Prompt, Prompt) {
     let url = etcd.url();
-    let (mut first, mut second) = (
-        Prompt::start(home, &["queue", "--addr", &url]),
-        Prompt::start(home, &["queue", "--addr", &url]),
-    );
+    // An election may take long on a busy machine. A pop that waits ends then, too, but no answer is awaited for so long.
+    let args = ["queue", "--addr", &url, "--timeout", "120s"];
+    let (mut first, mut second) = (Prompt::start(home, &args), Prompt::start(home, &args));
     second.say("len");
     assert_eq!(second.answer().await, "0");
     second.say("pop");

@@ -6,6 +6,7 @@ use std::path::Path;
 use synod_tests::certs::Certs;
 use synod_tests::cli::{Home, Served, finish};
 use synod_tests::ports::Port;
+use synod_tests::wait;
 use tokio::io::AsyncReadExt;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,26 +78,18 @@ async fn a_refused_certificate() {
 
     let (stranger, stranger_key) = certs.stranger();
     let (stranger, stranger_key) = (path(&stranger), path(&stranger_key));
-    let ran = home
-        .run(&[
-            "queue",
-            "len",
-            "--addr",
-            addr,
-            "--cacert",
-            &ca,
-            "--cert",
-            &stranger,
-            "--key",
-            &stranger_key,
-        ])
+    let none = ["queue", "len", "--addr", addr, "--cacert", &ca];
+    let with_stranger = ["--cert", &stranger, "--key", &stranger_key];
+    for args in [&[&none[..], &with_stranger].concat()[..], &none] {
+        // With TLS 1.3 the refusal comes after the handshake: who writes once more before it is read may
+        // find the connection reset, and knows of no certificate then.
+        wait::until("a certificate is refused", || async {
+            let ran = home.run(args).await;
+            ran.assert_failed(3, "cannot reach https://", &[]);
+            ran.stderr.contains("--cert")
+        })
         .await;
-    ran.assert_failed(3, "cannot reach https://", &["--cert"]);
-
-    let ran = home
-        .run(&["queue", "len", "--addr", addr, "--cacert", &ca])
-        .await;
-    ran.assert_failed(3, "cannot reach https://", &["--cert"]);
+    }
 
     let ran = home
         .run(&["queue", "len", "--addr", addr, "--cacert", "/nowhere.pem"])

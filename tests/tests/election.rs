@@ -10,7 +10,7 @@ use synod::election::Leaders;
 use synod::store::{
     Compare, CompareOp, DeleteRequest, KeyRange, LeaseGrantRequest, PutRequest, RangeRequest, Store,
 };
-use synod::{Client, Election, Error, Leader, LeaderEvent, Leadership};
+use synod::{Client, ConnectOptions, Election, Error, Leader, LeaderEvent, Leadership};
 use synod_etcd::{EtcdOptions, EtcdStore};
 use synod_tests::bridge::{Bridge, Mode};
 use synod_tests::etcd::EtcdConfig;
@@ -329,7 +329,9 @@ async fn a_leader_that_is_cut_off_learns_it_by_its_own_clock() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_death_of_a_member_ends_nothing() {
     let etcd = etcd_or_skip!(EtcdConfig::new().nodes(3));
-    let client = Client::connect(etcd.url()).await.unwrap();
+    // An election may take long on a busy machine.
+    let options = ConnectOptions::new(etcd.url()).with_timeout(wait::PATIENCE);
+    let client = options.connect().await.unwrap();
     let election = client.election("e");
     let first = election.campaign("first").await.unwrap();
     let next = standing(&**client.store(), &election, "next").await;

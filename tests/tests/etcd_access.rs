@@ -44,7 +44,12 @@ async fn addresses_that_make_no_sense() {
     let none = refused(EtcdOptions::new(Vec::<String>::new())).await;
     assert_eq!(none.kind(), ErrorKind::InvalidAddress);
     let unknown = refused(EtcdOptions::new(["http://no-such-host.invalid:1"])).await;
-    assert_eq!(unknown.kind(), ErrorKind::Unavailable);
+    // A resolver may take longer to say so than a connection may take.
+    let kind = unknown.kind();
+    assert!(
+        matches!(kind, ErrorKind::Unavailable | ErrorKind::Timeout),
+        "{unknown:?}"
+    );
     assert!(
         unknown.message().contains("no-such-host.invalid"),
         "{unknown}"
@@ -127,6 +132,21 @@ async fn certificates_are_verified() {
     assert!(error.message().contains("speak no TLS"), "{error}");
 }
 
+/// Tries to connect until it is told that its certificate is not accepted. With TLS 1.3 that is told after the handshake:
+/// who writes once more before the alert is read may find the connection reset, and knows no more than that.
+async fn refused_by_certificate(options: impl Fn() -> EtcdOptions) {
+    wait::until("a certificate is refused", || async {
+        let error = refused(options()).await;
+        let kind = error.kind();
+        assert!(
+            matches!(kind, ErrorKind::Tls | ErrorKind::Unavailable),
+            "{error:?}"
+        );
+        kind == ErrorKind::Tls
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_show_certificates() {
     let certs = Certs::new();
@@ -136,10 +156,8 @@ async fn clients_show_certificates() {
         tls(&certs).with_identity_pem(fs::read(cert).unwrap(), fs::read(key).unwrap())
     };
     works(options().with_tls(identity(certs.client()))).await;
-    let error = refused(options().with_tls(tls(&certs))).await;
-    assert_eq!(error.kind(), ErrorKind::Tls, "{error:?}");
-    let error = refused(options().with_tls(identity(certs.stranger()))).await;
-    assert_eq!(error.kind(), ErrorKind::Tls, "{error:?}");
+    refused_by_certificate(|| options().with_tls(tls(&certs))).await;
+    refused_by_certificate(|| options().with_tls(identity(certs.stranger()))).await;
 }
 
 /// Skips a test where nobody could turn users on.

@@ -80,13 +80,18 @@ async fn a_dead_endpoint_costs_nothing() {
     ] {
         // The endpoint tried first is chosen by chance.
         for _ in 0..6 {
-            // On a busy machine both take longer.
-            let alone = a_few_requests([live.clone()]).await;
-            let took = a_few_requests(endpoints.clone()).await;
-            assert!(
-                took < AT_ONCE + alone * 10,
-                "{endpoints:?}: {took:?}, and alone {alone:?}"
-            );
+            // On a busy machine both take longer, and either may be held up for once: what a dead endpoint
+            // costs, it costs again and again.
+            let mut late = Vec::new();
+            while late.len() < 3 {
+                let alone = a_few_requests([live.clone()]).await;
+                let took = a_few_requests(endpoints.clone()).await;
+                if took < AT_ONCE + alone * 10 {
+                    break;
+                }
+                late.push(format!("{took:?}, and alone {alone:?}"));
+            }
+            assert!(late.len() < 3, "{endpoints:?}: {late:?}");
         }
     }
 }

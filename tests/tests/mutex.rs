@@ -284,15 +284,20 @@ each_store! {
 async fn cut_off(url: &str) {
     let bridge = Bridge::to(url).await;
     let (timeout, ttl) = (wait::BRIEF / 3, wait::BRIEF);
-    // Over this bridge alone: it asks for no other members.
-    let options = EtcdOptions::new([bridge.url()]).with_member_sync(None);
-    let options = options.with_request_timeout(timeout);
-    let store = EtcdStore::connect(options).await.unwrap();
-    let options = ConnectOptions::new("").with_timeout(timeout);
-    let far = options.with_session_ttl(ttl).over(Arc::new(store));
+    let client = async |timeout| {
+        // Over this bridge alone: it asks for no other members.
+        let options = EtcdOptions::new([bridge.url()]).with_member_sync(None);
+        let options = options.with_request_timeout(timeout);
+        let store = EtcdStore::connect(options).await.unwrap();
+        let options = ConnectOptions::new("").with_timeout(timeout);
+        options.with_session_ttl(ttl).over(Arc::new(store))
+    };
+    // The one is hasty so that its call ends while it is cut off; other calls may take long on a busy machine.
+    let (far, hasty) = (client(wait::PATIENCE).await, client(timeout).await);
+    let lock_hastily = || async { hasty.mutex("other").lock().await.ok() };
     let near = Client::connect(url).await.unwrap();
     let guard = far.mutex("m").lock().await.unwrap();
-    let second = far.mutex("other").lock().await.unwrap();
+    let second = wait::until_some("the other lock", lock_hastily).await;
     let waiting = {
         let mutex = near.mutex("m");
         tokio::spawn(async move { mutex.lock().await })
@@ -312,7 +317,8 @@ async fn cut_off(url: &str) {
     })
     .await;
     next.check().await.unwrap();
-    // It may ask again, as a newcomer.
+    // They may ask again, as newcomers.
+    drop(wait::until_some("the other lock again", lock_hastily).await);
     let again = far.mutex("other").lock().await.unwrap();
     again.unlock().await.unwrap();
     next.unlock().await.unwrap();

@@ -438,8 +438,10 @@ async fn an_unknown_outcome_is_resolved_by_another_client() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_leader_dies_between_push_and_pop() {
     let etcd = etcd_or_skip!(EtcdConfig::new().nodes(3));
-    let producer = Client::connect(etcd.url()).await.unwrap();
-    let consumer = Client::connect(etcd.url()).await.unwrap();
+    // An election may take long on a busy machine.
+    let options = ConnectOptions::new(etcd.url()).with_timeout(wait::PATIENCE);
+    let producer = options.clone().connect().await.unwrap();
+    let consumer = options.connect().await.unwrap();
     let waiting = tokio::spawn({
         let queue = consumer.priority_queue("waiting");
         async move { queue.dequeue().await }

@@ -320,8 +320,10 @@ async fn closed(stand: Stand) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_leader_dies_between_push_and_pop() {
     let etcd = etcd_or_skip!(EtcdConfig::new().nodes(3));
-    let producer = Client::connect(etcd.url()).await.unwrap();
-    let consumer = Client::connect(etcd.url()).await.unwrap();
+    // An election may take long on a busy machine.
+    let options = ConnectOptions::new(etcd.url()).with_timeout(wait::PATIENCE);
+    let producer = options.clone().connect().await.unwrap();
+    let consumer = options.connect().await.unwrap();
     let waiting = tokio::spawn({
         let queue = consumer.queue("waiting");
         async move { queue.dequeue().await }

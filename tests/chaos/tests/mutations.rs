@@ -2,7 +2,7 @@
 //! the checker of that primitive objects; without a mutation nobody does.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use synod_chaos::check::{Finding, check};
@@ -13,11 +13,12 @@ use synod_chaos::record::Recorder;
 use synod_chaos::work::{Work, client, open_accounts};
 use synod_engine::{Engine, EngineOptions};
 use synod_store::Store;
+use synod_tests::wait::{self, TEST_LIMIT};
 
 const TTL: Duration = Duration::from_secs(2);
 
-/// How often a mutation may be missed: whether it shows depends on who meets whom.
-const ATTEMPTS: usize = 4;
+/// How many operations have to show that nobody objects to what is right.
+const ENOUGH: usize = 500;
 
 /// What each mutation breaks.
 fn primitive(broken: Break) -> Primitive {
@@ -59,8 +60,12 @@ async fn round(broken: Option<Break>, primitives: &[Primitive], time: Duration) 
         )
     };
     let workers: Vec<Work> = (0..4).map(|index| begin(index, primitives)).collect();
-    // Work is a matter of time here, not of a condition.
+    // Work is a matter of time here; what is to show that all is well has to be enough, too.
     tokio::time::sleep(time).await;
+    if broken.is_none() {
+        let done = || read_all(directory.path()).unwrap().len();
+        wait::until("enough operations", async || done() > ENOUGH).await;
+    }
     let ends = workers.into_iter().map(Work::end);
     let ended = futures_util::future::join_all(ends).await;
     if broken.is_none() {
@@ -71,8 +76,6 @@ async fn round(broken: Option<Break>, primitives: &[Primitive], time: Duration) 
     drain.end().await.unwrap();
     recorder.reach(&*engine).await.unwrap();
     let history = read_all(directory.path()).unwrap();
-    let done = history.len();
-    assert!(broken.is_some() || done > 500, "only {done} operations");
     check(&history, &recorder.record(), true)
 }
 
@@ -84,6 +87,7 @@ async fn without_a_mutation_nobody_objects() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_mutation_is_objected_to() {
+    let begun = Instant::now();
     // All at once: they sleep for most of the time.
     let mut rounds = tokio::task::JoinSet::new();
     // A panic is no finding of a checker but the end of its process: `tests/round.rs` looks at that.
@@ -91,7 +95,8 @@ async fn every_mutation_is_objected_to() {
     for broken in all.filter(|broken| **broken != Break::Panics) {
         rounds.spawn(async move {
             let own = primitive(*broken);
-            for _ in 0..ATTEMPTS {
+            // Whether it shows in one round depends on who meets whom, and on how much they do.
+            while begun.elapsed() < TEST_LIMIT {
                 let findings = round(Some(*broken), &[own], Duration::from_secs(4)).await;
                 if findings.iter().any(|finding| finding.primitive == own) {
                     return None;

@@ -9,6 +9,7 @@ use synod_chaos::run::Disagree;
 use synod_tests::etcd::NO_ETCD;
 use synod_tests::process::Process;
 use synod_tests::skip;
+use synod_tests::wait::PATIENCE;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_synod-chaos");
 
@@ -30,6 +31,8 @@ async fn round(etcd: &Path, seed: u64) -> (ExitStatus, String, String) {
     let mut command = std::process::Command::new(BINARY);
     command
         .args(["--output", "json", "--seed", &seed.to_string()])
+        // On a busy machine everything takes long; it must happen all the same.
+        .args(["--patience", &PATIENCE.as_secs().to_string()])
         .arg("--etcd")
         .arg(etcd)
         .arg("--keep")

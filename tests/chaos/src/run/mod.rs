@@ -125,7 +125,7 @@ async fn play(options: &Options, seed: u64, directory: &Path) -> anyhow::Result<
 
 /// Within which time everything must progress once the faults are over.
 fn patience(options: &Options) -> Duration {
-    Duration::from_secs(options.ttl + 5)
+    Duration::from_secs(options.patience.unwrap_or(options.ttl + 5))
 }
 
 /// All faults, the calm after them, and the end of the workers. When the faults were over.
@@ -181,9 +181,23 @@ async fn torment(
     say("faults are over; everything must progress".to_owned());
     let calm = now();
     report.windows.push(Window::calm(calm));
-    stage
-        .calm(patience(options) + Duration::from_secs(1))
-        .await?;
+    if options.patience.is_some() {
+        // What the rest takes is no time in which the workers have to do more.
+        let seconds = begun.elapsed().as_secs();
+        report.worked = Some(seconds);
+        let calming = Instant::now();
+        while calming.elapsed() < patience(options) {
+            stage.calm(Duration::from_secs(1)).await?;
+            let entries = history::read_all(&stage.histories())?;
+            if report.lacking(&entries, calm, patience(options)).is_empty() {
+                break;
+            }
+        }
+    } else {
+        stage
+            .calm(patience(options) + Duration::from_secs(1))
+            .await?;
+    }
     stage.finish(report).await?;
     if !stage.cluster.agrees().await? {
         bail!(Disagree);

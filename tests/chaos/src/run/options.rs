@@ -55,6 +55,10 @@ pub struct Options {
     /// Breaks a protocol on purpose in all workers, to see that the checkers notice.
     #[arg(long = "break", hide = true)]
     pub broken: Option<Break>,
+    /// Within how many seconds everything must progress once the faults are over. When this is given, the calm ends as soon
+    /// as everything has: on a machine that is busy otherwise it may take long.
+    #[arg(long, hide = true)]
+    pub patience: Option<u64>,
     /// The shortest and the longest pause after a fault, in milliseconds.
     #[arg(skip = (2000, 5000))]
     pub pause: (u64, u64),

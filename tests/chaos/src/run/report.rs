@@ -60,6 +60,8 @@ pub(super) struct Report {
     primitives: Vec<Primitive>,
     seed: u64,
     pub(super) seconds: u64,
+    /// For how many of them the workers must have done enough, when not for all.
+    pub(super) worked: Option<u64>,
     pub(super) windows: Vec<Window>,
     skipped: BTreeMap<Fault, String>,
     cells: BTreeMap<(Primitive, Option<Fault>), Cell>,
@@ -71,12 +73,34 @@ pub(super) struct Report {
     pub(super) own_deaths: usize,
 }
 
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The operations of a primitive that have got something done: when each ended and began.
+fn done(primitive: Primitive, entries: &[Entry]) -> Vec<(u64, u64)> {
+    let mut done: Vec<(u64, u64)> = entries
+        .iter()
+        .filter(|entry| entry.primitive == primitive && is_progress(entry))
+        .filter_map(|entry| Some((entry.ended?, entry.began)))
+        .collect();
+    done.sort_unstable();
+    done
+}
+
+/// How long after a moment the first of them ended.
+fn first(done: &[(u64, u64)], after: u64) -> Option<u64> {
+    let from = done.partition_point(|(ended, _)| *ended < after);
+    done.get(from).map(|(ended, _)| ended - after)
+}
+
 impl Report {
     pub(super) fn new(primitives: Vec<Primitive>, seed: u64) -> Report {
         Report {
             primitives,
             seed,
             seconds: 0,
+            worked: None,
             windows: Vec::new(),
             skipped: BTreeMap::new(),
             cells: BTreeMap::new(),
@@ -123,16 +147,8 @@ impl Report {
             cell.settled += usize::from(!open);
         }
         for primitive in self.primitives.clone() {
-            let mut done: Vec<(u64, u64)> = entries
-                .iter()
-                .filter(|entry| entry.primitive == primitive && is_progress(entry))
-                .filter_map(|entry| Some((entry.ended?, entry.began)))
-                .collect();
-            done.sort_unstable();
-            let first = |after: u64| {
-                let from = done.partition_point(|(ended, _)| *ended < after);
-                done.get(from).map(|(ended, _)| ended - after)
-            };
+            let done = done(primitive, entries);
+            let first = |after| first(&done, after);
             for window in &self.windows {
                 let Some(fault) = window.fault else { continue };
                 if let Some(time) = first(window.healed) {
@@ -140,31 +156,40 @@ impl Report {
                     cell.progress = Some(cell.progress.unwrap_or(0).max(time));
                 }
             }
-            let limit = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
-            match first(calm).filter(|time| *time <= limit) {
-                Some(time) => {
-                    let cell = self.cells.entry((primitive, None)).or_default();
-                    cell.progress = Some(time);
-                    let missing = missing(primitive, entries, (calm, calm + limit));
-                    self.stuck.extend(missing.into_iter().map(|missing| {
-                        let name = primitive.name();
-                        format!("{name}: {missing} within {patience:?} after the last fault")
-                    }));
-                }
-                None => self.stuck.push(format!(
-                    "{} has made no progress within {patience:?} after the last fault",
-                    primitive.name()
-                )),
+            if let Some(time) = first(calm).filter(|time| *time <= nanos(patience)) {
+                let cell = self.cells.entry((primitive, None)).or_default();
+                cell.progress = Some(time);
             }
-            let floor = primitive.floor(self.seconds);
+        }
+        let lacking = self.lacking(entries, calm, patience);
+        self.stuck.extend(lacking);
+    }
+
+    /// What has not moved within `patience` of `calm`, or not enough, in words.
+    pub(super) fn lacking(&self, entries: &[Entry], calm: u64, patience: Duration) -> Vec<String> {
+        let limit = nanos(patience);
+        let mut lacking = Vec::new();
+        for primitive in self.primitives.iter().copied() {
+            let (name, done) = (primitive.name(), done(primitive, entries));
+            if first(&done, calm).is_some_and(|time| time <= limit) {
+                let missing = missing(primitive, entries, (calm, calm + limit));
+                lacking.extend(missing.into_iter().map(|missing| {
+                    format!("{name}: {missing} within {patience:?} after the last fault")
+                }));
+            } else {
+                lacking.push(format!(
+                    "{name} has made no progress within {patience:?} after the last fault"
+                ));
+            }
+            let floor = primitive.floor(self.worked.unwrap_or(self.seconds));
             if done.len() < floor {
-                self.stuck.push(format!(
-                    "{} has done {} operations, fewer than {floor}: this shows nothing",
-                    primitive.name(),
+                lacking.push(format!(
+                    "{name} has done {} operations, fewer than {floor}: this shows nothing",
                     done.len()
                 ));
             }
         }
+        lacking
     }
 
     pub(super) fn find(&mut self, finding: Finding) {

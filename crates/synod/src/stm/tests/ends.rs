@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use synod_store::{LeaseGrantRequest, LeaseId, Revision};
 
 use super::*;
-use crate::testing::overdue_in_trouble;
+use crate::testing::{overdue, overdue_in_trouble};
 
 /// Always loses to somebody else.
 async fn lose(stm: &Stm, client: &Client) -> Result<()> {
@@ -24,12 +24,21 @@ async fn attempts_and_time_are_bounded_by_choice() {
         let bounded = client.stm().with_max_attempts(5);
         let error = lose(&bounded, &client).await.unwrap_err();
         assert!(matches!(error, Error::Conflict { attempts: 5 }), "{error}");
+        // Its time is over in the third attempt, however long two take.
+        let (attempts, third) = (AtomicU32::new(0), tokio::sync::Notify::new());
+        let timely = client.stm().with_timeout(PATIENCE);
+        let losing = timely.run(async |tx| {
+            increment(&tx, "n").await?;
+            if attempts.fetch_add(1, Ordering::SeqCst) == 2 {
+                third.notify_one();
+                std::future::pending::<()>().await;
+            }
+            put(&client, "n", "0").await;
+            Ok(())
+        });
+        let error = overdue(losing, third.notified()).await.unwrap_err();
+        assert!(matches!(error, Error::Conflict { attempts: 3 }), "{error}");
         let timely = client.stm().with_timeout(Duration::from_millis(50));
-        let error = lose(&timely, &client).await.unwrap_err();
-        assert!(
-            matches!(error, Error::Conflict { attempts: 2.. }),
-            "{error}"
-        );
         let never = timely.run(async |tx| {
             increment(&tx, "n").await?;
             std::future::pending::<Result<()>>().await
