@@ -3,9 +3,13 @@
 //! other test process picks the same one in between.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
 
 use rand::Rng;
+
+use crate::wait::PATIENCE;
 
 /// Linux hands out ports from 32768 on to outgoing connections.
 const PORTS: std::ops::Range<u16> = 12_000..32_000;
@@ -32,7 +36,7 @@ impl Port {
             let Ok(lock) = File::create(directory.join(number.to_string())) else {
                 continue;
             };
-            if lock.try_lock().is_ok() && TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_ok() {
+            if lock.try_lock().is_ok() && is_free((Ipv4Addr::LOCALHOST, number).into()) {
                 return Port {
                     number,
                     _lock: lock,
@@ -53,6 +57,23 @@ impl Port {
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.number))
     }
+}
+
+/// Whether nothing listens there, and anything can.
+fn is_free(address: SocketAddr) -> bool {
+    if TcpListener::bind(address).is_err() {
+        return false;
+    }
+    // A process that another thread has just forked holds that listener as well, until its exec.
+    let begin = Instant::now();
+    while begin.elapsed() < PATIENCE {
+        let connected = TcpStream::connect(address);
+        if connected.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused) {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    false
 }
 
 #[cfg(test)]

@@ -203,8 +203,8 @@ async fn a_prompt_with_a_timeout_says_that_nothing_came_and_goes_on() {
 async fn a_wait_whose_server_dies_does_not_tell_of_an_empty_queue() {
     let (home, mut server) = served().await;
     let url = server.url.clone();
-    // Shorter than a request may take, so that nothing else ends the waiting.
-    let connection = ["--timeout", "8s", "--addr", url.as_str()];
+    // Less than after what time a consumer looks again, so that nothing else ends the waiting.
+    let connection = ["--timeout", "25s", "--addr", url.as_str()];
     let waiting: Vec<Process> = [
         &["queue", "pop"][..],
         &["pq", "pop", "--follow"],

@@ -188,14 +188,14 @@ async fn a_long_command_keeps_its_item() {
     home.ok(&["queue", "push", "kept", addr[0], addr[1]]).await;
     // Twice as long as the bound, in which another one looks for items all the time.
     let log = home.path("done");
-    let slow = format!("echo begun; sleep 5; touch {}", log.display());
+    let slow = format!("echo begun; sleep 13; touch {}", log.display());
     let mut taker = Prompt::start(
         &home,
         &[
             "queue",
             "take",
             "--visibility",
-            "2s",
+            "6s",
             addr[0],
             addr[1],
             "--exec",
@@ -286,8 +286,11 @@ async fn values_go_in_later_once_and_not_too_many() {
         full.assert_failed(1, "cannot push to my-test-", &["is full", "--capacity"]);
         assert_eq!(run(&["pop"]).await.stdout, "a\n");
 
+        let long = ["--delay", "60s", "--name", "long"];
+        assert_eq!(push("later", &long).await.code, Some(0));
+        let now = run(&["pop", "--name", "long", "--timeout", "0s"]).await;
+        assert_eq!(now.code, Some(4), "{now:?}");
         assert_eq!(push("late", &["--delay", "1s"]).await.code, Some(0));
-        assert_eq!(run(&["pop", "--timeout", "0s"]).await.code, Some(4));
         assert_eq!(run(&["pop"]).await.stdout, "late\n");
     }
     let ran = home

@@ -325,7 +325,11 @@ impl Player<'_> {
             None => line,
         };
         let line = cut(&line, "remaining(", ")");
-        without_ids(&in_order(&line))
+        let line = match self.lease.as_str() {
+            "" => line,
+            lease => line.replace(lease, "ID"),
+        };
+        without_ids(&without_lease(&in_order(&line)))
     }
 
     /// A line of the error output: of a log entry only the error.
@@ -357,7 +361,20 @@ fn in_order(line: &str) -> String {
     format!("{before}attached keys([{}]{after}", keys.join(" "))
 }
 
-/// `line` with ids, which are long hexadecimal numbers, made alike.
+/// `line` without the lease in it when it is the key of a lock or of a candidate.
+fn without_lease(line: &str) -> String {
+    for prefix in ["l/", "e/"] {
+        if let Some(lease) = line.strip_prefix(prefix)
+            && !lease.is_empty()
+            && lease.chars().all(|letter| letter.is_ascii_hexdigit())
+        {
+            return format!("{prefix}ID");
+        }
+    }
+    line.to_owned()
+}
+
+/// `line` with the other ids, which are long hexadecimal numbers, made alike.
 fn without_ids(line: &str) -> String {
     let mut plain = String::new();
     let mut digits = String::new();

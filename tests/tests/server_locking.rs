@@ -151,7 +151,7 @@ async fn a_lock_is_free_when_its_etcdctl_has_gone() {
         let client = Client::connect(target.url()).await.unwrap();
         let mut first = Ctl::start(target, &["lock", "l"]);
         first.printed(1).await;
-        let mut second = Ctl::start(target, &["lock", "l", "--ttl=2"]);
+        let mut second = Ctl::start(target, &["lock", "l", "--ttl=6"]);
         until_keys(&client, "l/", 2).await;
         let mutex = client.mutex("l");
         let third = tokio::spawn(async move { mutex.lock().await });

@@ -17,6 +17,7 @@ use crate::wait;
 use node::Node;
 
 pub use find::{NO_ETCD, etcd as binary, etcdctl as etcdctl_binary};
+pub(crate) use node::http_get;
 pub use node::{is_healthy, is_leader};
 
 /// Starts an [`Etcd`], or skips the running test when the machine has none.

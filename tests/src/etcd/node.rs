@@ -116,7 +116,7 @@ pub async fn is_leader(metrics: SocketAddr) -> bool {
 }
 
 /// The answer of a plain HTTP server; an error when there is none within two seconds.
-async fn http_get(address: SocketAddr, path: &str) -> io::Result<String> {
+pub(crate) async fn http_get(address: SocketAddr, path: &str) -> io::Result<String> {
     let ask = async {
         let mut stream = TcpStream::connect(address).await?;
         let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");

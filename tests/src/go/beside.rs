@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 
 use super::{Go, NO_GO, program};
 use crate::cli::{Home, Served};
-use crate::etcd::{Etcd, EtcdConfig, NO_ETCD};
+use crate::etcd::{Etcd, EtcdConfig, NO_ETCD, http_get};
 use crate::{skip, wait};
 
 /// Which server.
@@ -90,6 +90,25 @@ impl Beside {
             Server::Etcd(etcd) => etcd.url(),
             Server::Synod(served, _) => served.url.clone(),
         }
+    }
+
+    /// How many watchers the server has; none when it does not say.
+    ///
+    /// # Panics
+    ///
+    /// When its address is none.
+    pub async fn watchers(&self) -> Option<u64> {
+        let url = self.url();
+        let address = url.trim_start_matches("http://").parse();
+        let page = http_get(address.expect("an address"), "/metrics")
+            .await
+            .ok()?;
+        let mut lines = page.lines();
+        lines.find_map(|line| {
+            line.strip_prefix("etcd_debugging_mvcc_watcher_total ")?
+                .parse()
+                .ok()
+        })
     }
 
     /// A new Go program.

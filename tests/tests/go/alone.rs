@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use synod_tests::beside_go;
 use synod_tests::go::{Beside, Call, Go};
 
-use crate::common::{ACCOUNT, Ground, TTL, VALIDATING, open, sum};
+use crate::common::{ACCOUNT, Ground, TTL, VALIDATING, open, sum, until_keys};
 
 /// Two programs, each with a session that has its own name.
 async fn two(beside: &Beside) -> (Go, Go) {
@@ -122,6 +122,7 @@ beside_go! {
         a.ok(&["rw.rlock", "a", "m"]).await;
         a.ok(&["rw.rlock", "a2", "m"]).await;
         let mut writer = b.begin(&["rw.lock", "b", "m"]);
+        until_keys(&beside.client().await, "m/", 3).await;
         writer.assert_waits().await;
         a.ok(&["rw.runlock", "a", "m"]).await;
         writer.assert_waits().await;

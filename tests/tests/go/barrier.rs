@@ -12,6 +12,14 @@ async fn something_else(client: &Client) {
     client.store().put(put).await.unwrap();
 }
 
+/// Waits until the server has so many watchers.
+async fn watched(beside: &Beside, watchers: u64) {
+    wait::until(format!("{watchers} watchers"), || async {
+        beside.watchers().await == Some(watchers)
+    })
+    .await;
+}
+
 beside_go! {
     async fn waiters_of_both_go_on_when_we_release(beside: Beside) {
         let (go, client) = (beside.go(), beside.client().await);
@@ -59,7 +67,9 @@ beside_go! {
         let barrier = client.barrier("b");
         barrier.hold().await.unwrap();
         something_else(&client).await;
+        watched(&beside, 0).await;
         let mut theirs = go.begin(&["barrier.wait", "b"]);
+        watched(&beside, 1).await;
         let waiter = barrier.clone();
         let ours = waits("wait", async move { waiter.wait().await }).await;
         barrier.release().await.unwrap();

@@ -7,6 +7,7 @@ use synod::Client;
 use synod::store::{
     Compare, DeleteRequest, KeyRange, PutRequest, RangeRequest, RangeResponse, Txn, TxnOp,
 };
+use synod_tests::wait;
 
 /// How long leases live that are kept alive.
 pub(crate) const TTL: Duration = Duration::from_secs(30);
@@ -90,6 +91,14 @@ pub(crate) async fn get(client: &Client, range: KeyRange) -> RangeResponse {
         .range(RangeRequest::new(range))
         .await
         .unwrap()
+}
+
+/// Waits until so many keys begin with `prefix`: that many hold or stand in the line.
+pub(crate) async fn until_keys(client: &Client, prefix: &str, count: u64) {
+    wait::until(format!("{count} keys below {prefix}"), || async {
+        get(client, KeyRange::prefix(prefix)).await.count == count
+    })
+    .await;
 }
 
 /// How many accounts the bank has.

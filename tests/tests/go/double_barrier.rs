@@ -1,14 +1,12 @@
 //! The double barrier: Go's members and ours enter together and leave together, with
 //! `go_compatible`. Each name is used once: Go's recipe may hang when one is used again.
 
-use std::time::Duration;
-
 use synod::Error;
 use synod_tests::beside_go;
 use synod_tests::go::{Beside, waits};
 use synod_tests::wait;
 
-use crate::common::TTL;
+use crate::common::{TTL, until_keys};
 
 beside_go! {
     async fn we_enter_last_and_leave_first(beside: Beside) {
@@ -112,7 +110,7 @@ beside_go! {
 
     async fn we_leave_when_a_go_program_is_dead(beside: Beside) {
         let (mut go, client) = (beside.go(), beside.client().await);
-        go.session("s", Duration::from_secs(2)).await;
+        go.session("s", wait::BRIEF).await;
         let barrier = client.double_barrier("d", 2).go_compatible();
         let theirs = go.begin(&["double.enter", "s", "d", "2"]);
         wait::soon("we enter", barrier.enter()).await.unwrap();
@@ -125,6 +123,7 @@ beside_go! {
         let (go, client) = (beside.go(), beside.client().await);
         go.session("s", TTL).await;
         let mut theirs = go.begin(&["double.enter", "s", "d", "2"]);
+        until_keys(&client, "d/", 1).await;
         theirs.assert_waits().await;
         let error = wait::soon("an answer", client.double_barrier("d", 2).enter()).await;
         let error = error.err().unwrap();

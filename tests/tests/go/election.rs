@@ -1,7 +1,5 @@
 //! Elections: the leader is seen by both languages, and leadership goes from one to the other.
 
-use std::time::Duration;
-
 use futures_util::StreamExt;
 use synod::election::{Leader, LeaderEvent, Leaders};
 use synod::{Error, Session};
@@ -9,7 +7,7 @@ use synod_tests::beside_go;
 use synod_tests::go::{Beside, waits};
 use synod_tests::wait;
 
-use crate::common::TTL;
+use crate::common::{TTL, until_keys};
 
 /// The next thing that is seen, within patience.
 async fn next(leaders: &mut Leaders) -> LeaderEvent {
@@ -77,7 +75,7 @@ beside_go! {
 
     async fn the_next_one_leads_when_a_go_program_dies(beside: Beside) {
         let mut go = beside.go();
-        go.session("s", Duration::from_secs(2)).await;
+        go.session("s", wait::BRIEF).await;
         go.ok(&["election.campaign", "s", "e", "Go"]).await;
         let election = beside.client().await.election("e");
         go.kill();
@@ -107,6 +105,7 @@ beside_go! {
         let candidate = election.clone().with_session(&session);
         let ours = waits("campaign", async move { candidate.campaign("Rust").await }).await;
         let mut theirs = go.begin(&["election.campaign", "s", "e", "Go"]);
+        until_keys(&client, "e/", 3).await;
         theirs.assert_waits().await;
         client.store().lease_revoke(session.lease()).await.unwrap();
         let ended = wait::soon("the wait ends", ours).await.unwrap();

@@ -1,6 +1,6 @@
 //! The mutex: one line, one holder, whatever language asks.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use synod::store::{Key, KeyRange};
 use synod::{Error, Session};
@@ -8,7 +8,7 @@ use synod_tests::beside_go;
 use synod_tests::go::{Beside, waits};
 use synod_tests::wait;
 
-use crate::common::{Ground, TTL, get};
+use crate::common::{Ground, TTL, get, until_keys};
 
 beside_go! {
     async fn each_waits_for_the_other_and_tokens_rise(beside: Beside) {
@@ -77,12 +77,16 @@ beside_go! {
     }
 
     async fn the_lock_of_a_dead_go_program_comes_free(beside: Beside) {
-        let mut go = beside.go();
-        go.session("s", Duration::from_secs(2)).await;
+        let (mut go, mutex) = (beside.go(), beside.client().await.mutex("m"));
+        let begin = Instant::now();
+        go.session("s", wait::BRIEF).await;
         go.ok(&["mutex.lock", "s", "m"]).await;
         go.kill();
-        let mutex = beside.client().await.mutex("m");
-        assert!(mutex.try_lock().await.unwrap().is_none());
+        if let Some(guard) = mutex.try_lock().await.unwrap() {
+            let lived = begin.elapsed();
+            assert!(lived >= wait::BRIEF, "free after {lived:?}");
+            guard.unlock().await.unwrap();
+        }
         let guard = wait::soon("the lock", mutex.lock()).await.unwrap();
         guard.unlock().await.unwrap();
     }
@@ -109,6 +113,7 @@ beside_go! {
         let session = Session::builder(&client).ttl(TTL).build().await.unwrap();
         let mutex = client.mutex("m").with_session(&session);
         let ours = waits("lock", async move { mutex.lock().await }).await;
+        until_keys(&client, "m/", 3).await;
         theirs.assert_waits().await;
 
         go.ok(&["session.close", "waiter"]).await;

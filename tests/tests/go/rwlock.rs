@@ -6,16 +6,18 @@ use synod_tests::beside_go;
 use synod_tests::go::{Beside, waits};
 use synod_tests::wait;
 
-use crate::common::{Ground, TTL, get};
+use crate::common::{Ground, TTL, get, until_keys};
 
 beside_go! {
     async fn readers_share_and_a_writer_of_go_waits(beside: Beside) {
-        let (go, lock) = (beside.go(), beside.client().await.rwlock("m"));
+        let (go, client) = (beside.go(), beside.client().await);
+        let lock = client.rwlock("m");
         go.session("reader", TTL).await;
         go.session("writer", TTL).await;
         go.ok(&["rw.rlock", "reader", "m"]).await;
         let ours = lock.read().await.unwrap();
         let mut writer = go.begin(&["rw.lock", "writer", "m"]);
+        until_keys(&client, "m/", 3).await;
         writer.assert_waits().await;
         go.ok(&["rw.runlock", "reader", "m"]).await;
         writer.assert_waits().await;
@@ -32,14 +34,17 @@ beside_go! {
     }
 
     async fn a_writer_of_ours_waits_and_is_waited_for(beside: Beside) {
-        let (go, lock) = (beside.go(), beside.client().await.rwlock("m"));
+        let (go, client) = (beside.go(), beside.client().await);
+        let lock = client.rwlock("m");
         go.session("first", TTL).await;
         go.session("late", TTL).await;
         go.ok(&["rw.rlock", "first", "m"]).await;
         assert!(lock.try_write().await.unwrap().is_none());
         let writer = lock.clone();
         let writer = waits("write", async move { writer.write().await }).await;
+        until_keys(&client, "m/", 2).await;
         let mut late = go.begin(&["rw.rlock", "late", "m"]);
+        until_keys(&client, "m/", 3).await;
         late.assert_waits().await;
         go.ok(&["rw.runlock", "first", "m"]).await;
         let guard = wait::soon("the writer", writer).await.unwrap().unwrap();
@@ -64,6 +69,7 @@ beside_go! {
         let writer = lock.clone().with_session(&session);
         let ours = waits("write", async move { writer.write().await }).await;
         let mut theirs = go.begin(&["rw.lock", "writer", "m"]);
+        until_keys(&client, "m/", 3).await;
         theirs.assert_waits().await;
         client.store().lease_revoke(session.lease()).await.unwrap();
         let ended = wait::soon("the wait ends", ours).await.unwrap();
