@@ -105,7 +105,7 @@ pub(crate) trait Journal: Send {
     fn begin_snapshot(&mut self) -> Result<Box<dyn Snapshot>, JournalError>;
 
     /// As [`Journal::begin_snapshot`], for a disk without room for another segment: one that is small goes on, with room
-    /// for little. Nothing is given up before the snapshot is whole, so a failure leaves also the room that the log has.
+    /// for little. Nothing is given up before the snapshot is whole: what does not fit leaves also the room that the log has.
     /// The log stands still until it is dropped or committed; what is larger than a segment is refused as `NoSpace`.
     fn begin_tight_snapshot(&mut self) -> Result<Box<dyn Snapshot + '_>, JournalError>;
 

@@ -139,6 +139,32 @@ async fn what_a_read_has_kept_is_forgotten_when_it_ends_or_is_dropped() {
     }
 }
 
+/// There may always be another read that has something later kept.
+#[tokio::test]
+async fn who_waits_for_space_does_not_wait_for_reads_of_what_is_later() {
+    let store = memory();
+    put(&store, "k", "1").await;
+    let earlier = store.shared().hold();
+    let asked = put(&store, "k", "2").await;
+    let mut compaction = store.compact(asked, true);
+    assert!((&mut compaction).now_or_never().is_none());
+    put(&store, "k", "3").await;
+    let later = store.shared().hold();
+    store
+        .compact(put(&store, "k", "4").await, false)
+        .await
+        .unwrap();
+    assert!((&mut compaction).now_or_never().is_none());
+    drop(earlier);
+    let answer = tokio::time::timeout(Duration::from_secs(20), compaction);
+    answer.await.expect("it waits for all").unwrap();
+    assert_eq!(store.shared().oldest_held(), Some(later.revision()));
+    drop(later);
+    let end = put(&store, "k", "5").await;
+    store.compact(end, true).await.unwrap();
+    nothing_is_superseded(&store);
+}
+
 /// While its revision is kept, a transaction may look at no more than one that writes.
 #[tokio::test]
 async fn a_transaction_that_is_outrun_has_no_more_than_so_much_kept() {

@@ -330,6 +330,46 @@ async fn on_a_full_disk_the_log_shrinks_when_what_it_holds_was_deleted() {
     }
 }
 
+/// Others may make a little room: too little for a segment, enough for a small snapshot.
+#[tokio::test]
+async fn on_a_full_disk_the_log_shrinks_after_a_while_though_nothing_changes_in_the_store() {
+    let sim = Sim::default();
+    let clock = ManualClock::new();
+    let mut options = EngineOptions::file("/d").with_clock(Arc::new(clock.clone()));
+    options.journal.segment_bytes = 8 << 10;
+    let store = Engine::open_in(sim.clone(), options).unwrap();
+    sim.set_capacity(Some(100_000));
+    let mut stored = 0;
+    while refusal(&store, &format!("k{stored:04}"), 500)
+        .await
+        .is_none()
+    {
+        stored += 1;
+        assert!(stored < 1000);
+    }
+    sim.set_capacity(Some(sim.used()));
+    let full = sim.used();
+    assert_eq!(delete(&store, KeyRange::prefix("k")).await, stored);
+    let head = store.status().await.unwrap().header.revision;
+    store.compact(head, true).await.unwrap();
+    store.defragment().await.unwrap_err();
+    sim.set_capacity(Some(sim.used() + (4 << 10)));
+    // It has failed as things are, so it is not tried for each turn.
+    let tried = sim.creations("next.tmp");
+    for _ in 0..5 {
+        assert_eq!(refusal(&store, "k", 1).await, Some(ErrorKind::NoSpace));
+    }
+    assert_eq!(sim.creations("next.tmp"), tried);
+    assert!(sim.used() > full / 2);
+    clock.advance(Duration::from_secs(30));
+    let mut turns = 0;
+    while refusal(&store, "again", 100).await.is_some() {
+        turns += 1;
+        assert!(turns < 100, "it is not tried again");
+    }
+    assert!(sim.used() < full / 2, "{} of {full}", sim.used());
+}
+
 /// What the runbook says of a restart.
 #[tokio::test]
 async fn a_log_that_is_full_to_the_end_opens_again_when_there_is_space() {

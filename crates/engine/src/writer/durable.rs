@@ -57,6 +57,7 @@ impl Writer {
     pub(super) fn note_space(&mut self) {
         let low = self.journal.is_low_on_space();
         self.low_since_look = low.then(|| self.shared.clock.now());
+        self.full_since_look = None;
         self.shared.disk_full.store(low, Ordering::Relaxed);
     }
 
@@ -67,9 +68,14 @@ impl Writer {
         }
     }
 
-    /// How long it is until the journal should be asked whether there is space again; none while there is.
+    /// How long it is until the journal should be asked whether there is space again; none while there is. Nor while a
+    /// snapshot is written: to ask is to fill the disk for a moment, and the snapshot's end asks anyway.
     pub(super) fn until_look(&self) -> Option<Duration> {
-        let since = self.shared.clock.now().saturating_sub(self.low_since_look?);
+        if self.snapshot.is_some() {
+            return None;
+        }
+        let last = self.low_since_look.or(self.full_since_look)?;
+        let since = self.shared.clock.now().saturating_sub(last);
         Some(self.space_pause().saturating_sub(since))
     }
 
@@ -96,8 +102,8 @@ impl Writer {
         self.take_back(group, base);
         if nothing_kept {
             if error.kind() == ErrorKind::NoSpace {
-                // Until the next look: there may be room for smaller groups.
-                self.low_since_look = Some(self.shared.clock.now());
+                // Until the next look. There may be room for smaller groups: they are not refused.
+                self.full_since_look = Some(self.shared.clock.now());
                 self.shared.disk_full.store(true, Ordering::Relaxed);
             }
             // Once, not for every group that is refused until it passes.

@@ -64,7 +64,7 @@ pub(crate) struct Writer {
     /// The leases as of the unpublished head.
     leases: HashMap<LeaseId, Duration>,
     /// Compactions whose askers wait until the space is free.
-    physical: Vec<(Reply<CompactResponse>, CompactResponse)>,
+    physical: Vec<Physical>,
     upkeep: Upkeep,
     snapshot: Option<Running>,
     /// Copies that are being made: what keeps them from pruning.
@@ -79,8 +79,17 @@ pub(crate) struct Writer {
     measured: u64,
     /// While the disk is so full that only what frees space is taken: when that was looked at last, by the clock.
     low_since_look: Option<Duration>,
+    /// When a group was refused for want of space, unless that was looked at since.
+    full_since_look: Option<Duration>,
     /// Whether the last group was refused for want of a file to go on in.
     refusing: bool,
+}
+
+/// Somebody who waits until all before a revision is forgotten.
+struct Physical {
+    reply: Reply<CompactResponse>,
+    answer: CompactResponse,
+    revision: Revision,
 }
 
 /// What a turn left to do.
@@ -89,7 +98,7 @@ struct Turn {
     group: Group,
     settled: Vec<Reply<()>>,
     close: Option<Option<Reply<()>>>,
-    physical: Vec<(Reply<CompactResponse>, CompactResponse)>,
+    physical: Vec<Physical>,
 }
 
 /// Sees to it that nobody waits for a writer that is gone.
@@ -130,6 +139,7 @@ impl Writer {
             defragment: Vec::new(),
             measured: 0,
             low_since_look: None,
+            full_since_look: None,
             refusing: false,
         };
         writer.measure_disk();
@@ -177,7 +187,7 @@ impl Writer {
             }
             Err(failure) => {
                 group.settle(Some(&failure));
-                for (reply, _) in physical {
+                for Physical { reply, .. } in physical {
                     let _ = reply.send(Err(failure.error()));
                 }
             }
@@ -273,7 +283,11 @@ impl Writer {
                 physical,
                 reply,
             } => match self.compact(head, group, revision) {
-                Ok(answer) if physical => turn.physical.push((reply, answer)),
+                Ok(answer) if physical => turn.physical.push(Physical {
+                    reply,
+                    answer,
+                    revision,
+                }),
                 answer => group.answer(reply, answer),
             },
             Command::Disarm { kind, reply } => {

@@ -48,7 +48,12 @@ pub(super) struct Retry {
     log: u64,
     /// Or there is less to write than this.
     total: u64,
+    /// When it failed, by the clock: on a full disk others may have made room since.
+    failed: Duration,
 }
+
+/// How long it is on a full disk until another attempt is worth it although nothing has changed in the store.
+const RETRY_PAUSE: Duration = Duration::from_secs(30);
 
 /// What a snapshot is of.
 #[derive(Debug)]
@@ -86,15 +91,17 @@ impl Writer {
         }
         let log = self.journal.log_bytes();
         let total = self.shared.state().total_bytes();
-        let again = self
-            .retry
-            .is_none_or(|retry| log >= retry.log || total < retry.total);
-        // On a full disk a shorter log is worth an attempt, too: it gives back its files. But not for each change.
         let now = self.shared.clock.now();
+        let low = self.low_since_look.is_some();
+        let again = self.retry.is_none_or(|retry| {
+            let rested = now.saturating_sub(retry.failed) >= RETRY_PAUSE;
+            log >= retry.log || total < retry.total || low && rested
+        });
+        // On a full disk a shorter log is worth an attempt, too: it gives back its files. But not for each change.
         let rested = self
             .shrunk
             .is_none_or(|last| now.saturating_sub(last) >= self.space_pause());
-        let shrinks = self.low_since_look.is_some() && log > total && rested;
+        let shrinks = low && log > total && rested;
         let long = log > self.shared.options.snapshot_bytes.max(total);
         if !(again && (long || shrinks) || !self.defragment.is_empty()) {
             return;
@@ -193,7 +200,7 @@ impl Writer {
 
     fn look_at_files(&mut self) {
         self.measure_disk();
-        if self.low_since_look.is_some() {
+        if self.low_since_look.or(self.full_since_look).is_some() {
             self.note_space();
         }
     }
@@ -205,7 +212,8 @@ impl Writer {
         }
     }
 
-    /// The log goes on; another snapshot is tried when it has grown some more, or when there is less to write.
+    /// The log goes on; another snapshot is tried when it has grown some more, when there is less to write, or, on a full
+    /// disk, after a while.
     fn snapshot_failed(&mut self, error: JournalError) {
         tracing::warn!(%error, "a snapshot failed; the log goes on growing");
         let log = self.journal.log_bytes();
@@ -215,6 +223,7 @@ impl Writer {
         self.retry = Some(Retry {
             log: log.saturating_add(grown),
             total: total.saturating_sub(total / 16),
+            failed: self.shared.clock.now(),
         });
         let error = recover::error(error);
         for reply in self.defragment.drain(..) {

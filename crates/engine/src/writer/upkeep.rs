@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use synod_store::Revision;
 
-use super::Writer;
 use super::group::Group;
 use super::head::Head;
+use super::{Physical, Writer};
 use crate::options::Retention;
 use crate::shared::Shared;
 
@@ -148,7 +148,7 @@ impl Writer {
         for reply in std::mem::take(&mut self.defragment) {
             let _ = reply.send(Err(error()));
         }
-        for (reply, _) in std::mem::take(&mut self.physical) {
+        for Physical { reply, .. } in std::mem::take(&mut self.physical) {
             let _ = reply.send(Err(error().with_applied(synod_store::Applied::Maybe)));
         }
     }
@@ -160,15 +160,20 @@ impl Writer {
         let exports = exports.map(|floor| *floor);
         let snapshot = self.snapshot.as_ref().map(|snapshot| snapshot.floor);
         let floor = exports.chain(snapshot).min();
-        {
+        let floor = {
             let mut state = self.shared.state_mut();
             let floor = floor.into_iter().chain(self.shared.oldest_held()).min();
             let floor = floor.unwrap_or(Revision(u64::MAX));
             self.upkeep.pruning = state.prune(floor, PRUNE_PAGE);
             self.upkeep.kept = floor < state.compacted();
-        }
-        if !self.upkeep.pruning && !self.upkeep.kept {
-            for (reply, answer) in self.physical.drain(..) {
+            floor
+        };
+        if !self.upkeep.pruning {
+            // What was compacted later, and is kept for somebody, is none of theirs.
+            let done = self
+                .physical
+                .extract_if(.., |waiting| waiting.revision <= floor);
+            for Physical { reply, answer, .. } in done {
                 let _ = reply.send(Ok(answer));
             }
         }
