@@ -127,6 +127,19 @@ impl JournalError {
         }
     }
 
+    /// The same for a call that needs space in `dir`, whose want has an error of its own.
+    pub(super) fn io_in(dir: &Path, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        |source| {
+            if is_full(&source) {
+                Self::NoSpace {
+                    dir: dir.to_owned(),
+                }
+            } else {
+                Self::io(path)(source)
+            }
+        }
+    }
+
     pub(crate) fn corrupt(file: &Path, offset: u64, reason: impl Into<String>) -> Self {
         Self::Corrupt {
             file: file.to_owned(),

@@ -229,15 +229,9 @@ impl<F: Fs> Prepared<F> {
     /// POSIX says. Any other failure leaves that open.
     pub(super) fn publish(&self, home: &Home<F>) -> Result<(), JournalError> {
         let path = home.dir.join(name(self.header.number));
-        home.fs.rename(&self.path, &path).map_err(|e| {
-            if is_full(&e) {
-                JournalError::NoSpace {
-                    dir: home.dir.clone(),
-                }
-            } else {
-                JournalError::io(&path)(e)
-            }
-        })?;
+        home.fs
+            .rename(&self.path, &path)
+            .map_err(JournalError::io_in(&home.dir, &path))?;
         home.sync()
     }
 

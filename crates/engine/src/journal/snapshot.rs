@@ -94,7 +94,7 @@ impl<F: Fs> Writer<F> {
     ) -> Result<Self, JournalError> {
         let Home { fs, dir, .. } = home.as_ref();
         let temporary = dir.join(format!("{}.tmp", name(position.segment)));
-        let file = create_anew(fs, &temporary).map_err(|e| failed(dir, &temporary, e))?;
+        let file = create_anew(fs, &temporary).map_err(JournalError::io_in(dir, &temporary))?;
         let mut body = Vec::new();
         body.extend_from_slice(&position.segment.to_le_bytes());
         body.extend_from_slice(&position.next.to_le_bytes());
@@ -135,7 +135,7 @@ impl<F: Fs> Writer<F> {
             }
             Ok(())
         };
-        write().map_err(|e| failed(&self.home.dir, &self.temporary, e))
+        write().map_err(JournalError::io_in(&self.home.dir, &self.temporary))
     }
 
     /// Makes it whole and durable, under the name that it is written by.
@@ -178,17 +178,6 @@ impl<F: Fs> Writer<F> {
         for number in names.iter().filter_map(|n| parse(n)).filter(below) {
             let _ = fs.remove(&dir.join(name(number)));
         }
-    }
-}
-
-fn failed(dir: &Path, path: &Path, e: std::io::Error) -> JournalError {
-    let e = JournalError::io(path)(e);
-    if e.is_no_space() {
-        JournalError::NoSpace {
-            dir: dir.to_owned(),
-        }
-    } else {
-        e
     }
 }
 

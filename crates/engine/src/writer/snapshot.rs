@@ -94,8 +94,8 @@ impl Writer {
         let now = self.shared.clock.now();
         let low = self.low_since_look.is_some();
         let again = self.retry.is_none_or(|retry| {
-            let rested = now.saturating_sub(retry.failed) >= RETRY_PAUSE;
-            log >= retry.log || total < retry.total || low && rested
+            let long_ago = now.saturating_sub(retry.failed) >= RETRY_PAUSE;
+            log >= retry.log || total < retry.total || low && long_ago
         });
         // On a full disk a shorter log is worth an attempt, too: it gives back its files. But not for each change.
         let rested = self
