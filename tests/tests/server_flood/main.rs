@@ -16,12 +16,15 @@ use synod_tests::wait::{self, TEST_LIMIT, soon, within};
 use synod_wire::etcdserverpb::kv_client::KvClient;
 use synod_wire::etcdserverpb::lease_client::LeaseClient;
 use synod_wire::etcdserverpb::watch_client::WatchClient;
-use synod_wire::etcdserverpb::{CompactionRequest, LeaseGrantRequest, WatchCreateRequest};
+use synod_wire::etcdserverpb::{
+    CompactionRequest, LeaseGrantRequest, WatchCreateRequest, WatchRequest, WatchResponse,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request};
+use tonic::{Code, Request, Streaming};
 
 /// What a client says first, with its settings.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -73,6 +76,15 @@ impl Flooded {
         soon("another client's put is answered", self.other.put(put))
             .await
             .unwrap();
+    }
+
+    /// Memory before, with `kept` and without it; somebody else is served each time.
+    async fn let_go<T>(&mut self, before: u64, kept: T) -> [u64; 3] {
+        self.others().await;
+        let during = self.memory();
+        drop(kept);
+        self.others().await;
+        [before, during, self.memory()]
     }
 
     fn row(&mut self, what: &str, outcome: &str, memory: [u64; 3]) {
@@ -159,32 +171,34 @@ async fn slow_headers(flooded: &mut Flooded) {
             .await;
         slow.push(stream);
     }
-    flooded.others().await;
-    let during = flooded.memory();
-    drop(slow);
-    flooded.others().await;
-    let after = flooded.memory();
+    let memory = flooded.let_go(before, slow).await;
     flooded.row(
         &format!("{most} requests that stop amid their headers"),
         "wait, alone",
-        [before, during, after],
+        memory,
     );
+}
+
+/// A stream of watches on a connection of its own.
+async fn watches(flooded: &Flooded) -> (UnboundedSender<WatchRequest>, Streaming<WatchResponse>) {
+    let (sender, requests) = tokio::sync::mpsc::unbounded_channel();
+    let mut client = WatchClient::new(channel(&flooded.served.url).await);
+    let answers = client
+        .watch(UnboundedReceiverStream::new(requests))
+        .await
+        .unwrap()
+        .into_inner();
+    (sender, answers)
 }
 
 async fn unread_watch(flooded: &mut Flooded) {
     let before = flooded.memory();
-    let (sender, requests) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut answers) = watches(flooded).await;
     let watch = WatchCreateRequest {
         key: "big".into(),
         ..WatchCreateRequest::default()
     };
     sender.send(create(watch)).unwrap();
-    let mut client = WatchClient::new(channel(&flooded.served.url).await);
-    let mut answers = client
-        .watch(UnboundedReceiverStream::new(requests))
-        .await
-        .unwrap()
-        .into_inner();
     assert!(
         soon("created", answers.message())
             .await
@@ -240,13 +254,7 @@ async fn unread_watch(flooded: &mut Flooded) {
 async fn many_watches(flooded: &mut Flooded) {
     let before = flooded.memory();
     let most = share(100_000);
-    let (sender, requests) = tokio::sync::mpsc::unbounded_channel();
-    let mut client = WatchClient::new(channel(&flooded.served.url).await);
-    let mut answers = client
-        .watch(UnboundedReceiverStream::new(requests))
-        .await
-        .unwrap()
-        .into_inner();
+    let (sender, mut answers) = watches(flooded).await;
     let bound = share(90_000);
     for number in 0..most {
         let watch = WatchCreateRequest {
@@ -266,16 +274,12 @@ async fn many_watches(flooded: &mut Flooded) {
         }
     }
     assert_eq!(made, bound);
-    flooded.others().await;
-    let during = flooded.memory();
-    drop((sender, answers));
-    flooded.others().await;
-    let after = flooded.memory();
+    let memory = flooded.let_go(before, (sender, answers)).await;
     let outcome = format!("{made} made, {refused} refused");
     flooded.row(
         &format!("{most} watches on one stream, {bound} allowed"),
         &outcome,
-        [before, during, after],
+        memory,
     );
 }
 
@@ -297,16 +301,12 @@ async fn reset_streams(flooded: &mut Flooded) {
             flooded.others().await;
         }
     }
-    flooded.others().await;
-    let during = flooded.memory();
-    drop(client);
-    flooded.others().await;
-    let after = flooded.memory();
+    let memory = flooded.let_go(before, client).await;
     let outcome = format!("its connection was ended {ended} times");
     flooded.row(
         &format!("{most} streams opened and reset"),
         &outcome,
-        [before, during, after],
+        memory,
     );
 }
 

@@ -43,17 +43,14 @@ pub(crate) async fn large_messages(flooded: &mut Flooded) {
         }
     }
     assert!(open.len() >= 60 && refused > 0, "{} open", open.len());
-    flooded.others().await;
-    let during = flooded.memory();
+    let memory = flooded.let_go(before, open).await;
+    let during = memory[1];
     assert!(during < before + 300, "{before} MiB, then {during}");
-    drop(open);
-    flooded.others().await;
-    let after = flooded.memory();
     let outcome = format!("{refused} refused");
     flooded.row(
         &format!("{most} streams with one message of 2 MB each, then idle"),
         &outcome,
-        [before, during, after],
+        memory,
     );
 }
 
@@ -85,16 +82,13 @@ pub(crate) async fn unread_requests(flooded: &mut Flooded) {
         }
         open.push(stream);
     }
-    flooded.others().await;
-    let during = flooded.memory();
+    let memory = flooded.let_go(before, open).await;
     let bound = u64::try_from(most).unwrap() * 12;
+    let during = memory[1];
     assert!(during < before + bound, "{before} MiB, then {during}");
-    drop(open);
-    flooded.others().await;
-    let after = flooded.memory();
     flooded.row(
         &format!("{most} connections with 8 MB of renewals each whose answers are not read"),
         "wait, alone",
-        [before, during, after],
+        memory,
     );
 }

@@ -57,6 +57,17 @@ async fn next(watch: &mut Watch) -> WatchItem {
         .unwrap()
 }
 
+/// Waits for a condition, which must come soon.
+async fn until(what: &str, mut reached: impl AsyncFnMut() -> bool) {
+    for _ in 0..10_000 {
+        if reached().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("never: {what}");
+}
+
 /// Whether a watch has nothing to say now.
 fn is_silent(watch: &mut Watch) -> bool {
     watch.next().now_or_never().is_none()

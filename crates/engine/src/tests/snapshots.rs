@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use bytes::Bytes;
 use synod_store::{PutRequest, Store};
@@ -84,16 +83,6 @@ impl Journal for Gated {
     }
 }
 
-async fn until(what: &str, mut reached: impl FnMut() -> bool) {
-    for _ in 0..10_000 {
-        if reached() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    panic!("never: {what}");
-}
-
 /// The message that a snapshot is done may be read when the next one has begun.
 #[tokio::test]
 async fn the_writer_waits_for_no_snapshot() {
@@ -124,23 +113,29 @@ async fn the_writer_waits_for_no_snapshot() {
         let store = store.clone();
         tokio::spawn(async move { store.put(PutRequest::new(key, "v")).await })
     };
-    let begins = |what: &'static str| until(what, || begun.try_recv().is_ok());
+    let begins = |what: &'static str| until(what, async || begun.try_recv().is_ok());
 
     let first = send("a");
     begins("the first append").await;
     long.store(true, Ordering::SeqCst);
     leave.send(()).unwrap();
     first.await.unwrap().unwrap();
-    until("the first snapshot", || count.load(Ordering::SeqCst) == 1).await;
+    until("the first snapshot", async || {
+        count.load(Ordering::SeqCst) == 1
+    })
+    .await;
 
     // It ends while the writer appends and another request waits.
     let second = send("b");
     begins("the second append").await;
     let third = send("c");
-    until("a waiting request", || store.shared().waiting_bytes() > 0).await;
+    until("a waiting request", async || {
+        store.shared().waiting_bytes() > 0
+    })
+    .await;
     let held = Arc::strong_count(store.shared());
     pass.send(()).unwrap();
-    until("the first snapshot's end", || {
+    until("the first snapshot's end", async || {
         Arc::strong_count(store.shared()) < held
     })
     .await;
@@ -151,7 +146,10 @@ async fn the_writer_waits_for_no_snapshot() {
     begins("the third append").await;
     leave.send(()).unwrap();
     third.await.unwrap().unwrap();
-    until("the second snapshot", || count.load(Ordering::SeqCst) >= 2).await;
+    until("the second snapshot", async || {
+        count.load(Ordering::SeqCst) >= 2
+    })
+    .await;
     drop(pass);
     store.close().await.unwrap();
 }

@@ -17,6 +17,19 @@ async fn refusal(store: &Engine, key: &str, bytes: usize) -> Option<ErrorKind> {
     store.put(put).await.err().map(|error| error.kind())
 }
 
+/// Puts keys of so many bytes until one is refused, which must be before there are `most`; how many there are.
+async fn fill(store: &Engine, bytes: usize, most: u64) -> u64 {
+    let mut stored = 0;
+    while refusal(store, &format!("k{stored:04}"), bytes)
+        .await
+        .is_none()
+    {
+        stored += 1;
+        assert!(stored < most, "never refused");
+    }
+    stored
+}
+
 #[tokio::test]
 async fn leases_count_towards_the_quota_and_give_back_what_they_took() {
     let store = Engine::open(EngineOptions::memory().with_quota_bytes(100_000)).unwrap();
@@ -163,14 +176,7 @@ async fn a_full_disk_leaves_room_for_what_frees_space() {
     options.journal.segment_bytes = 8 << 10;
     let store = Engine::open_in(sim.clone(), options.clone()).unwrap();
     sim.set_capacity(Some(100_000));
-    let mut stored = 0;
-    while refusal(&store, &format!("k{stored:04}"), 100)
-        .await
-        .is_none()
-    {
-        stored += 1;
-        assert!(stored < 2000);
-    }
+    let stored = fill(&store, 100, 2000).await;
     assert!(stored > 100, "{stored}");
     assert_eq!(store.alarms().await.unwrap().len(), 1);
     assert_eq!(refusal(&store, "k", 100).await, Some(ErrorKind::NoSpace));
@@ -208,13 +214,7 @@ fn has(sim: &Sim, ending: &str) -> bool {
 async fn no_snapshot(store: &Engine, sim: &Sim) {
     // Its answer comes when what followed the turn before is over.
     store.disarm(AlarmKind::Corrupt).await.unwrap();
-    for _ in 0..10_000 {
-        if !has(sim, ".snap.tmp") {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    panic!("the snapshot does not end");
+    until("the snapshot's end", async || !has(sim, ".snap.tmp")).await;
 }
 
 #[tokio::test]
@@ -251,13 +251,10 @@ async fn a_snapshot_that_failed_is_tried_again_when_the_log_has_grown_by_a_sixte
 
 /// Until the store says so by itself: nothing is asked that it would have to do a turn for.
 async fn no_alarm(store: &Engine) {
-    for _ in 0..10_000 {
-        if store.alarms().await.unwrap().is_empty() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    panic!("the alarm stays");
+    until("the alarm's end", async || {
+        store.alarms().await.unwrap().is_empty()
+    })
+    .await;
 }
 
 /// Who waits for the alarm to end sends no changes until then.
@@ -294,13 +291,7 @@ async fn on_a_full_disk_the_log_shrinks_when_what_it_holds_was_deleted() {
         options.journal.segment_bytes = 8 << 10;
         let mut store = Engine::open_in(sim.clone(), options.clone()).unwrap();
         sim.set_capacity(Some(100_000));
-        let mut stored = 0;
-        while refusal(&store, &format!("k{stored:04}"), 500)
-            .await
-            .is_none()
-        {
-            stored += 1;
-        }
+        let stored = fill(&store, 500, 1000).await;
         sim.set_capacity(Some(sim.used() + (4 << 10)));
         let full = sim.used();
         assert_eq!(refusal(&store, "k", 1).await, Some(ErrorKind::NoSpace));
@@ -339,14 +330,7 @@ async fn on_a_full_disk_the_log_shrinks_after_a_while_though_nothing_changes_in_
     options.journal.segment_bytes = 8 << 10;
     let store = Engine::open_in(sim.clone(), options).unwrap();
     sim.set_capacity(Some(100_000));
-    let mut stored = 0;
-    while refusal(&store, &format!("k{stored:04}"), 500)
-        .await
-        .is_none()
-    {
-        stored += 1;
-        assert!(stored < 1000);
-    }
+    let stored = fill(&store, 500, 1000).await;
     sim.set_capacity(Some(sim.used()));
     let full = sim.used();
     assert_eq!(delete(&store, KeyRange::prefix("k")).await, stored);
@@ -378,10 +362,7 @@ async fn a_log_that_is_full_to_the_end_opens_again_when_there_is_space() {
     options.journal.segment_bytes = 4 << 10;
     let store = Engine::open_in(sim.clone(), options.clone()).unwrap();
     sim.set_capacity(Some(40_000));
-    let mut left = 0;
-    while refusal(&store, &format!("k{left:04}"), 1).await.is_none() {
-        left += 1;
-    }
+    let mut left = fill(&store, 1, 2000).await;
     sim.set_capacity(Some(sim.used()));
     let refused = loop {
         let last = DeleteRequest::new(format!("k{:04}", left - 1));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use synod_store::{DeleteRequest, PutRequest, Replies};
 use tokio::task::JoinHandle;
 
-use crate::testing::{FAULTS, Fault, Faulty, WatchEnd, engine, overdue_in_trouble, until};
+use crate::testing::{FAULTS, Fault, Faulty, WatchEnd, engine, overdue_in_trouble, runtime, until};
 use crate::{Barrier, Client, Error, Result};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -117,13 +117,6 @@ fn no_watch_is_left_to_a_runtime_that_may_stand_still() {
 /// A watch is kept up in the runtime of its first waiter.
 #[test]
 fn a_waiter_outlives_the_runtime_of_the_watch_that_it_shares() {
-    let runtime = || {
-        tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap()
-    };
     let (first, second) = (runtime(), runtime());
     let client = Client::from_store(engine());
     let barrier = client.barrier("b");

@@ -10,7 +10,7 @@ use synod_store::{
 use super::{Outcome, Work};
 
 use crate::clock::{Clock, ManualClock};
-use crate::testing::{Fault, Faulty, overdue_at_gate, soon, until, until_async};
+use crate::testing::{Fault, Faulty, overdue_at_gate, runtime, soon, until, until_async};
 use crate::{ConnectOptions, Resolution};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -361,10 +361,6 @@ async fn a_resend_that_is_refused_for_good_is_reported_once_no_copy_can_land() {
 
 #[test]
 fn what_was_on_its_way_when_its_runtime_ended_is_not_denied() {
-    let runtime = || {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.worker_threads(1).enable_all().build().unwrap()
-    };
     let (first, second) = (runtime(), runtime());
     let (faulty, client) = second.block_on(async {
         let faulty = Faulty::new();

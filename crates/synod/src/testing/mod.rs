@@ -9,6 +9,6 @@ pub use bridge::{Bridge, Mode};
 pub use faulty::{Fault, Faulty, WatchEnd};
 #[cfg(test)]
 pub(crate) use wait::{
-    FAULTS, engine, overdue, overdue_at_gate, overdue_in_trouble, pass, soon, stops_at_gate,
-    txn_at_gate, until, until_async,
+    FAULTS, engine, idle_runtime, overdue, overdue_at_gate, overdue_in_trouble, pass, runtime,
+    soon, stops_at_gate, txn_at_gate, until, until_async,
 };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use synod_store::Store;
+use tokio::runtime::{Builder, Runtime};
 
 use super::{Fault, Faulty};
 
@@ -23,6 +24,17 @@ pub(crate) const FAULTS: [Fault; 5] = [
     Fault::Late,
     Fault::Overtaken,
 ];
+
+/// A runtime that gets on by itself, for tests of clients in several.
+pub(crate) fn runtime() -> Runtime {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(1).enable_all().build().unwrap()
+}
+
+/// A runtime that gets on only while somebody waits in it.
+pub(crate) fn idle_runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
 
 /// Waits for a condition; fails when it does not come.
 pub(crate) async fn until(condition: impl Fn() -> bool) {

@@ -3,8 +3,7 @@
 use synod_store::{ErrorKind, KeyRange, PutRequest, Store};
 
 use super::super::*;
-use super::images::object;
-use super::step;
+use super::images::{Tried, try_images};
 use super::workload::{Story, open};
 use crate::journal::Sim;
 
@@ -45,20 +44,10 @@ async fn a_crash_while_the_log_shrinks_on_a_full_disk_changes_nothing() {
         shrunk.push((begin, sim.ops()));
         sim.set_capacity(Some(20 << 10));
     }
-    let (mut images, mut reopened) = (0, 0);
-    for ops in shrunk.into_iter().flat_map(|(begin, end)| begin..=end) {
-        let bounds = story.bounds(ops);
-        for (how, image) in sim.images(ops) {
-            images += 1;
-            if images % step() != 0 {
-                continue;
-            }
-            if let Some(objection) = object(&story, &image, bounds).await {
-                panic!("after call {ops}, {how}: {objection}");
-            }
-            reopened += 1;
-        }
-    }
+    let calls = shrunk.into_iter().flat_map(|(begin, end)| begin..=end);
+    let Tried {
+        images, reopened, ..
+    } = try_images(&sim, &story, calls).await;
     println!("engine, a full disk: {images} images, {reopened} opened, acknowledged lost 0");
     assert!(images > 1_000 && reopened > 10, "{images}, {reopened}");
 }

@@ -33,27 +33,52 @@ pub(super) async fn object(story: &Story, image: &Sim, bounds: (&Mark, &Mark)) -
     None
 }
 
+/// What came of trying images.
+#[derive(Default)]
+pub(super) struct Tried {
+    pub(super) images: usize,
+    pub(super) reopened: usize,
+    /// Of those, how many were left by a crash amid a write.
+    pub(super) cut: usize,
+}
+
+/// Holds the images that a crash after each of these calls may leave against the story, each `step()`th of them.
+pub(super) async fn try_images(
+    sim: &Sim,
+    story: &Story,
+    calls: impl Iterator<Item = usize>,
+) -> Tried {
+    let mut tried = Tried::default();
+    let all = sim.ops();
+    for ops in calls {
+        let bounds = story.bounds(ops);
+        for (how, image) in sim.images(ops) {
+            tried.images += 1;
+            if tried.images % step() != 0 {
+                continue;
+            }
+            if let Some(objection) = object(story, &image, bounds).await {
+                panic!("after call {ops} of {all}, {how}: {objection}");
+            }
+            tried.reopened += 1;
+            tried.cut += usize::from(bounds.0.revision != bounds.1.revision);
+        }
+    }
+    tried
+}
+
 #[tokio::test]
 async fn whatever_a_crash_leaves_all_acknowledged_is_there_and_nothing_half() {
     let sim = Sim::default();
     let (story, outcome) = live(&sim, TURNS).await;
     outcome.unwrap();
-    let (mut images, mut reopened, mut cut) = (0, 0, 0);
     let calls = sim.ops();
-    for ops in 0..=calls {
-        let bounds = story.bounds(ops);
-        for (how, image) in sim.images(ops) {
-            images += 1;
-            if images % step() != 0 {
-                continue;
-            }
-            if let Some(objection) = object(&story, &image, bounds).await {
-                panic!("after call {ops} of {calls}, {how}: {objection}");
-            }
-            reopened += 1;
-            cut += usize::from(bounds.0.revision != bounds.1.revision);
-        }
-    }
+    let tried = try_images(&sim, &story, 0..=calls).await;
+    let Tried {
+        images,
+        reopened,
+        cut,
+    } = tried;
     println!(
         "engine: {calls} calls to the disk, {images} images, {reopened} opened, {cut} amid a write, \
          acknowledged lost 0"

@@ -1,19 +1,7 @@
 //! One client in two runtimes: the end of one takes nothing from those in the other.
 
-use tokio::runtime::{Builder, Runtime};
-
 use super::*;
-use crate::testing::{Fault, soon};
-
-fn driven() -> Runtime {
-    let mut builder = Builder::new_multi_thread();
-    builder.worker_threads(1).enable_all().build().unwrap()
-}
-
-/// A runtime that gets on only while somebody waits in it.
-fn idle() -> Runtime {
-    Builder::new_current_thread().enable_all().build().unwrap()
-}
+use crate::testing::{Fault, idle_runtime, runtime, soon};
 
 async fn round(one: &DoubleBarrier, other: &DoubleBarrier) {
     let (a, b) = soon(async { tokio::join!(one.enter(), other.enter()) }).await;
@@ -37,8 +25,8 @@ fn cases() -> [(bool, Replies); 4] {
 fn a_participant_outlives_the_runtime_of_the_first_one() {
     for (go, replies) in cases() {
         for ends in [true, false] {
-            let first = if ends { driven() } else { idle() };
-            let second = driven();
+            let first = if ends { runtime() } else { idle_runtime() };
+            let second = runtime();
             let engine = engine();
             let client = over(&engine, replies).client(LONG);
             second.block_on(client.own_session()).unwrap();
@@ -77,7 +65,7 @@ fn a_participant_outlives_the_runtime_of_the_first_one() {
 fn who_goes_with_its_runtime_leaves_no_place() {
     for (go, replies) in cases() {
         for inside in [false, true] {
-            let (first, second) = (driven(), driven());
+            let (first, second) = (runtime(), runtime());
             let engine = engine();
             let client = over(&engine, replies).client(LONG);
             second.block_on(client.own_session()).unwrap();
@@ -103,7 +91,7 @@ fn who_goes_with_its_runtime_leaves_no_place() {
 #[test]
 fn who_entered_in_a_runtime_that_has_ended_leaves_in_another() {
     for (go, replies) in cases() {
-        let (first, second) = (driven(), driven());
+        let (first, second) = (runtime(), runtime());
         let engine = engine();
         let client = over(&engine, replies).client(LONG);
         second.block_on(client.own_session()).unwrap();
@@ -127,7 +115,7 @@ fn a_join_that_goes_with_its_runtime_leaves_no_place() {
     let faults = [Fault::None, Fault::Lose, Fault::Late];
     let cases = faults.map(|fault| [(fault, false), (fault, true)]);
     for (fault, go) in cases.into_iter().flatten() {
-        let (first, second) = (driven(), idle());
+        let (first, second) = (runtime(), idle_runtime());
         let engine = engine();
         let faulty = over(&engine, Replies::Lossy);
         let client = faulty.client(LONG);

@@ -11,7 +11,7 @@ use super::{TTL, client, count, in_line, locking, until_empty};
 use crate::clock::ManualClock;
 use crate::mutex::{Mutex, MutexGuard};
 use crate::slot::Slot;
-use crate::testing::{Fault, Faulty, soon, until, until_async};
+use crate::testing::{Fault, Faulty, runtime, soon, until, until_async};
 use crate::txn::{get, put};
 use crate::{ConnectOptions, Error, Result};
 
@@ -420,10 +420,6 @@ async fn one_at_a_time_and_the_pair_of_token_and_turn_rises() {
 
 #[test]
 fn a_runtime_that_ends_takes_nobody_of_another_with_it() {
-    let runtime = || {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.worker_threads(1).enable_all().build().unwrap()
-    };
     let (first, second) = (runtime(), runtime());
     let faulty = second.block_on(async { Faulty::new() });
     let other = second.block_on(async { client(&faulty).mutex("m").lock().await.unwrap() });

@@ -10,7 +10,7 @@ use synod_store::{Compare, DeleteRequest, KeyRange, PutRequest, RangeRequest, St
 use tokio::task::JoinHandle;
 
 use super::{Mutex, MutexGuard};
-use crate::testing::{Faulty, stops_at_gate, until, until_async};
+use crate::testing::{Faulty, runtime, stops_at_gate, until, until_async};
 use crate::{Client, Error, Result};
 
 const TTL: Duration = Duration::from_secs(60);
@@ -231,10 +231,6 @@ async fn a_key_without_a_lease_counts() {
 
 #[test]
 fn a_guard_may_be_dropped_in_another_runtime_or_in_none() {
-    let runtime = || {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.worker_threads(1).enable_all().build().unwrap()
-    };
     let (first, second) = (runtime(), runtime());
     let faulty = first.block_on(async { Faulty::new() });
     let mutex = first.block_on(async { client(&faulty).mutex("m") });

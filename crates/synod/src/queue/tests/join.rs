@@ -234,10 +234,6 @@ fn a_runtime_that_ends_leaves_others_in_line() {
     let faulty = Faulty::over(engine(), Replies::Certain);
     let client = faulty.client(LONG);
     let queue = client.queue("q");
-    let runtime = || {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.worker_threads(1).enable_all().build().unwrap()
-    };
     let (dying, living) = (runtime(), runtime());
     dying.block_on(queue.enqueue("before")).unwrap();
     faulty.close_gate(0);

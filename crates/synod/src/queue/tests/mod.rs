@@ -12,7 +12,7 @@ use super::keys::Fifo;
 use super::order::Order;
 use crate::clock::{Clock, ManualClock};
 use crate::testing::{
-    FAULTS, Fault, Faulty, WatchEnd, engine, overdue_at_gate, overdue_in_trouble, pass,
+    FAULTS, Fault, Faulty, WatchEnd, engine, overdue_at_gate, overdue_in_trouble, pass, runtime,
     stops_at_gate, txn_at_gate, until, until_async,
 };
 use crate::{Client, ConnectOptions, Error, Queue, Resolution};

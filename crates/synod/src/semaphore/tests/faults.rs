@@ -204,10 +204,6 @@ async fn a_ticket_whose_first_answer_was_lost_goes_by_the_total_of_the_second() 
 
 #[test]
 fn a_runtime_that_ends_takes_its_watch_with_it_and_leaves_nobody_asleep() {
-    let runtime = || {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.worker_threads(1).enable_all().build().unwrap()
-    };
     let (first, second) = (runtime(), runtime());
     let faulty = Faulty::new();
     let client = faulty.client(TIMEOUT);

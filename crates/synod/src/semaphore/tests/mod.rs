@@ -8,7 +8,7 @@ use std::time::Duration;
 use synod_store::{DeleteRequest, KeyRange, PutRequest, RangeRequest, Store};
 
 use crate::testing::{
-    FAULTS, Fault, Faulty, WatchEnd, overdue_in_trouble, pass, soon, stops_at_gate, until,
+    FAULTS, Fault, Faulty, WatchEnd, overdue_in_trouble, pass, runtime, soon, stops_at_gate, until,
     until_async,
 };
 use crate::{Error, Semaphore, SemaphorePermit};

@@ -9,7 +9,9 @@ use futures_util::StreamExt;
 use synod_store::{PutRequest, RangeRequest, Store};
 
 use crate::clock::ManualClock;
-use crate::testing::{Fault, Faulty, overdue, overdue_in_trouble, pass, soon, until, until_async};
+use crate::testing::{
+    Fault, Faulty, overdue, overdue_in_trouble, pass, runtime, soon, until, until_async,
+};
 use crate::{Client, ConnectOptions, Session, SessionState};
 
 const TTL: Duration = Duration::from_secs(60);

@@ -109,10 +109,6 @@ async fn all_who_need_the_shared_session_wait_equally_long() {
 
 #[test]
 fn a_session_whose_runtime_ends_is_lost_and_the_client_begins_another() {
-    let runtime = || {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.worker_threads(1).enable_all().build().unwrap()
-    };
     let (first, second) = (runtime(), runtime());
     let world = world();
     let session = first.block_on(async { world.client.own_session().await.unwrap() });

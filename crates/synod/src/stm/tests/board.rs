@@ -8,7 +8,7 @@ use synod_store::{KeyRange, LeaseId};
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::testing::soon;
+use crate::testing::{idle_runtime, soon};
 
 /// Runs pairs of transactions until the board knows what they read, and the two know each other.
 async fn acquaint(stm: &Stm) {
@@ -175,17 +175,13 @@ async fn a_group_that_dissolves_makes_room() {
 /// A runtime that ends before the group's task has begun.
 #[test]
 fn a_runtime_that_ends_at_once_holds_up_nobody() {
-    let runtime = || {
-        let mut builder = tokio::runtime::Builder::new_current_thread();
-        builder.enable_all().build().unwrap()
-    };
-    let home = runtime();
+    let home = idle_runtime();
     let (_faulty, client) = home.block_on(async {
         let [(faulty, client), _] = clients();
         (faulty, client)
     });
     let stm = client.stm();
-    let other = runtime();
+    let other = idle_runtime();
     let mut companion = Box::pin(increment_once(&stm));
     other.block_on(async {
         let mut run = pin!(blind(&stm));

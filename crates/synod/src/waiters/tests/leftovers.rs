@@ -8,7 +8,7 @@ use synod_store::Revision;
 
 use super::super::{Join, Vigils, join};
 use super::{count, lease, request};
-use crate::testing::{Fault, Faulty, until, until_async};
+use crate::testing::{Fault, Faulty, runtime, until, until_async};
 
 const PATIENCE: Duration = Duration::from_millis(100);
 
@@ -103,10 +103,6 @@ async fn a_key_of_the_same_name_that_is_not_the_own_one_stays() {
 /// A guard can be dropped when its runtime is over, or is just ending.
 #[test]
 fn what_is_left_by_a_runtime_that_has_ended_is_deleted_in_another() {
-    let runtime = || {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.worker_threads(1).enable_all().build().unwrap()
-    };
     for fault in [Fault::None, Fault::Lose] {
         let (first, second) = (runtime(), runtime());
         let faulty = second.block_on(async { Faulty::new() });
@@ -129,10 +125,6 @@ fn what_is_left_by_a_runtime_that_has_ended_is_deleted_in_another() {
 /// The task that looks for leftovers ran in one runtime, and some of them belong to a session that another keeps.
 #[test]
 fn leftovers_are_looked_for_where_their_sessions_are_kept() {
-    let runtime = || {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.worker_threads(1).enable_all().build().unwrap()
-    };
     let (first, second) = (runtime(), runtime());
     let faulty = second.block_on(async { Faulty::new() });
     let vigils = Vigils::new(Arc::new(faulty.clone()));

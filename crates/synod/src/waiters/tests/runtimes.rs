@@ -2,17 +2,11 @@
 //! other, as long as that keeps the session alive.
 
 use synod_store::{KeyRange, RangeRequest, Store};
-use tokio::runtime::{Builder, Runtime};
 
-use crate::testing::{Fault, Faulty, soon, until, until_async};
+use crate::testing::{Fault, Faulty, runtime, soon, until, until_async};
 use crate::{Client, Election, Mutex, Result, RwLock, Semaphore};
 
 use super::TTL;
-
-fn runtime() -> Runtime {
-    let mut builder = Builder::new_multi_thread();
-    builder.worker_threads(1).enable_all().build().unwrap()
-}
 
 /// How many keys go with a lease.
 async fn leased(faulty: &Faulty) -> usize {

@@ -10,7 +10,7 @@ use super::super::vigil::Vigil;
 use super::super::{Lines, Vigils, join};
 use super::{lease, request, waiting};
 use crate::Result;
-use crate::testing::{Fault, Faulty, WatchEnd, overdue_in_trouble, until};
+use crate::testing::{Fault, Faulty, WatchEnd, overdue_in_trouble, runtime, until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -178,10 +178,6 @@ async fn a_hub_that_reaches_nobody_gives_up_and_another_takes_its_place() {
 
 #[test]
 fn a_runtime_that_ends_takes_its_hub_with_it_and_leaves_nobody_asleep() {
-    let runtime = || {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.worker_threads(1).enable_all().build().unwrap()
-    };
     let (first, second) = (runtime(), runtime());
     let faulty = second.block_on(async { Faulty::new() });
     let vigils = Vigils::new(Arc::new(faulty.clone()));

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use synod_store::DeleteRequest;
 
 use super::*;
-use crate::testing::{FAULTS, until};
+use crate::testing::{FAULTS, runtime, until};
 
 /// So many items, and what a first take finds out.
 async fn filled(faulty: &Faulty, count: usize) -> Queue {
@@ -246,10 +246,6 @@ async fn callers_that_give_up_on_an_empty_queue_leave_nothing_behind() {
 
 #[test]
 fn whose_acknowledgement_ends_with_anothers_runtime_is_told_that_it_may_have_happened() {
-    let runtime = || {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.worker_threads(1).enable_all().build().unwrap()
-    };
     let (dying, living) = (runtime(), runtime());
     let faulty = Faulty::over(engine(), Replies::Certain);
     let queue = living.block_on(filled(&faulty, 4));

@@ -3,7 +3,7 @@
 use futures_util::FutureExt;
 
 use super::*;
-use crate::testing::soon;
+use crate::testing::{idle_runtime, soon};
 
 #[tokio::test]
 async fn leases_that_somebody_revoked_do_no_harm() {
@@ -66,15 +66,11 @@ async fn a_dead_letter_that_cannot_be_read_holds_no_other_back() {
 
 #[test]
 fn a_runtime_that_ends_before_its_tasks_begin_leaves_the_queue_usable() {
-    let runtime = || {
-        let mut builder = tokio::runtime::Builder::new_current_thread();
-        builder.enable_all().build().unwrap()
-    };
-    let lasting = runtime();
+    let lasting = idle_runtime();
     let faulty = lasting.block_on(async { Faulty::over(engine(), Replies::Certain) });
     let client = lasting.block_on(async { faulty.client(LONG) });
     let queue = client.queue("q");
-    let passing = runtime();
+    let passing = idle_runtime();
     passing.block_on(async {
         // Each is asked once, and left.
         assert!(queue.dequeue().now_or_never().is_none());
@@ -102,11 +98,7 @@ fn a_runtime_that_ends_before_its_tasks_begin_leaves_the_queue_usable() {
 
 #[test]
 fn who_waits_goes_on_when_the_runtime_of_another_ends() {
-    let runtime = || {
-        let mut builder = tokio::runtime::Builder::new_current_thread();
-        builder.enable_all().build().unwrap()
-    };
-    let (lasting, passing) = (runtime(), runtime());
+    let (lasting, passing) = (idle_runtime(), idle_runtime());
     let queue = lasting.block_on(async {
         let faulty = Faulty::over(engine(), Replies::Certain);
         faulty.client(LONG).queue("q")
