@@ -274,9 +274,9 @@ impl DoubleBarrier {
     /// - [`Error::SessionLost`]: the session was lost while it waited.
     /// - [`Error::InvalidArgument`]: the count is 0 or too large, or this handle is inside already.
     /// - What the store answered, or [`Error::Timeout`], when it could not be reached for the client's
-    ///   timeout. If the request [may have happened](Error::is_maybe_committed), the place counts for the others
-    ///   until it is given up, or its lease ends. [`Error::Unknown`] when it could not be reached while the participant bowed out, or, with the Go
-    ///   layout, entered.
+    ///   timeout. If the request [may have happened](Error::is_maybe_committed), the place counts for the
+    ///   others until it is given up, or its lease ends. [`Error::Unknown`] when the store could not be
+    ///   reached while the participant bowed out, or, with the Go layout, entered.
     pub async fn enter_timeout(&self, timeout: Duration) -> Result<bool> {
         self.enter_by(Some(deadline(timeout))).await
     }
@@ -294,7 +294,6 @@ impl DoubleBarrier {
                         self.count
                     )));
                 }
-                crate::runtime()?;
                 let mut hint = None;
                 let mut passage = self.pass(|state| match state {
                     State::New => Ok(()),
